@@ -1,0 +1,1 @@
+"""What Duemark computes, a folder per subject; `definitions.py` puts it together for Dagster."""

@@ -1,0 +1,38 @@
+"""Structured logs: one event a line, JSON when nobody is looking at a terminal.
+
+Everything goes to stderr, so that stdout stays the answer of a command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+
+
+def configure() -> None:
+    """Set up structlog once for a process; the level is `DUEMARK_LOG_LEVEL` (default INFO, WARNING on a terminal)."""
+    on_terminal = sys.stderr.isatty()
+    name = os.environ.get("DUEMARK_LOG_LEVEL", "WARNING" if on_terminal else "INFO").upper()
+    level = logging.getLevelNamesMapping().get(name, logging.INFO)
+    renderer: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(name: str) -> Any:
+    """Return a logger bound to `name`; add facts as keyword arguments (`log.info("loaded", rows=3)`)."""
+    return structlog.get_logger(logger=name)

@@ -1,0 +1,80 @@
+"""Fixtures: a real Postgres (the embedded one, or DUEMARK_DATABASE_URL's server), a fresh database per test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from pipelines.warehouse import embedded
+from pipelines.warehouse.connect import with_database
+from pipelines.warehouse.migrate import migrate
+from pipelines.warehouse.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """URL of a server of this test session: the embedded one, in a home of its own, unless one is given."""
+    given = os.environ.get("DUEMARK_DATABASE_URL")
+    if given:
+        yield given
+        return
+    home = Path(tempfile.mkdtemp(prefix="duemark-test-"))
+    try:
+        yield embedded.start(home)
+    finally:
+        embedded.stop(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _database(server_url: str, template: str = "template0") -> str:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(with_database(server_url, "postgres"), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+    return name
+
+
+def _drop(server_url: str, name: str) -> None:
+    with psycopg.connect(with_database(server_url, "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Name of a migrated database from which each test's own is copied."""
+    name = _database(server_url)
+    settings = replace(Settings.from_env({}), home=tmp_path_factory.mktemp("home"), database_url=with_database(server_url, name))
+    migrate(replace(settings, dagster_database=f"{name}_dagster"))
+    yield name
+    _drop(server_url, name)
+    _drop(server_url, f"{name}_dagster")
+
+
+@pytest.fixture
+def settings(server_url: str, template: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a fresh, migrated warehouse, an empty landing folder and the demonstration catalog."""
+    name = _database(server_url, template)
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    yield Settings(
+        home=tmp_path / "home",
+        database_url=with_database(server_url, name),
+        catalog=ROOT / "catalog",
+        landing=str(landing),
+        dbt_project=ROOT / "dbt_project",
+        dagster_database=f"{template}_dagster",
+    )
+    _drop(server_url, name)
