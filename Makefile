@@ -20,6 +20,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.ready-dev ## Make .venv with everything that running, testing and linting need
+	@echo "setup: $(VENV) is ready"
 
 demo: $(VENV)/.ready ## Simulate a bank, build everything, print what is late
 	@$(BIN)/duemark demo
