@@ -1,0 +1,505 @@
+"""Reads a catalog folder, checks all of it, and tells everything that is wrong at once.
+
+`catalog/<kind>/**/*.yml` for the kinds below; other folders and files belong to other parts, or to the
+user. A problem that only follows from another one is not reported: what refers to a thing that could not
+be read is left alone until the thing can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipelines.catalog.calendars import holiday_faults
+from pipelines.catalog.documents import Document, Location, Problem, read_document
+from pipelines.catalog.models import Application, Calendar, Entry, Job, Package, Slo, nearest
+from pipelines.errors import DuemarkError
+
+__all__ = ["Catalog", "CatalogError", "JobKey", "Problem", "load_catalog"]
+
+JobKey = tuple[str, str]
+"""Application id and job id."""
+
+M = TypeVar("M", bound=Entry)
+
+KINDS = ("applications", "calendars", "jobs", "slos", "packages")
+# Folders with readers of their own; not to be taken for a misspelled kind.
+OTHER_FOLDERS = ("kpis", "routes", "frameworks")
+
+
+class CatalogError(DuemarkError):
+    """What is wrong with a catalog: `problems`, sorted by file and line."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = sorted(set(problems))
+        count = len(self.problems)
+        title = "1 problem" if count == 1 else f"{count} problems"
+        super().__init__(
+            "\n".join([f"the catalog has {title}:", *(f"  {problem}" for problem in self.problems)])
+        )
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A catalog without a fault: every reference in it leads somewhere."""
+
+    applications: dict[str, Application]
+    calendars: dict[str, Calendar]
+    jobs: dict[JobKey, Job]
+    slos: dict[str, tuple[Slo, ...]]
+    """The entries of each SLO by `effective_from`, the one without a date first."""
+    packages: tuple[Package, ...]
+    upstream: dict[JobKey, tuple[JobKey, ...]] = field(repr=False)
+    """What each job waits for: `depends_on`, resolved."""
+    upstream_rank: dict[JobKey, int] = field(repr=False)
+    """Steps on the longest way from a job that waits for nothing (0, the most upstream)."""
+
+    def job_key(self, application: str, reference: str) -> JobKey:
+        """The job that `reference` names in an entry of `application`.
+
+        Raises:
+            KeyError: there is no such job.
+        """
+        key = find_job(self.applications, self.jobs, application, reference)
+        if key is None:
+            raise KeyError(reference)
+        return key
+
+    def slo_jobs(self, slo: Slo) -> tuple[JobKey, ...]:
+        """The jobs of an SLO entry, in its order."""
+        return tuple(self.job_key(slo.application, job.job) for job in slo.jobs)
+
+
+def find_job(
+    applications: Collection[str], jobs: Collection[JobKey], application: str, reference: str
+) -> JobKey | None:
+    """What `reference` means: `application/job` if there is one, else a job of `application` itself."""
+    other, slash, job = reference.partition("/")
+    if slash and other in applications and (other, job) in jobs:
+        return other, job
+    return (application, reference) if (application, reference) in jobs else None
+
+
+def load_catalog(folder: Path) -> Catalog:
+    """Read and check the catalog in `folder`.
+
+    Raises:
+        CatalogError: with all its problems.
+    """
+    if not folder.is_dir():
+        message = "there is no catalog folder here"
+        hint = "create it, with folders applications, calendars, jobs and slos, or set DUEMARK_CATALOG"
+        raise CatalogError([Problem(folder.as_posix(), 1, "", message, hint)])
+    return _Loader(folder).load()
+
+
+@dataclass
+class _Item(Generic[M]):
+    """One thing of a file; `model` is None when it is not valid."""
+
+    document: Document
+    at: Location
+    raw: Mapping[str, object]
+    model: M | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.document.file}:{self.document.line(self.at)}"
+
+    def problem(self, location: Sequence[str | int], message: str, hint: str = "") -> Problem:
+        return self.document.problem((*self.at, *location), message, hint)
+
+    def text(self, key: str) -> str:
+        """What stands under `key` if it is text, valid or not, else an empty text."""
+        value = self.raw.get(key)
+        return value if isinstance(value, str) else ""
+
+
+class _Loader:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._problems: list[Problem] = []
+        self._unreadable: set[str] = set()
+
+    def load(self) -> Catalog:
+        self._misspelled_folders()
+        self._applications = self._read("applications", Application)
+        self._calendars = self._read("calendars", Calendar)
+        self._jobs = self._read("jobs", Job)
+        self._slos = self._read("slos", Slo)
+        self._packages = self._read("packages", Package)
+
+        # Also what is not valid is there: who refers to it is not to blame.
+        self._application_ids = {item.text("id") for item in self._applications}
+        self._calendar_ids = {item.text("id") for item in self._calendars}
+        self._job_keys = {(item.text("application"), item.text("id")) for item in self._jobs}
+
+        self._unique(self._applications, lambda one: f"the application `{one.id}`")
+        self._unique(self._calendars, lambda one: f"the calendar `{one.id}`")
+        self._unique(self._jobs, lambda one: f"the job `{one.application}/{one.id}`")
+        self._unique(
+            self._slos, _slo_label, ("effective_from",), "give the later one a later `effective_from`"
+        )
+        self._unique(self._packages, lambda one: f"the package `{one.url}`", ("url",))
+        self._check_namespaces()
+        self._check_holidays()
+        upstream = self._check_jobs()
+        self._check_slos()
+        ranks = self._rank(upstream)
+        if self._problems:
+            raise CatalogError(self._problems)
+        return Catalog(
+            applications={one.id: one for one in _models(self._applications)},
+            calendars={one.id: one for one in _models(self._calendars)},
+            jobs={(one.application, one.id): one for one in _models(self._jobs)},
+            slos=_by_id(_models(self._slos)),
+            packages=tuple(_models(self._packages)),
+            upstream=upstream,
+            upstream_rank=ranks,
+        )
+
+    # Files
+
+    def _misspelled_folders(self) -> None:
+        for folder in sorted(self._folder.iterdir()):
+            name = folder.name
+            if name in KINDS or name in OTHER_FOLDERS or name.startswith(".") or not folder.is_dir():
+                continue
+            hint = nearest(name, (*KINDS, *OTHER_FOLDERS))
+            if hint.startswith("did") and any(_yaml_files(folder)):
+                self._problems.append(Problem(folder.as_posix(), 1, "", "nothing reads this folder", hint))
+
+    def _read(self, kind: str, model: type[M]) -> list[_Item[M]]:
+        items: list[_Item[M]] = []
+        for path in _yaml_files(self._folder / kind):
+            document = read_document(path)
+            self._problems += document.problems
+            if document.is_readable:
+                items += self._items(kind, model, document)
+            else:
+                self._unreadable.add(kind)
+        return items
+
+    def _items(self, kind: str, model: type[M], document: Document) -> Iterator[_Item[M]]:
+        content = document.value
+        hint = f"a file in {kind}/ holds a list: `{kind}:` and below it `- …` for each"
+        if content is None:
+            return
+        if not isinstance(content, dict):
+            self._unreadable.add(kind)
+            self._problems.append(document.problem((), f"expected the key `{kind}`", hint))
+            return
+        for key in content:
+            if key != kind:
+                self._unreadable.add(kind)
+                hint_here = f"move it to {key}/" if key in KINDS else hint
+                self._problems.append(document.problem((key,), f"unknown key `{key}`", hint_here))
+        rows = content.get(kind)
+        if rows is None:
+            return
+        if not isinstance(rows, list):
+            self._unreadable.add(kind)
+            self._problems.append(document.problem((kind,), "expected a list", hint))
+            return
+        for index, raw in enumerate(rows):
+            yield self._item(model, document, (kind, index), raw)
+
+    def _item(self, model: type[M], document: Document, at: Location, raw: object) -> _Item[M]:
+        valid: M | None = None
+        try:
+            valid = model.model_validate(raw)
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                for location, message, hint in _explain(model, details):
+                    self._problems.append(document.problem((*at, *location), message, hint))
+        return _Item(document, at, raw if isinstance(raw, dict) else {}, valid)
+
+    # Checks across things
+
+    def _unique(
+        self,
+        items: list[_Item[M]],
+        label: Callable[[M], str],
+        key: Location = ("id",),
+        hint: str = "remove one of them, or give it another id",
+    ) -> None:
+        first: dict[str, _Item[M]] = {}
+        for item in items:
+            if item.model is None:
+                continue
+            name = label(item.model)
+            if name in first:
+                message = f"{name} is declared twice, first in {first[name].place}"
+                self._problems.append(item.problem(key if key[0] in item.raw else ("id",), message, hint))
+            else:
+                first[name] = item
+
+    def _check_namespaces(self) -> None:
+        owners: dict[str, str] = {}
+        for item in self._applications:
+            if item.model is None:
+                continue
+            for index, namespace in enumerate(item.model.namespaces):
+                owner = owners.setdefault(namespace, item.model.id)
+                if owner != item.model.id:
+                    message = f"the namespace `{namespace}` already means the application `{owner}`"
+                    hint = "an OpenLineage namespace leads to one application"
+                    self._problems.append(item.problem(("namespaces", index), message, hint))
+
+    def _check_holidays(self) -> None:
+        for item in self._calendars:
+            if item.model is not None and (item.model.holidays or item.model.financial):
+                self._problems += [item.problem(*fault) for fault in holiday_faults(item.model)]
+
+    def _known_application(self, item: _Item[Job] | _Item[Slo], application: str) -> bool:
+        if application in self._application_ids:
+            return True
+        if "applications" not in self._unreadable:
+            hint = nearest(application, self._application_ids, "known applications")
+            message = f"there is no application `{application}`"
+            self._problems.append(
+                item.problem(("application",), message, hint or "declare it in applications/")
+            )
+        return False
+
+    def _find_job(
+        self, item: _Item[Job] | _Item[Slo], application: str, reference: str, at: Location
+    ) -> JobKey | None:
+        key = find_job(self._application_ids, self._job_keys, application, reference)
+        if key is None and "jobs" not in self._unreadable:
+            other, slash, _ = reference.partition("/")
+            own = {job for owner, job in self._job_keys if owner == application}
+            others = {f"{owner}/{job}" for owner, job in self._job_keys}
+            whose = f"there is no job `{reference}`" + ("" if slash else f" in `{application}`")
+            if slash and other not in self._application_ids and "applications" not in self._unreadable:
+                whose += f", and no application `{other}`"
+            hint = nearest(reference, others if slash else own)
+            if not hint.startswith("did"):
+                # Perhaps it is a job of another application, named without it.
+                same = sorted(name for name in others if not slash and name.endswith(f"/{reference}"))
+                hint = f"did you mean `{same[0]}`?" if same else hint or "declare it in jobs/"
+                hint = hint if hint.startswith(("did", "declare")) else f"{hint}; or declare it in jobs/"
+            self._problems.append(item.problem(at, whose, hint))
+        return key
+
+    def _check_jobs(self) -> dict[JobKey, tuple[JobKey, ...]]:
+        upstream: dict[JobKey, tuple[JobKey, ...]] = {}
+        for item in self._jobs:
+            job = item.model
+            if job is None or not self._known_application(item, job.application):
+                continue
+            found = [
+                self._find_job(item, job.application, reference, ("depends_on", index))
+                for index, reference in enumerate(job.depends_on)
+            ]
+            upstream[job.application, job.id] = tuple(dict.fromkeys(key for key in found if key is not None))
+        return upstream
+
+    def _check_slos(self) -> None:
+        streaming = {(one.application, one.id) for one in _models(self._jobs) if one.streaming}
+        for item in self._slos:
+            slo = item.model
+            if slo is None:
+                continue
+            if slo.calendar not in self._calendar_ids and "calendars" not in self._unreadable:
+                hint = nearest(slo.calendar, self._calendar_ids, "known calendars")
+                message = f"there is no calendar `{slo.calendar}`"
+                self._problems.append(
+                    item.problem(("calendar",), message, hint or "declare it in calendars/")
+                )
+            if not self._known_application(item, slo.application):
+                continue
+            seen: set[JobKey] = set()
+            for index, reference in enumerate(slo.jobs):
+                at: Location = ("jobs", index, "job")
+                key = self._find_job(item, slo.application, reference.job, at)
+                if key in seen:
+                    message = f"the job `{reference.job}` stands twice"
+                    hint = "an SLO names a job once; for two due times make two SLOs"
+                    self._problems.append(item.problem(at, message, hint))
+                elif key in streaming:
+                    message = f"the job `{reference.job}` is streaming"
+                    hint = "a streaming job never completes, so no SLO can wait for it: remove it here"
+                    self._problems.append(item.problem(at, message, hint))
+                if key is not None:
+                    seen.add(key)
+
+    def _rank(self, upstream: Mapping[JobKey, tuple[JobKey, ...]]) -> dict[JobKey, int]:
+        """Longest path from a root for every job; a problem for every cycle."""
+        ranks: dict[JobKey, int] = {}
+        waiting = {key: {one for one in needs if one in upstream} for key, needs in upstream.items()}
+        downstream: dict[JobKey, list[JobKey]] = {key: [] for key in waiting}
+        for key, needs in waiting.items():
+            for need in needs:
+                downstream[need].append(key)
+        ready = [key for key, needs in waiting.items() if not needs]
+        while waiting:
+            while ready:
+                key = ready.pop()
+                ranks[key] = 1 + max((ranks.get(one, -1) for one in upstream[key]), default=-1)
+                del waiting[key]
+                for after in downstream[key]:
+                    if after in waiting:
+                        waiting[after].discard(key)
+                        if not waiting[after]:
+                            ready.append(after)
+            if waiting:
+                # What is left waits for a cycle, or is one: name one, cut it and go on.
+                cycle = _cycle(waiting)
+                self._report_cycle(cycle)
+                waiting[cycle[0]].clear()
+                ready.append(cycle[0])
+        return ranks
+
+    def _report_cycle(self, cycle: Sequence[JobKey]) -> None:
+        path = " → ".join(f"{application}/{job}" for application, job in (*cycle, cycle[0]))
+        for item in self._jobs:
+            job = item.model
+            if job is None or (job.application, job.id) != cycle[0]:
+                continue
+            needed = cycle[1 % len(cycle)]
+            keys = [
+                find_job(self._application_ids, self._job_keys, job.application, reference)
+                for reference in job.depends_on
+            ]
+            message = f"jobs wait for each other: {path}"
+            hint = "an arrow points to what the job waits for; remove one of them"
+            self._problems.append(item.problem(("depends_on", keys.index(needed)), message, hint))
+            return
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    """All YAML files in `folder` and below, without hidden ones, in order."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in (".yml", ".yaml")
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def _cycle(waiting: Mapping[JobKey, Collection[JobKey]]) -> list[JobKey]:
+    """A cycle among jobs that all wait for another one of them, from its least job on."""
+    path = [min(waiting)]
+    while (following := min(waiting[path[-1]])) not in path:
+        path.append(following)
+    cycle = path[path.index(following) :]
+    least = cycle.index(min(cycle))
+    return cycle[least:] + cycle[:least]
+
+
+def _models(items: list[_Item[M]]) -> Iterator[M]:
+    return (item.model for item in items if item.model is not None)
+
+
+def _by_id(slos: Iterator[Slo]) -> dict[str, tuple[Slo, ...]]:
+    entries: dict[str, list[Slo]] = {}
+    for slo in slos:
+        entries.setdefault(slo.id, []).append(slo)
+    return {
+        slo_id: tuple(sorted(some, key=lambda one: one.effective_from or date.min))
+        for slo_id, some in entries.items()
+    }
+
+
+def _slo_label(slo: Slo) -> str:
+    if slo.effective_from is None:
+        return f"the SLO `{slo.id}` without `effective_from`"
+    return f"the SLO `{slo.id}` from {slo.effective_from}"
+
+
+# What pydantic says, in words that tell what to do
+
+
+def _explain(
+    model: type[BaseModel], details: ErrorDetails
+) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    location: tuple[str | int, ...] = details["loc"]
+    context: dict[str, Any] = details.get("ctx", {})
+    kind, value = details["type"], details["input"]
+    if kind == "several":
+        for at, message, hint in context["faults"]:
+            yield (*location, *at), message, hint
+        return
+    name = str(location[-1]) if location else ""
+    # Of an item of a list, the key of the list is the name to tell.
+    key = next((str(part) for part in reversed(location) if isinstance(part, str)), "")
+    if kind == "refused":
+        yield location, details["msg"], context["hint"]
+    elif kind == "extra_forbidden":
+        known = _keys(_model_at(model, location[:-1]))
+        yield location, f"unknown key `{name}`", nearest(name, known, "known keys")
+    elif kind == "missing":
+        field_of = _keys(_model_at(model, location[:-1]))[name]
+        yield location, f"`{name}` is missing", f"add `{name}`: {field_of}"
+    elif kind in ("string_type", "string_sub_type"):
+        hint = "write one text" if isinstance(value, list | dict) else f'put it in quotes: "{value}"'
+        yield location, f"expected text, found {_kind_of(value)}", hint
+    elif kind in ("string_too_short", "string_too_long"):
+        limit = context.get("max_length")
+        hint = "it may not be empty" if limit is None else f"at most {limit} characters"
+        yield location, f"a text of {len(value)} characters", hint
+    elif kind in ("model_type", "dict_type"):
+        keys = ", ".join(_keys(_model_at(model, location)))
+        yield location, f"expected keys and values, found {_kind_of(value)}", f"known keys: {keys}"
+    elif kind == "tuple_type":
+        yield location, f"expected a list, found {_kind_of(value)}", f"write `{key}: [{_shown(value)}]`"
+    elif kind == "literal_error":
+        expected = [word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+        yield location, f"unknown value {_shown(value)}", nearest(str(value), expected, "expected one of")
+    elif kind in ("bool_type", "bool_parsing"):
+        yield location, f"expected true or false, found {_kind_of(value)}", "write true or false"
+    elif kind in ("int_type", "float_type", "int_from_float"):
+        expected_number = "a number" if kind == "float_type" else "a whole number"
+        hint = _keys(_model_at(model, location[:-1])).get(name, "")
+        yield location, f"expected {expected_number}, found {_kind_of(value)}", f"expected: {hint}"
+    else:
+        hint = _keys(_model_at(model, location[:-1])).get(name, "")
+        yield location, f"{_shown(value)}: {details['msg'].lower()}", f"expected: {hint}" if hint else ""
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, dict):
+        return "keys and values"
+    if isinstance(value, list):
+        return "a list"
+    return f"the text {_shown(value)}" if isinstance(value, str) else f"{_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "{…}"
+    text = f'"{value}"' if isinstance(value, str) and not value.isidentifier() else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _keys(model: type[BaseModel] | None) -> dict[str, str]:
+    """Keys of a model as they are spelled in a file, with what each says."""
+    if model is None:
+        return {}
+    return {info.alias or name: info.description or "text" for name, info in model.model_fields.items()}
+
+
+def _model_at(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel] | None:
+    """The model of the mapping at `location` of `model`."""
+    found: type[BaseModel] | None = model
+    for part in location:
+        if isinstance(part, int) or found is None:
+            continue
+        fields = found.model_fields
+        info = next((info for name, info in fields.items() if part in (name, info.alias)), None)
+        found = None if info is None else _model_in(info.annotation)
+    return found
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := _model_in(one)) is not None), None)

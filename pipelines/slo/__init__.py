@@ -1,0 +1,1 @@
+"""SLOs of batch jobs: what was promised, what the jobs reported, and who is late."""
