@@ -7,7 +7,6 @@ dates after it would silently count its holidays as business dates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
 from importlib import metadata
@@ -89,7 +88,7 @@ def holiday_faults(calendar: Calendar) -> list[Fault]:
         hint = nearest(rest.subdivision, parts, "known") or f"{rest.country} has one list: remove it"
         faults.append((("holidays", "subdivision"), message, hint))
     known = holidays.country_holidays(rest.country).supported_categories
-    for index, category in enumerate(rest.categories):
+    for index, category in enumerate(rest.category_names):
         if category not in known:
             message = f"{rest.country} has no category `{category}`"
             faults.append((("holidays", "categories", index), message, nearest(category, known, "known")))
@@ -103,7 +102,7 @@ class _HolidayList:
         rest = calendar.holidays
         self._country = None if rest is None else rest.country
         self._subdivision = None if rest is None else rest.subdivision
-        self._categories = () if rest is None else rest.categories
+        self._categories = () if rest is None else rest.category_names
         self._market = calendar.market_code
 
     def of(self, year: int) -> frozenset[date]:
@@ -114,7 +113,7 @@ class _HolidayList:
 
 @lru_cache(maxsize=4096)
 def _holidays(
-    country: str | None, subdivision: str | None, categories: Iterable[str], market: str | None, year: int
+    country: str | None, subdivision: str | None, categories: tuple[str, ...], market: str | None, year: int
 ) -> frozenset[date]:
     import holidays
 
@@ -122,9 +121,7 @@ def _holidays(
     try:
         if country is not None:
             dates.update(
-                holidays.country_holidays(
-                    country, subdiv=subdivision, categories=tuple(categories), years=year
-                )
+                holidays.country_holidays(country, subdiv=subdivision, categories=categories, years=year)
             )
         if market is not None:
             dates.update(holidays.financial_holidays(market, years=year))
@@ -139,8 +136,8 @@ def _holidays(
 def _limit(calendar: Calendar) -> date | None:
     """The date after which nothing is known of `calendar`."""
     rest = calendar.holidays
-    years = _last_year(None if rest is None else rest.country, calendar.market_code)
-    limits = [calendar.until, None if years is None else date(years, 12, 31)]
+    year = _last_year(None if rest is None else rest.country, calendar.market_code)
+    limits = [calendar.until, None if year is None else date(year, 12, 31)]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -215,7 +215,9 @@ class Holidays(Entry):
 
     country: str | None = Field(default=None, description="an ISO 3166 code, such as US")
     subdivision: str | None = Field(default=None, description="a part of the country, such as NY")
-    categories: tuple[str, ...] = Field(default=("public",), description="such as public, bank or half_day")
+    categories: tuple[str, ...] | None = Field(
+        default=None, description="such as public, bank or half_day; default [public]"
+    )
     market: str | None = Field(default=None, description="a market of the holidays library, such as NYSE")
     financial: Market | None = Field(default=None, description="another spelling of `market`")
 
@@ -236,12 +238,17 @@ class Holidays(Entry):
             faults += [
                 ((key,), f"`{key}` without a country", "add `country`, such as US")
                 for key in ("subdivision", "categories")
-                if key in self.model_fields_set
+                if getattr(self, key) is not None
             ]
-        if self.country is not None and not self.categories:
+        if self.country is not None and self.categories == ():
             faults.append((("categories",), "no category of holidays", "name one, such as public"))
         _refuse_all(faults)
         return self
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The categories whose dates count as holidays."""
+        return ("public",) if self.categories is None else self.categories
 
     @property
     def market_code(self) -> str | None:

@@ -119,7 +119,7 @@ def _plain(calendar: Calendar) -> Calendar:
         holidays = Holidays.model_construct(
             country=country,
             subdivision=None if rest is None else rest.subdivision,
-            categories=tuple(sorted(set(rest.categories))) if rest is not None and country else ("public",),
+            categories=None if rest is None or country is None else tuple(sorted(set(rest.category_names))),
             market=market,
         )
     return Calendar.model_construct(
