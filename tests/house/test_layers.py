@@ -1,0 +1,140 @@
+"""Which package may import which, and which are declared: read from the source, so that imports inside functions count."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SUBJECTS = {"slo", "metrics", "submissions", "cases", "reports"}
+SHARED = {"warehouse", "catalog", "landing", "transform"}
+# Transform runs every subject's models, and may ask the subjects what to run before and after.
+MAY_IMPORT_SUBJECTS = {"transform"}
+# The only modules that see everything: what puts it together, and the command line.
+TOP = {"definitions", "cli"}
+
+
+def modules_of(source: str, package: str) -> Iterator[str]:
+    """Absolute names that a module's source imports; `package` is the one that it lies in."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                parents = parents[: len(parents) - node.level + 1]
+                base = ".".join([*parents, base] if base else parents)
+            # `from pipelines import slo` imports a module too.
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imports() -> Iterator[tuple[Path, str]]:
+    """Every (file, imported name) of the distribution."""
+    for folder in ("pipelines", "sensors"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = path.relative_to(ROOT)
+            package = ".".join(relative.parts[:-1])
+            for name in modules_of(path.read_text("utf-8"), package):
+                yield relative, name
+
+
+IMPORTS = sorted(set(imports()))
+OURS = {"pipelines", "sensors", "tests", "bench"}
+# Imported by their own name, and released only together with what we declare.
+COMES_WITH = {"pydantic_core": "pydantic", "dagster_shared": "dagster", "dbt_common": "dbt-core"}
+
+
+def part(dotted: str) -> str | None:
+    """`slo` of `pipelines.slo.assets`; None for what is not within `pipelines`."""
+    names = dotted.split(".")
+    return names[1] if names[0] == "pipelines" and len(names) > 1 else None
+
+
+def part_of_file(path: Path) -> str | None:
+    return part(".".join(path.with_suffix("").parts))
+
+
+def offences(rule: str) -> list[str]:
+    """Imports that break a rule, as `file imports name`."""
+    found = []
+    for path, name in IMPORTS:
+        importer, imported = part_of_file(path), part(name)
+        broken = {
+            "a subject imports another subject": importer in SUBJECTS
+            and imported in SUBJECTS
+            and imported != importer,
+            "a shared package imports a subject": importer in SHARED - MAY_IMPORT_SUBJECTS
+            and imported in SUBJECTS,
+            "the warehouse imports what stands on it": importer == "warehouse"
+            and imported in (SHARED | SUBJECTS) - {"warehouse"},
+            "pipelines import sensors": path.parts[0] == "pipelines"
+            and importer not in TOP
+            and name.split(".")[0] == "sensors",
+            "something imports the top": imported in TOP and importer not in TOP,
+            "the distribution imports tests or the bench": name.split(".")[0] in {"tests", "bench"},
+        }
+        if broken[rule]:
+            found.append(f"{path} imports {name}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "a subject imports another subject",
+        "a shared package imports a subject",
+        "the warehouse imports what stands on it",
+        "pipelines import sensors",
+        "something imports the top",
+        "the distribution imports tests or the bench",
+    ],
+)
+def test_no_layer_is_crossed(rule: str) -> None:
+    assert offences(rule) == []
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Nothing rests on what a dependency happens to bring along."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["s3"]]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    distributions = packages_distributions()
+    undeclared = set()
+    for path, name in IMPORTS:
+        package = name.split(".")[0]
+        if package in OURS or package in sys.stdlib_module_names:
+            continue
+        names = [COMES_WITH[package]] if package in COMES_WITH else distributions.get(package, [package])
+        if not {canonicalize_name(each) for each in names} & declared:
+            undeclared.add(f"{path} imports {package}")
+    assert sorted(undeclared) == []
+
+
+def test_imports_are_read_whatever_their_form() -> None:
+    source = (
+        "import pipelines.slo.feed as feed\n"
+        "from . import errors\n"
+        "from ..metrics import assets\n"
+        "def late():\n"
+        "    from pipelines import cases\n"
+    )
+    assert set(modules_of(source, "pipelines.slo")) == {
+        "pipelines.slo.feed",
+        "pipelines.slo",
+        "pipelines.slo.errors",
+        "pipelines.metrics",
+        "pipelines.metrics.assets",
+        "pipelines",
+        "pipelines.cases",
+    }
