@@ -1,4 +1,4 @@
-"""Which package may import which, and which are declared: read from the source, so that imports inside functions count."""
+"""Which package may import which, and which are declared: from the source, so imports in functions count too."""
 
 from __future__ import annotations
 
