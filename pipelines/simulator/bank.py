@@ -1,4 +1,4 @@
-"""A made-up bank of any size: its applications, calendars, chains of jobs and promises, and the catalog files for them."""
+"""A made-up bank of any size: applications, calendars, chains of jobs, promises, and the catalog files for them."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _STYLES: tuple[tuple[str, Stamp, dict[str, bool]], ...] = (
 )
 _VERBS = ("extract", "validate", "post", "load", "summarize", "reconcile", "report", "archive")
 _NOUNS = (
-    "accounts", "balances", "interest", "fees", "statements", "transfers", "cheques", "positions", "trades", "rates",
-    "limits", "collateral", "invoices", "settlements", "customers", "mandates", "standing-orders", "chargebacks",
-    "authorisations", "exposures", "valuations", "dividends", "tax-lots", "journal", "branches", "atm-cash",
-    "loan-schedules", "arrears", "provisions", "liquidity", "alerts", "cases",
+    "accounts", "balances", "interest", "fees", "statements", "transfers", "cheques", "positions", "trades",
+    "rates", "limits", "collateral", "invoices", "settlements", "customers", "mandates", "standing-orders",
+    "chargebacks", "authorisations", "exposures", "valuations", "dividends", "tax-lots", "journal",
+    "branches", "atm-cash", "loan-schedules", "arrears", "provisions", "liquidity", "alerts", "cases",
 )  # fmt: skip
 
 
@@ -80,7 +80,9 @@ class BankCalendar:
             return False
         if day in self.include:
             return True
-        return day.weekday() in self.weekdays and day not in _holidays(self.country, self.subdivision, day.year)
+        return day.weekday() in self.weekdays and day not in _holidays(
+            self.country, self.subdivision, day.year
+        )
 
 
 @cache
@@ -144,7 +146,7 @@ class BankSlo:
                 for job, start, end in self.entries
             )
             return (Due("00:00", opens, None, min(d.start for d in due), max(d.end for d in due), due),)
-        made = []
+        made: list[Due] = []
         for minute in range(self.windows.first, self.windows.last + 1, self.windows.every):
             start = instant(day, minute, self.zone)
             end = start + self.windows.due_after * MINUTE
@@ -172,9 +174,9 @@ def business_calendar() -> BankCalendar:
 def make_bank(count: int, first: date, last: date, seed: int) -> Bank:
     """A bank of `count` jobs whose promises hold from `first` on.
 
-    The first four jobs are the overdraft chain; then an intraday pair; then one chain each that slows, is early, is
-    late, never reports, or reports only success; then chains of one to five jobs until there are enough. Two jobs in
-    three end a promise of their own or share one: about one SLO for three jobs.
+    The first three jobs are the overdraft chain; then an intraday pair; then a chain each with a job that slows, is
+    early, never reports, is late, or reports only success; then chains of one to five jobs until there are enough.
+    There is about one SLO for two and a half jobs.
     """
     return _Builder(count, first, last, seed).build()
 
@@ -191,7 +193,9 @@ class _Builder:
         self.ends: dict[ZoneInfo, list[tuple[int, int]]] = {}
         self.chains = 0
         odd_day = next(d for d in self._dates() if d.weekday() == 5)
-        off_day = [d for d in self._dates() if business_calendar().has(d)][-1 - min(8, (last - first).days // 2)]
+        off_day = [d for d in self._dates() if business_calendar().has(d)][
+            -1 - min(8, (last - first).days // 2)
+        ]
         self.calendars = {
             c.id: c
             for c in (
@@ -215,45 +219,79 @@ class _Builder:
         for role in roles:
             self._chain(2 if role == "slowing" else 1, role)
         for number in range(min(3, self.count // 100)):
-            self._intraday(self.applications[(4 + number) % len(self.applications)][0], f"flow-{number + 1}", 60)
+            self._intraday(
+                self.applications[(4 + number) % len(self.applications)][0], f"flow-{number + 1}", 60
+            )
         while len(self.jobs) < self.count:
             self._chain(self.rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5)), "")
         return Bank(self.applications, list(self.calendars.values()), self.jobs, self.slos)
 
-    def _job(self, application: str, job: str, upstreams: Sequence[int], median: float, role: Role = "") -> int | None:
+    def _job(
+        self, application: str, job: str, upstreams: Sequence[int], median: float, role: Role = ""
+    ) -> int | None:
         if len(self.jobs) >= self.count:
             return None
         self.jobs.append(SimulatedJob(application, job, tuple(upstreams), median, role=role))
         return len(self.jobs) - 1
 
     def _slo(
-        self, slo_id: str, name: str, application: str, calendar: str, entries: Sequence[tuple[int, int, int]], *,
-        windows: Windows | None = None, is_open_start: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        slo_id: str,
+        name: str,
+        application: str,
+        calendar: str,
+        entries: Sequence[tuple[int, int, int]],
+        *,
+        windows: Windows | None = None,
+        is_open_start: bool = False,
+    ) -> None:
         self.slos.append(
             BankSlo(
-                slo_id, name, application, self.calendars[calendar], self.zones[application],
-                objective=self.rng.choice(("0.9", "0.95", "0.95", "0.99")), warn_before=self.rng.choice(("15m", "30m", "1h")),
-                entries=tuple(entries), windows=windows, effective_from=None if is_open_start else self.first,
+                slo_id,
+                name,
+                application,
+                self.calendars[calendar],
+                self.zones[application],
+                objective=self.rng.choice(("0.9", "0.95", "0.95", "0.99")),
+                warn_before=self.rng.choice(("15m", "30m", "1h")),
+                entries=tuple(entries),
+                windows=windows,
+                effective_from=None if is_open_start else self.first,
             )
-        )  # fmt: skip
+        )
 
     def _overdrafts(self) -> None:
-        charge = self._job("overdrafts", "charge-overdrafts", (), 75 * 60)
+        charge = self._job("overdrafts", "charge-overdrafts", (), 105 * 60)
         if charge is None:
             return
-        self._slo("overdraft-charges", "Overdraft charges ready for decision support", "overdrafts", "every_day",
-                  [(charge, 1470, 1620)])  # fmt: skip
-        load = self._job("decision-support", "load-overdrafts", (charge,), 40 * 60)
+        self._slo(
+            "overdraft-charges",
+            "Overdraft charges ready for decision support",
+            "overdrafts",
+            "every_day",
+            [(charge, 1470, 1620)],
+        )
+        load = self._job("decision-support", "load-overdrafts", (charge,), 80 * 60)
         if load is None:
             return
-        self._slo("overdrafts-in-decision-support", "Overdrafts loaded into decision support", "decision-support",
-                  "business_days", [(load, 1620, 1740)], is_open_start=True)  # fmt: skip
-        report = self._job("reporting", "report-overdrafts", (load,), 50 * 60)
+        self._slo(
+            "overdrafts-in-decision-support",
+            "Overdrafts loaded into decision support",
+            "decision-support",
+            "business_days",
+            [(load, 1620, 1740)],
+            is_open_start=True,
+        )
+        report = self._job("reporting", "report-overdrafts", (load,), 110 * 60)
         if report is None:
             return
-        self._slo("overdraft-report", "Overdraft report for the back office", "reporting", "back_office_days",
-                  [(charge, 1470, 1620), (load, 1620, 1740), (report, 1740, 1920)])  # fmt: skip
+        self._slo(
+            "overdraft-report",
+            "Overdraft report for the back office",
+            "reporting",
+            "back_office_days",
+            [(charge, 1470, 1620), (load, 1620, 1740), (report, 1740, 1920)],
+        )
 
     def _intraday(self, application: str, subject: str, every: int) -> None:
         summarize = self._job(application, f"summarize-{subject}", (), 130)
@@ -261,12 +299,24 @@ class _Builder:
             return
         load = self._job(application, f"load-dashboards-{subject}", (summarize,), 90)
         entries = [(job, 0, 0) for job in (summarize, load) if job is not None]
-        self._slo(f"{application}-{subject}", f"{subject.capitalize()} on the dashboards", application, "business_days",
-                  entries, windows=Windows(every, 360, 1080, 10, 5))  # fmt: skip
+        self._slo(
+            f"{application}-{subject}",
+            f"{subject.capitalize()} on the dashboards",
+            application,
+            "business_days",
+            entries,
+            windows=Windows(every, 360, 1080, 10, 5),
+        )
 
     def _calendar(self, zone: ZoneInfo) -> str:
-        local = {"Europe/London": "london_days", "Europe/Rome": "rome_days", "Asia/Singapore": "singapore_days"}
-        return self.rng.choice(("every_day", local.get(zone.key, "business_days"), local.get(zone.key, "back_office_days")))
+        local = {
+            "Europe/London": "london_days",
+            "Europe/Rome": "rome_days",
+            "Asia/Singapore": "singapore_days",
+        }
+        return self.rng.choice(
+            ("every_day", local.get(zone.key, "business_days"), local.get(zone.key, "back_office_days"))
+        )
 
     def _chain(self, length: int, role: Role) -> None:
         """A chain in one application that ends, one time in three, in another of the same zone."""
@@ -274,7 +324,9 @@ class _Builder:
         self.chains += 1
         application = self.applications[number % len(self.applications)][0]
         zone = self.zones[application]
-        noun = _NOUNS[number % len(_NOUNS)] + (f"-{number // len(_NOUNS) + 1}" if number >= len(_NOUNS) else "")
+        noun = _NOUNS[number % len(_NOUNS)] + (
+            f"-{number // len(_NOUNS) + 1}" if number >= len(_NOUNS) else ""
+        )
         minute = self.rng.choice((*range(1140, 1380, 15), *range(1440, 1590, 15)))
         upstream: list[int] = []
         joins = [entry for entry in self.ends.get(zone, ()) if entry[1] + 15 < minute + 120]
@@ -309,9 +361,22 @@ class _Builder:
         calendar = self._calendar(zone) if role != "silent" else "every_day"
         title = noun.replace("-", " ")
         is_open = not role and self.rng.random() < 0.15
-        self._slo(f"{application}-{noun}", f"{title.capitalize()} ready", application, calendar, entries, is_open_start=is_open)
+        self._slo(
+            f"{application}-{noun}",
+            f"{title.capitalize()} ready",
+            application,
+            calendar,
+            entries,
+            is_open_start=is_open,
+        )
         if len(entries) > 2 and self.rng.random() < 0.25:
-            self._slo(f"{application}-{noun}-early", f"First part of {title} ready", application, calendar, entries[:2])
+            self._slo(
+                f"{application}-{noun}-early",
+                f"First part of {title} ready",
+                application,
+                calendar,
+                entries[:2],
+            )
 
 
 def write_catalog(bank: Bank, folder: Path) -> list[Path]:
@@ -319,7 +384,12 @@ def write_catalog(bank: Bank, folder: Path) -> list[Path]:
     files: dict[str, list[str]] = {}
     lines = files.setdefault("applications/bank.yml", ["applications:"])
     for application, name, zone in bank.applications:
-        lines += [f"  - id: {application}", f"    name: {name}", f"    timezone: {zone}", f"    owner: team:{application}"]
+        lines += [
+            f"  - id: {application}",
+            f"    name: {name}",
+            f"    timezone: {zone}",
+            f"    owner: team:{application}",
+        ]
         lines += [f"    senders: [scheduler-{application}]"]
     lines = files.setdefault("calendars/bank.yml", ["calendars:"])
     for calendar in bank.calendars:
@@ -339,26 +409,26 @@ def write_catalog(bank: Bank, folder: Path) -> list[Path]:
     for slo in bank.slos:
         lines = files.setdefault(f"slos/{slo.application}.yml", ["slos:"])
         lines += [f"  - id: {slo.slo_id}", f"    name: {slo.name}", f"    application: {slo.application}"]
-        lines += [f"    calendar: {slo.calendar.id}", f"    objective: {slo.objective}", f"    warn_before: {slo.warn_before}"]
+        lines += [
+            f"    calendar: {slo.calendar.id}",
+            f"    objective: {slo.objective}",
+            f"    warn_before: {slo.warn_before}",
+        ]
         if slo.effective_from is not None:
             lines += [f"    effective_from: {slo.effective_from.isoformat()}"]
         references = [_reference(bank.jobs[job], slo.application) for job in slo.jobs]
         if slo.windows is not None:
             w = slo.windows
-            lines += [
-                f'    every: {{minutes: {w.every}, from: "{_clock(w.first)}", to: "{_clock(w.last)}", '
-                f"due_after: {w.due_after}m, early_tolerance: {w.tolerance}m}}"
-            ]
+            span = f'minutes: {w.every}, from: "{_clock(w.first)}", to: "{_clock(w.last)}"'
+            lines += [f"    every: {{{span}, due_after: {w.due_after}m, early_tolerance: {w.tolerance}m}}"]
             lines += ["    jobs:", *(f"      - {{job: {reference}}}" for reference in references)]
             continue
         lines += ["    jobs:"]
         for reference, (_, start, end) in zip(references, slo.entries, strict=True):
             days = start // 1440
             offset = f", day_offset: {days}" if days else ""
-            lines += [
-                f'      - {{job: {reference}, start: "{_clock(start - days * 1440)}", '
-                f'end: "{_clock(end - days * 1440)}"{offset}}}'
-            ]
+            times = f'start: "{_clock(start - days * 1440)}", end: "{_clock(end - days * 1440)}"'
+            lines += [f"      - {{job: {reference}, {times}{offset}}}"]
     written = []
     for name, text in sorted(files.items()):
         path = folder / name
@@ -374,11 +444,3 @@ def _clock(minute: int) -> str:
 
 def _reference(job: SimulatedJob, application: str) -> str:
     return job.job if job.application == application else f"{job.application}/{job.job}"
-
-
-def depth(jobs: Sequence[SimulatedJob]) -> int:
-    """Number of jobs on the longest chain."""
-    ranks: list[int] = []
-    for job in jobs:
-        ranks.append(1 + max((ranks[n] for n in job.upstreams), default=0))
-    return max(ranks, default=0)

@@ -25,7 +25,6 @@ class Run:
     run_id: str
     host: str
     statuses: list[tuple[int, Code]]
-    is_restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +73,11 @@ def simulate_days(world: World, seed: int) -> Iterator[Day]:
     states = [_State(random.Random(f"{seed}/{job.application}/{job.job}")) for job in world.jobs]
     days = max(1, (world.last - world.first).days)
     finale = _finale(world, seed)
-    day = world.first
+    day = world.begin
     # The farthest east begins the second date after while New York has its morning.
     while day <= world.last + timedelta(days=2):
         today = Day(day, [slo.on(day) for slo in world.slos])
-        plans = _plans(world, today)
+        plans = _plans(world, today) if day >= world.first else {}
         common = random.Random(f"{seed}/{day.isoformat()}").lognormvariate(0, 0.04)
         common *= _WEEKDAY[day.weekday()] * (_MONTH_END if _is_month_end(day) else 1.0)
         ends: dict[int, list[int]] = {}
@@ -92,7 +91,16 @@ def simulate_days(world: World, seed: int) -> Iterator[Day]:
             growth = 1.0
             if job.role == "slowing":
                 growth += SLOWDOWN * min(1.0, (day - world.first).days / days)
-            simulation = _JobDay(world, number, plan, state, today, common * growth, midnights[zone], finale.get((number, day), ""))
+            simulation = _JobDay(
+                world,
+                number,
+                plan,
+                state,
+                today,
+                common * growth,
+                midnights[zone],
+                finale.get((number, day), ""),
+            )
             ends[number] = simulation.run(_ready(job, plan, plans, ends, states))
         # Only now: an upstream that has not run yet on this date is known by its date before.
         for number, ended in ends.items():
@@ -126,11 +134,22 @@ def _plans(world: World, today: Day) -> dict[int, _Plan]:
                     plans[entry.job] = _Plan([entry.start], [entry.end], is_intraday=False)
                 elif not known.is_intraday and entry.start < known.starts[0]:
                     known.starts[0], known.dues[0] = entry.start, entry.end
+    if today.day.weekday() < 5:
+        for number in sorted(world.unpromised):
+            job = world.jobs[number]
+            ends = [plans[upstream].dues[-1] for upstream in job.upstreams if upstream in plans]
+            night = instant(today.day, 26 * 60, world.senders[job.application].zone)
+            start = max(ends, default=night)
+            plans[number] = _Plan([start], [start + 60 * MINUTE], is_intraday=False)
     return plans
 
 
 def _ready(
-    job: SimulatedJob, plan: _Plan, plans: Mapping[int, _Plan], ends: Mapping[int, list[int]], states: Sequence[_State]
+    job: SimulatedJob,
+    plan: _Plan,
+    plans: Mapping[int, _Plan],
+    ends: Mapping[int, list[int]],
+    states: Sequence[_State],
 ) -> list[int]:
     """The instants from which each run of a job has what it needs from upstream; `NEVER` when it will not come."""
     if not job.upstreams:
@@ -154,8 +173,16 @@ class _JobDay:
     """One job on one business date."""
 
     def __init__(
-        self, world: World, number: int, plan: _Plan, state: _State, today: Day, factor: float, midnight: int, fate: str
-    ) -> None:  # fmt: skip
+        self,
+        world: World,
+        number: int,
+        plan: _Plan,
+        state: _State,
+        today: Day,
+        factor: float,
+        midnight: int,
+        fate: str,
+    ) -> None:
         self.world, self.number, self.plan, self.state, self.today = world, number, plan, state, today
         self.job = world.jobs[number]
         self.sender = world.senders[self.job.application]
@@ -252,8 +279,6 @@ class _JobDay:
         self.runs.append(run)
         attempt = 1
         while True:
-            if not run.statuses:
-                self.runs.append(run)
             is_lost = attempt == 1 and self.may_blur and rng.random() < 0.003
             if is_lost:
                 self._event("lost_start", start)
@@ -271,12 +296,16 @@ class _JobDay:
             if self.fate == "failed" or attempt == 4 or rng.random() < 0.02:
                 self._event("given_up", failed)
                 return NEVER
-            wait = rng.expovariate(1 / 50) * SECOND if self.plan.is_intraday else rng.expovariate(1 / 12) * MINUTE
+            wait = (
+                rng.expovariate(1 / 50) * SECOND
+                if self.plan.is_intraday
+                else rng.expovariate(1 / 12) * MINUTE
+            )
             start = self._whole(failed + 5 * SECOND + min(wait, 3 * 60 * MINUTE))
             attempt += 1
             if rng.random() < 0.75 or not self.sender.has_run_ids:
                 self._event("restarted", start, "new run")
-                run = Run(self._run_id(), self._host(), [], is_restart=True)
+                run = Run(self._run_id(), self._host(), [])
                 self.runs.append(run)
             else:
                 self._event("restarted", start, "same run")
@@ -292,7 +321,7 @@ class _JobDay:
             return
         took = self._whole(rng.uniform(2, 9) * MINUTE)
         code: Code = "SUCCEED" if kind == "rerun" else "FAIL"
-        self.runs.append(Run(self._run_id(), self._host(), [(again, "START"), (again + took, code)], is_restart=True))
+        self.runs.append(Run(self._run_id(), self._host(), [(again, "START"), (again + took, code)]))
         if not self.plan.is_intraday:
             self.state.busy = max(self.state.busy, again + took)
 
@@ -307,10 +336,11 @@ def _finale(world: World, seed: int) -> dict[tuple[int, date], str]:
     open_slos = []
     for slo in world.slos:
         for due in slo.on(world.last):
-            if not slo.is_intraday and world.as_of - 10 * 60 * MINUTE < due.expected_end < world.as_of - 40 * MINUTE:
-                # Jobs with a part of their own keep it.
-                if not any(world.jobs[entry.job].role for entry in due.jobs):
-                    open_slos.append(due)
+            is_fresh = world.as_of - 10 * 60 * MINUTE < due.expected_end < world.as_of - 40 * MINUTE
+            # Jobs with a part of their own keep it.
+            is_plain = not any(world.jobs[entry.job].role for entry in due.jobs)
+            if is_fresh and is_plain and not slo.is_intraday:
+                open_slos.append(due)
     rng.shuffle(open_slos)
     fates: dict[tuple[int, date], str] = {}
     taken: set[int] = set()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import IO, Any
-from zoneinfo import ZoneInfo
 
 from pipelines.simulator.plan import SECOND, Sender
 
@@ -111,8 +110,7 @@ class StatusFile:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        zone = self.sender.zone if isinstance(self.sender.zone, ZoneInfo) else UTC
-        instants = pa.timestamp("us", tz=str(zone))
+        instants = pa.timestamp("us", tz=self.sender.zone.key)
         columns: dict[str, Any] = {
             name: pa.array([row[n] or None for row in self._rows], pa.string())
             for n, name in enumerate(COLUMNS)
@@ -120,4 +118,4 @@ class StatusFile:
         }
         columns["status_at"] = pa.array([row[3] * 1000 for row in self._rows], pa.int64()).cast(instants)
         columns["business_date"] = pa.array([date.fromisoformat(row[4]) for row in self._rows], pa.date32())
-        pq.write_table(pa.table({name: columns[name] for name in COLUMNS}), self.path, compression="snappy")  # type: ignore[no-untyped-call]
+        pq.write_table(pa.table({name: columns[name] for name in COLUMNS}), self.path, compression="snappy")

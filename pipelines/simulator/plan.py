@@ -7,7 +7,7 @@ into instants here, apart from the product's own expansion, so that the truth wr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
@@ -115,4 +115,7 @@ class World:
     first: date
     last: date
     as_of: int
-    extra_days: frozenset[date] = field(default_factory=frozenset)
+    begin: date
+    """The first date that is promised anything; before `first` nobody reports."""
+    unpromised: frozenset[int] = frozenset()
+    """Jobs that no SLO names; they run on weekdays all the same."""

@@ -81,7 +81,8 @@ def simulate(
         formats: Formats to use, of `FORMATS`.
         bad_records: Number of records that a validation has to refuse.
         split: One file per application and business date, per business date, per month, or a single one; what comes
-            late stands in files of its own. Applications use different formats and column names only in the first case.
+            late stands in files of its own, of all applications. Formats and column names differ by application
+            in the first case only.
 
     Raises:
         DuemarkError: an argument makes no sense, or the catalog cannot be used.
@@ -105,27 +106,32 @@ def simulate(
     else:
         from pipelines.simulator.existing import load_world
 
-        world = load_world(catalog, first, last, as_of, formats, seed)
+        world = load_world(catalog, first, last, as_of, formats)
     return _Simulation(out, world, seed, tuple(formats), bad_records, split, written).run()
 
 
 def _check(jobs: int, days: int, formats: Sequence[str], bad_records: int, split: str) -> None:
     if jobs < 1 or days < 1:
-        raise DuemarkError("A simulation needs at least one job and one day.", "Give --jobs and --days as 1 or more.")
+        raise DuemarkError(
+            "A simulation needs at least one job and one day.", "Give --jobs and --days as 1 or more."
+        )
     unknown = [f for f in formats if f not in FORMATS]
     if unknown or not any(f != "parquet" for f in formats):
         raise DuemarkError(
-            f"Formats cannot be {', '.join(formats) or 'none'}.", f"Use some of {', '.join(FORMATS)}, not parquet alone."
+            f"Formats cannot be {', '.join(formats) or 'none'}.",
+            f"Use some of {', '.join(FORMATS)}, not parquet alone.",
         )
     if bad_records < 0:
         raise DuemarkError("The number of bad records is negative.", "Give 0 or more.")
     if split not in get_args(Split):
-        raise DuemarkError(f"Files cannot be split by {split!r}.", f"Use one of {', '.join(get_args(Split))}.")
+        raise DuemarkError(
+            f"Files cannot be split by {split!r}.", f"Use one of {', '.join(get_args(Split))}."
+        )
 
 
 def _world(bank: Bank, first: date, last: date, as_of: int, formats: Sequence[str]) -> World:
     reporting = senders(((application, zone) for application, _, zone in bank.applications), formats)
-    return World(reporting, bank.jobs, bank.slos, first, last, as_of)
+    return World(reporting, bank.jobs, bank.slos, first, last, as_of, first)
 
 
 def _remove_earlier(out: Path) -> None:
@@ -155,9 +161,23 @@ class _Simulation:
     """The whole of one simulation, date by date."""
 
     def __init__(
-        self, out: Path, world: World, seed: int, formats: Sequence[str], bad_records: int, split: Split, catalog: Sequence[Path],
-    ) -> None:  # fmt: skip
-        self.out, self.world, self.seed, self.formats, self.bad, self.split = out, world, seed, formats, bad_records, split
+        self,
+        out: Path,
+        world: World,
+        seed: int,
+        formats: Sequence[str],
+        bad_records: int,
+        split: Split,
+        catalog: Sequence[Path],
+    ) -> None:
+        self.out, self.world, self.seed, self.formats, self.bad, self.split = (
+            out,
+            world,
+            seed,
+            formats,
+            bad_records,
+            split,
+        )
         self.landing, self.truth = out / "landing" / "job_status", out / "truth"
         self.catalog = catalog
         self.counts: Counter[str] = Counter()
@@ -191,11 +211,21 @@ class _Simulation:
                 rows = []
                 for occurrence in truth.of(today):
                     due, late = occurrence.due, occurrence.late_by
-                    rows.append((
-                        occurrence.slo_id, today.day.isoformat(), due.slot, iso(due.expected_start), iso(due.expected_end),
-                        iso(occurrence.actual_start), iso(occurrence.actual_end), occurrence.progress, occurrence.outcome,
-                        "" if late is None else f"{late / SECOND:.3f}", occurrence.revisions,
-                    ))  # fmt: skip
+                    rows.append(
+                        (
+                            occurrence.slo_id,
+                            today.day.isoformat(),
+                            due.slot,
+                            iso(due.expected_start),
+                            iso(due.expected_end),
+                            iso(occurrence.actual_start),
+                            iso(occurrence.actual_end),
+                            occurrence.progress,
+                            occurrence.outcome,
+                            "" if late is None else f"{late / SECOND:.3f}",
+                            occurrence.revisions,
+                        )
+                    )
                 occurrences.writerows(rows)
                 self.counts["occurrences"] += len(rows)
                 self._report(today)
@@ -218,8 +248,13 @@ class _Simulation:
             may_copy = self.senders[job.application].has_run_ids or number not in today.intraday
             for run in runs:
                 for at, code in run.statuses:
-                    self._send((job.application, job.job, code, at, day, run.run_id, run.host), keyed, today.day, may_copy,
-                               may_win=number not in today.intraday)  # fmt: skip
+                    self._send(
+                        (job.application, job.job, code, at, day, run.run_id, run.host),
+                        keyed,
+                        today.day,
+                        may_copy,
+                        may_win=number not in today.intraday,
+                    )
         for row in self._unlisted(today.day):
             self._send(row, by_application.setdefault(row[0], []), today.day, may_copy=False, may_win=False)
         for event in today.events:
@@ -231,7 +266,7 @@ class _Simulation:
 
     def _send(
         self, row: Row, keyed: list[tuple[int, int, Row]], day: date, may_copy: bool, may_win: bool
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Send one status: on time or late, once or twice, in its place or out of order."""
         self.counts["statuses"] += 1
         rng = self.noise[row[0]]
@@ -253,7 +288,13 @@ class _Simulation:
                 # stay the first in order, which hexadecimal ids are before "z".
                 prefix = rng.choice("0z") if may_win and row[5] else "z"
                 self._event("copy_of_other_sender", row, day)
-                keyed.append((place + rng.randrange(0, 5 * MINUTE), len(keyed), (*row[:5], f"{prefix}-relay-{rng.getrandbits(32):08x}", "relay-01")))  # fmt: skip
+                keyed.append(
+                    (
+                        place + rng.randrange(0, 5 * MINUTE),
+                        len(keyed),
+                        (*row[:5], f"{prefix}-relay-{rng.getrandbits(32):08x}", "relay-01"),
+                    )
+                )
             elif chance >= 0.016:
                 self._event("out_of_order", row, day)
                 place += rng.randrange(-120 * MINUTE, 120 * MINUTE)
@@ -274,7 +315,10 @@ class _Simulation:
         while job in taken:
             job += "-x"
         rows: list[Row] = []
-        for application, name, weekdays in ((known, job, (1, 4)), (self.shadow.application, "copy-ledger", (2,))):
+        for application, name, weekdays in (
+            (known, job, (1, 4)),
+            (self.shadow.application, "copy-ledger", (2,)),
+        ):
             if day.weekday() not in weekdays or day > self.world.last:
                 continue
             start = instant(day, 21 * 60 + 7, self.senders[application].zone)
@@ -295,19 +339,20 @@ class _Simulation:
         if day == self.world.last:
             self.sample += rows[:1]
         sender = self.senders[application]
-        suffix = "-late" if is_late else ""
         form = self._plain_format()
-        if self.split == "application":
-            stem, form = f"{day.isoformat()}-{self.stems[application]}{suffix}", sender.format
+        if self.split == "application" and not is_late:
+            stem, form = f"{day.isoformat()}-{self.stems[application]}", sender.format
             if (
-                "parquet" in self.formats and day == self.world.last and not is_late
-                and application == max(self.world.senders) and len(rows) <= _PARQUET_MOST
-            ):  # fmt: skip
+                "parquet" in self.formats
+                and day == self.world.last
+                and application == max(self.world.senders)
+                and len(rows) <= _PARQUET_MOST
+            ):
                 form = "parquet"
         else:
             sender = replace(sender, is_camel_case=False)
-            name = {"day": day.isoformat(), "month": day.isoformat()[:7], "one": "job_status"}[self.split]
-            stem = f"{name}{suffix}"
+            names = {"month": day.isoformat()[:7], "one": "job_status"}
+            stem = f"{names.get(self.split, day.isoformat())}{'-late' if is_late else ''}"
         file = self.open.get(stem)
         if file is None:
             # A month or a date is over when the next one begins; its own late file takes what comes after.
@@ -317,7 +362,7 @@ class _Simulation:
             file = self.open[stem] = StatusFile(self.landing / f"{stem}.{form}", sender, form)
         self.appeared = instant(day + timedelta(days=1), 14 * 60 + is_late * 60, ZoneInfo("UTC"))
         file.add(rows, self.senders)
-        if self.split == "application":
+        if self.split == "application" and not is_late:
             self._close(stem)
 
     def _close(self, stem: str, *, as_of: bool = False) -> None:
@@ -344,7 +389,10 @@ class _Simulation:
         name = f"{self.world.last.isoformat()}-by-hand.csv"
         hand = Sender("", ZoneInfo("UTC"), "csv", "utc")
         file = StatusFile(self.landing / name, hand, "csv")
-        utc = {application: replace(sender, stamp="utc", is_lower_case=False) for application, sender in self.senders.items()}
+        utc = {
+            application: replace(sender, stamp="utc", is_lower_case=False)
+            for application, sender in self.senders.items()
+        }
         file.add(self.sample, utc)
         self.counts["records"] += len(self.sample)
         for number in range(self.bad):
@@ -372,9 +420,18 @@ class _Simulation:
             os.utime(file.path, ns=(latest * 1_000_000, latest * 1_000_000))
         (self.truth / "as_of.txt").write_text(f"{iso(world.as_of)}\n", encoding="utf-8", newline="\n")
         summary = Summary(
-            world.first, world.last, iso(world.as_of), len(world.senders), len(world.jobs), len(world.slos),
-            self.counts["occurrences"], self.counts["statuses"], self.counts["records"], self.bad, len(self.written),
-        )  # fmt: skip
+            world.first,
+            world.last,
+            iso(world.as_of),
+            len(world.senders),
+            len(world.jobs),
+            len(world.slos),
+            self.counts["occurrences"],
+            self.counts["statuses"],
+            self.counts["records"],
+            self.bad,
+            len(self.written),
+        )
         with ExitStack() as stack:
             _Csv(self.truth / "summary.csv", ("name", "value"), stack).rows.writerows(
                 (*asdict(summary).items(), *sorted(self._noise_counts().items()))
@@ -412,7 +469,9 @@ def _bad_record(world: World, number: int) -> tuple[list[str], list[str]]:
     job = world.jobs[number % len(world.jobs)]
     zone = world.senders[job.application].zone
     at = iso(instant(world.last, 12 * 60 + number % 60, zone))
-    good = dict(zip(COLUMNS, (job.application, job.job, "START", at, world.last.isoformat(), "", ""), strict=True))
+    good = dict(
+        zip(COLUMNS, (job.application, job.job, "START", at, world.last.isoformat(), "", ""), strict=True)
+    )
     kinds: tuple[dict[str, str], ...] = (
         {"application_id": ""},
         {"job_id": "j" * 201},

@@ -10,12 +10,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.simulator.behaviour import Day, Run
-from pipelines.simulator.plan import Due, World
+from pipelines.simulator.plan import NEVER, Due, World
 
 COLUMNS = (
-    "slo_id", "business_date", "slot", "expected_start_at", "expected_end_at", "actual_start_at", "actual_end_at",
-    "progress", "outcome", "late_by_seconds", "revisions",
-)  # fmt: skip
+    "slo_id",
+    "business_date",
+    "slot",
+    "expected_start_at",
+    "expected_end_at",
+    "actual_start_at",
+    "actual_end_at",
+    "progress",
+    "outcome",
+    "late_by_seconds",
+    "revisions",
+)
 _RANK = {"START": 0, "FAIL": 1, "SUCCEED": 2}
 
 
@@ -99,7 +108,7 @@ def _facts(runs: Sequence[Run]) -> _Facts:
         (started, _), (ended, _) = runs[0].statuses
         return _Facts(started, ended, "SUCCEED", 0)
     statuses = sorted((at, _RANK[code], code) for run in runs for at, code in run.statuses)
-    ended = next((at for at, _, code in statuses if code == "SUCCEED"), None)
-    started = next((at for at, _, code in statuses if code == "START" and (ended is None or at <= ended)), None)
-    revisions = 0 if ended is None else sum(at > ended for at, _, _ in statuses)
-    return _Facts(started, ended, statuses[-1][2], revisions)
+    first_end = next((at for at, _, code in statuses if code == "SUCCEED"), NEVER)
+    begin = next((at for at, _, code in statuses if code == "START" and at <= first_end), None)
+    revisions = sum(at > first_end for at, _, _ in statuses)
+    return _Facts(begin, None if first_end == NEVER else first_end, statuses[-1][2], revisions)
