@@ -3,7 +3,7 @@
 #
 #   deploy/venv.sh VENV WHAT [PYTHON]
 #
-# VENV is the folder (made anew when its interpreter is gone or too old), WHAT is what pip installs
+# VENV is the folder (made anew when its interpreter or pip is gone, or too old), WHAT is what pip installs
 # (`.` or `.[dev]`), PYTHON the interpreter; without it, the newest supported one on PATH.
 set -eu
 
@@ -18,7 +18,7 @@ fail() {
     exit 2
 }
 
-if ! supported "$venv/bin/python"; then
+if ! supported "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     if [ -n "$python" ]; then
         supported "$python" || fail "$python is not Python 3.11, 3.12 or 3.13."
     else
