@@ -1,1 +1,1 @@
-"""SLOs of batch jobs: what was promised, what the jobs reported, and who is late."""
+"""SLOs of batch jobs: the feed of job statuses, promises, and what becomes of them."""

@@ -1,0 +1,119 @@
+"""The contract of a feed: what a subject declares, and all that the loader knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.errors import DuemarkError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+# How a file of a feed is read: "columns": CSV with a header, NDJSON or Parquet, one text column for each declared
+# one; "document": NDJSON, each object whole, as text, in the one column `document`; "line": any text file, each line
+# in the one column `line`.
+Shape = Literal["columns", "document", "line"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+class FileError(DuemarkError):
+    """A whole file that cannot be taken: it is quarantined, nothing of it is loaded."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a feed's files. Names and aliases match without regard to case and surrounding blanks."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a record was rejected: the field (None: the record as a whole), what is wrong, and the way out."""
+
+    field: str | None
+    message: str
+    hint: str = ""
+
+    def as_dict(self) -> dict[str, str | None]:
+        return {"field": self.field, "message": self.message, "hint": self.hint}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a check may know besides the records. `zones`: IANA zone of every registered application."""
+
+    zones: Mapping[str, str] = field(default_factory=dict)
+
+
+class Breaches:
+    """The breaches of a frame's records, collected: every one of a record, not just the first."""
+
+    def __init__(self, count: int) -> None:
+        self.good: Mask = np.ones(count, dtype=bool)
+        self._found: list[tuple[Mask, str | None, Callable[[int], str], str]] = []
+
+    def add(self, where: Mask, name: str | None, message: str | Callable[[int], str], hint: str = "") -> None:
+        """Record a breach of the field `name` for the positions that are true in `where`.
+
+        `message` may be a function of the position, called for the rejected records only.
+        """
+        if not where.any():
+            return
+        text = message if callable(message) else (lambda _: message)
+        self._found.append((where, name, text, hint))
+        self.good &= ~where
+
+    def reasons(self, position: int) -> list[Reason]:
+        """All breaches of the record at `position`, in the order in which they were added."""
+        return [
+            Reason(name, text(position), hint) for where, name, text, hint in self._found if where[position]
+        ]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The answer of a check.
+
+    `rows` has the table's columns less `load_id`, `seq` and `line_no`, and one row for each record that `breaches`
+    finds good, in the order of the frame.
+    """
+
+    rows: pa.Table
+    breaches: Breaches
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A feed: the folder `landing/<name>/`, the table its records go to, and what a record must be.
+
+    `check` gets a frame with the declared columns (or `document`, or `line`), text or missing, whose index is
+    the line number (of Parquet: the row), free of NUL characters; it looks at whole columns and raises nothing.
+    `table` has, besides what `check` returns, the columns `load_id`, `seq` (from 0, by line) and `line_no`.
+    `partition_by` is the date column by whose month the table is partitioned.
+    """
+
+    name: str
+    table: str
+    check: Callable[[pd.DataFrame, Context], Checked]
+    columns: tuple[Column, ...] = ()
+    shape: Shape = "columns"
+    partition_by: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.shape == "columns") != bool(self.columns):
+            raise ValueError(f"feed {self.name}: columns are declared for shape 'columns', and only there")
+
+    @property
+    def frame_columns(self) -> tuple[str, ...]:
+        """Names of the columns of the frame that `check` gets."""
+        return tuple(column.name for column in self.columns) or (self.shape,)

@@ -1,0 +1,506 @@
+"""Load what landed: one file, one transaction, exactly once.
+
+A crash at any point leaves all of a file or none of it; the same file again adds nothing; several ingests at once are
+safe. What is wrong with a file is told in its outcome and stops no other file; DuemarkError is for what stops all:
+the database does not answer, its disk is full, the landing folder cannot be listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import IO, TYPE_CHECKING, cast
+
+import numpy as np
+import orjson
+import psycopg
+import pyarrow as pa
+from psycopg import errors, sql
+
+from pipelines.errors import DuemarkError
+from pipelines.landing import ledger, registry, source
+from pipelines.landing.feed import Context, Feed, FileError
+from pipelines.landing.ledger import FileOutcome
+from pipelines.landing.load import begin_load, end_load
+from pipelines.landing.records import BLOCK_BYTES, Chunk, Rejected, Warnings, format_of, read_chunks
+from pipelines.landing.source import LandedFile
+from pipelines.logs import get_logger
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.copy import copy_table
+from pipelines.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    Connection = psycopg.Connection[tuple[object, ...]]
+    Cursor = psycopg.Cursor[tuple[object, ...]]
+
+log = get_logger(__name__)
+
+# So much of a file is read and checked before the load lock is taken: others wait for big files only.
+HEAD_BYTES = 32 << 20
+# Rows that a table (or partition) gains before it is analysed at once, not when autovacuum comes round.
+ANALYZE_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an ingest is: bytes of the file under way, and which of how many files it is (from 1)."""
+
+    path: str
+    done_bytes: int
+    total_bytes: int
+    record_count: int
+    file_number: int
+    file_count: int
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What became of every file that was new, in the order in which they were taken, and what lies astray."""
+
+    files: tuple[FileOutcome, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def loaded(self) -> tuple[FileOutcome, ...]:
+        return tuple(outcome for outcome in self.files if outcome.status == "loaded")
+
+
+def ingest(
+    settings: Settings,
+    paths: Sequence[str] | None = None,
+    feeds: Iterable[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    *,
+    feed: str | None = None,
+) -> IngestReport:
+    """Load the files that landed, or those that `paths` name (files or folders, local or URLs).
+
+    `feeds` limits it to some feeds' folders. `feed` says whose files `paths` are, where no folder's name does.
+    `progress` is called after every chunk. Files named in `paths` are tried again even if they were quarantined.
+    """
+    for name in (*(feeds or ()), *([feed] if feed else ())):
+        registry.feed(name)
+    warnings: list[str] = []
+    if paths:
+        files = source.named(paths, feed)
+    else:
+        wanted = list(feeds or ([feed] if feed else registry.DECLARATIONS))
+        files = source.landed(settings.landing, wanted)
+        for name in source.strays(settings.landing):
+            warnings.append(f"{name} lies in {settings.landing}, but in no feed's folder: it is not read.")
+            log.warning("not in a feed's folder", landing=settings.landing, name=name)
+    if not files:
+        return IngestReport((), tuple(warnings))
+    retry: ledger.Retry = "quarantined" if paths else "unread"
+    outcomes: list[FileOutcome] = []
+    with _database(outcomes), connect(settings, role="ingest") as connection:
+        with connection.transaction(), connection.cursor() as cursor:
+            new = ledger.unknown(cursor, files, retry)
+            context = Context(zones=_zones(cursor))
+        gained: dict[str, int] = {}
+        for number, file in enumerate(new, start=1):
+            loading = _Loading(connection, file, registry.feed(file.feed), context, retry)
+            if progress is not None:
+                loading.tell = _teller(progress, file, number, len(new))
+            outcome = loading.run()
+            if outcome is not None:
+                outcomes.append(outcome)
+                _log(outcome)
+            for table, rows in loading.gained.items():
+                gained[table] = gained.get(table, 0) + rows
+        _analyze(connection, gained)
+    return IngestReport(tuple(outcomes), tuple(warnings))
+
+
+def _teller(
+    progress: Callable[[Progress], None], file: LandedFile, number: int, count: int
+) -> Callable[[int, int], None]:
+    def tell(done_bytes: int, record_count: int) -> None:
+        progress(
+            Progress(
+                file.path, min(done_bytes, file.stamp.size), file.stamp.size, record_count, number, count
+            )
+        )
+
+    return tell
+
+
+def _log(outcome: FileOutcome) -> None:
+    facts = {"feed": outcome.feed, "file": outcome.path, "load": outcome.load_id}
+    if outcome.status == "loaded":
+        log.info("loaded", **facts, records=outcome.record_count, rejected=outcome.rejected_count)
+        for warning in outcome.warnings:
+            log.warning("warning", **facts, message=warning["message"], hint=warning["hint"])
+    elif outcome.status == "duplicate":
+        log.info("duplicate", **facts)
+    else:
+        log.warning(outcome.status, **facts, message=outcome.message, hint=outcome.hint)
+
+
+@contextlib.contextmanager
+def _database(outcomes: Sequence[FileOutcome]) -> Iterator[None]:
+    """One clear error for what stops all: nothing is half loaded, and the files are still there."""
+    try:
+        yield
+    except psycopg.Error as error:
+        before = f"Before that {len(outcomes)} files were done. " if outcomes else ""
+        rest = f"{before}Nothing is half loaded; run it again, it goes on where it stopped."
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, errors.DiskFull):
+            raise DuemarkError(
+                f"The disk of the database is full: {text}.", f"Make room for it. {rest}"
+            ) from error
+        if isinstance(error, errors.UndefinedTable | errors.UndefinedFunction | errors.InvalidSchemaName):
+            raise DuemarkError(
+                f"The database is not up to date: {text}.", f"Run `duemark deploy`. {rest}"
+            ) from error
+        if isinstance(error, psycopg.OperationalError):
+            raise DuemarkError(
+                f"The database does not answer any more: {text}.", f"See that it runs. {rest}"
+            ) from error
+        raise DuemarkError(f"The database refused: {text}.", rest) from error
+
+
+def _zones(cursor: Cursor) -> dict[str, str]:
+    """Zone of every application, as the catalog stands in the database."""
+    cursor.execute(
+        "select distinct on (application_id) application_id, spec ->> 'timezone', is_retired"
+        " from catalog.application_version order by application_id, load_id desc"
+    )
+    return {str(name): str(zone) for name, zone, is_retired in cursor.fetchall() if zone and not is_retired}
+
+
+def _analyze(connection: Connection, gained: dict[str, int]) -> None:
+    """Tell the planner of tables that grew much, before the tick reads them."""
+    connection.autocommit = True
+    for table, rows in gained.items():
+        if rows > ANALYZE_ROWS:
+            connection.execute(sql.SQL("analyze {}").format(sql.Identifier(*table.split("."))))
+
+
+class _KnownError(Exception):
+    """Another ingest dealt with the file meanwhile."""
+
+
+class _ChangedError(Exception):
+    """The file changed while it was read."""
+
+
+class _DuplicateError(Exception):
+    """The same content is loaded."""
+
+    def __init__(self, outcome: FileOutcome) -> None:
+        self.outcome = outcome
+
+
+class _UnreadableError(Exception):
+    """The file, or the place where it is, failed while it was read."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A chunk, checked: rows of the table less load_id and seq, and what was rejected."""
+
+    rows: pa.Table
+    rejected: list[Rejected]
+
+    @property
+    def size(self) -> int:
+        return cast("int", self.rows.nbytes) + sum(len(record.record) for record in self.rejected)
+
+
+@dataclass
+class _Loading:
+    """One file on its way into the database."""
+
+    connection: Connection
+    file: LandedFile
+    feed: Feed
+    context: Context
+    retry: ledger.Retry
+    tell: Callable[[int, int], None] | None = None
+    # Rows added by table or partition, once they are committed.
+    gained: dict[str, int] = field(default_factory=dict)
+    warnings: Warnings = field(default_factory=Warnings)
+
+    def run(self) -> FileOutcome | None:
+        """Load the file; None when another ingest was faster."""
+        try:
+            stamp = self.file.store.stamp(self.file.path)
+            stream = self.file.store.open(self.file.path)
+        except FileNotFoundError:
+            return self._outcome("gone", "It was there when the folder was listed, and is not now.")
+        except Exception as error:
+            if not source.is_storage_error(error):
+                raise
+            return self._unreadable(error)
+        if stamp is not None:
+            self.file = replace(self.file, stamp=stamp)
+        with stream:
+            content = _Content(stream)
+            try:
+                return self._load(content)
+            except _KnownError:
+                return None
+            except _DuplicateError as found:
+                return self._note(found.outcome, content.fingerprint())
+            except _ChangedError:
+                return self._changed()
+            except _UnreadableError as error:
+                return self._unreadable(error.__cause__ or error)
+            except FileError as breach:
+                outcome = self._outcome("quarantined", breach.message, breach.hint)
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                message = f"The database refused its records: {str(error).strip().splitlines()[0]}."
+                outcome = self._outcome(
+                    "quarantined", message, f"A defect of the feed {self.feed.name}: report it."
+                )
+            try:
+                fingerprint = content.fingerprint()
+            except Exception as error:
+                if not source.is_storage_error(error):
+                    raise
+                return self._unreadable(error)
+            # Half a file that is being written is no breach.
+            return self._changed() if self._has_changed() else self._note(outcome, fingerprint)
+
+    def _load(self, content: _Content) -> FileOutcome:
+        parts = self._parts(content)
+        head: list[_Part] = []
+        is_whole = False
+        while sum(part.size for part in head) < HEAD_BYTES:
+            part = next(parts, None)
+            if part is None:
+                is_whole = True
+                break
+            head.append(part)
+        connection, file = self.connection, self.file
+        with connection.cursor() as cursor:
+            if not is_whole:
+                with connection.transaction():
+                    may_be_known = ledger.is_size_known(cursor, file)
+                if may_be_known:
+                    # Rather read twice than write a big file and take it back.
+                    with _reading(), file.store.open(file.path) as again:
+                        self._refuse_known(cursor, _Content(again).fingerprint())
+            with connection.transaction():
+                load_id = begin_load(cursor)
+                if not ledger.unknown(cursor, [file], self.retry):
+                    raise _KnownError
+                if is_whole:
+                    self._refuse_known(cursor, content.fingerprint())
+                writer = _Writer(cursor, self.feed, file, load_id)
+                for part in itertools.chain(head, parts):
+                    writer.write(part)
+                    if self.tell is not None:
+                        self.tell(content.done_bytes, writer.record_count)
+                fingerprint = content.fingerprint()
+                self._refuse_known(cursor, fingerprint)
+                if self._has_changed():
+                    raise _ChangedError
+                outcome = replace(
+                    self._outcome("loaded"),
+                    load_id=load_id,
+                    record_count=writer.record_count,
+                    rejected_count=writer.rejected_count,
+                )
+                ledger.record(cursor, file, outcome, fingerprint)
+                end_load(
+                    cursor, load_id, self.feed.name, file.label, writer.record_count, writer.rejected_count
+                )
+        self.gained = writer.gained
+        return outcome
+
+    def _parts(self, content: _Content) -> Iterator[_Part]:
+        chunks = read_chunks(
+            content.for_reading(self.file.path, self.feed), self.file.label, self.feed, self.warnings
+        )
+        while True:
+            with _reading():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield self._check(chunk)
+
+    def _check(self, chunk: Chunk) -> _Part:
+        try:
+            checked = self.feed.check(chunk.frame, self.context)
+        except Exception as error:
+            # One file that a check cannot bear must not keep all others waiting for ever.
+            log.exception("check failed", feed=self.feed.name, file=self.file.label)
+            raise FileError(
+                f"The check of the feed {self.feed.name} failed: {type(error).__name__}: {error}.",
+                f"A defect of the feed: report it. Once repaired: duemark ingest {self.file.label}",
+            ) from error
+        good = checked.breaches.good
+        line_numbers = chunk.frame.index.to_numpy(dtype=np.int64)
+        rejected = chunk.rejected + [
+            Rejected(int(line_numbers[position]), chunk.record(position), checked.breaches.reasons(position))
+            for position in np.flatnonzero(~good).tolist()
+        ]
+        return _Part(checked.rows.append_column("line_no", pa.array(line_numbers[good])), rejected)
+
+    def _refuse_known(self, cursor: Cursor, fingerprint: str) -> None:
+        known = ledger.load_of(cursor, self.feed.name, fingerprint)
+        if known is not None:
+            raise _DuplicateError(replace(known, path=self.file.label))
+
+    def _has_changed(self) -> bool:
+        try:
+            return self.file.store.stamp(self.file.path) != self.file.stamp
+        except FileNotFoundError:
+            return True
+        except Exception as error:
+            if not source.is_storage_error(error):
+                raise
+            return True
+
+    def _outcome(self, status: ledger.Status, message: str = "", hint: str = "") -> FileOutcome:
+        return FileOutcome(
+            self.file.label,
+            self.feed.name,
+            status,
+            message=message,
+            hint=hint,
+            warnings=tuple(self.warnings.entries),
+        )
+
+    def _changed(self) -> FileOutcome:
+        return self._outcome(
+            "changed",
+            "It changed while it was read; nothing of it was loaded, the next ingest takes it.",
+            "Write files under a name ending in .part, and rename them when they are complete.",
+        )
+
+    def _unreadable(self, error: BaseException) -> FileOutcome:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        outcome = self._outcome(
+            "quarantined",
+            f"It cannot be read: {why}.",
+            "Let the user that runs Duemark read it; the next ingest tries again.",
+        )
+        return self._note(outcome, None)
+
+    def _note(self, outcome: FileOutcome, fingerprint: str | None) -> FileOutcome:
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            ledger.record(cursor, self.file, outcome, fingerprint)
+        return outcome
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Tell a failure of the storage from every other."""
+    try:
+        yield
+    except DuemarkError:
+        raise
+    except Exception as error:
+        if not source.is_storage_error(error):
+            raise
+        raise _UnreadableError from error
+
+
+class _Content(io.RawIOBase):
+    """The bytes of a file, with their sha256 as they are read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._sha256 = hashlib.sha256()
+        self.done_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = self._stream.read(-1 if size is None else size)
+        self._sha256.update(data)
+        self.done_bytes += len(data)
+        return data
+
+    def for_reading(self, path: str, feed: Feed) -> IO[bytes]:
+        """What the records are read from: Parquet jumps about, so it is digested before."""
+        if format_of(path, feed) == ("parquet", False):
+            self.fingerprint()
+            self._stream.seek(0)
+            return self._stream
+        return cast("IO[bytes]", self)
+
+    def fingerprint(self) -> str:
+        """sha256 of the whole file: reads what is left of it."""
+        while self._stream_left():
+            pass
+        return self._sha256.hexdigest()
+
+    def _stream_left(self) -> bool:
+        return bool(self.read(BLOCK_BYTES))
+
+
+class _Writer:
+    """Rows and rejected records of one load, into the caller's transaction."""
+
+    def __init__(self, cursor: Cursor, feed: Feed, file: LandedFile, load_id: int) -> None:
+        self.record_count = 0
+        self.rejected_count = 0
+        self.gained: dict[str, int] = {}
+        self._cursor = cursor
+        self._feed = feed
+        self._path = file.label
+        self._load_id = load_id
+        self._months: set[tuple[str, date]] = set()
+
+    def write(self, part: _Part) -> None:
+        self._write_rows(part.rows)
+        self._write_rejected(part.rejected)
+
+    def _write_rows(self, rows: pa.Table) -> None:
+        count = rows.num_rows
+        if not count:
+            return
+        table = self._feed.table
+        if self._feed.partition_by is None:
+            self.gained[table] = self.gained.get(table, 0) + count
+        else:
+            months = rows.column(self._feed.partition_by).combine_chunks().to_numpy(zero_copy_only=False)
+            for month, its in zip(
+                *np.unique(months.astype("datetime64[M]"), return_counts=True), strict=True
+            ):
+                partition = self._ensure_partition(table, month.astype("datetime64[D]").item())
+                self.gained[partition] = self.gained.get(partition, 0) + int(its)
+        numbers = np.arange(self.record_count, self.record_count + count, dtype=np.int64)
+        rows = rows.append_column("load_id", pa.array(np.full(count, self._load_id, dtype=np.int64)))
+        copy_table(self._cursor, table, rows.append_column("seq", pa.array(numbers)))
+        self.record_count += count
+
+    def _write_rejected(self, rejected: list[Rejected]) -> None:
+        if not rejected:
+            return
+        now = cast("datetime", (self._cursor.execute("select clock_timestamp()").fetchone() or (None,))[0])
+        self._ensure_partition("raw.rejected_record", now.date())
+        rejected = sorted(rejected, key=lambda record: record.line_no)
+        reasons = [
+            orjson.dumps([reason.as_dict() for reason in record.reasons]).decode() for record in rejected
+        ]
+        count = len(rejected)
+        rows = {
+            "load_id": pa.array([self._load_id] * count),
+            "feed": pa.array([self._feed.name] * count),
+            "path": pa.array([self._path] * count),
+            "line_no": pa.array([record.line_no for record in rejected]),
+            "record": pa.array([record.record for record in rejected], pa.large_string()),
+            "reasons": pa.array(reasons, pa.large_string()),
+            "rejected_at": pa.array([now] * count, pa.timestamp("us", "UTC")),
+        }
+        copy_table(self._cursor, "raw.rejected_record", pa.table(rows))
+        self.rejected_count += count
+
+    def _ensure_partition(self, table: str, day: date) -> str:
+        month = day.replace(day=1)
+        if (table, month) not in self._months:
+            self._cursor.execute("select raw.ensure_partition(%s, %s)", [table.removeprefix("raw."), month])
+            self._months.add((table, month))
+        return f"{table}_before_1990" if month.year < 1990 else f"{table}_p{month:%Y_%m}"

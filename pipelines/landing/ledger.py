@@ -1,0 +1,169 @@
+"""The ledger `raw.landed_file`: what became of every file. Rows are added, never changed.
+
+A file is known by feed, path, size and time of modification; its content by feed and sha256. What was loaded, found a
+duplicate or quarantined after it was read is not looked at again until it changes. A file that could not be read at
+all (its row has no fingerprint) is tried again: giving a permission leaves its size and time as they were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pipelines.landing.registry import DECLARATIONS
+from pipelines.landing.source import LandedFile, is_storage_error, landed
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Cursor = psycopg.Cursor[tuple[object, ...]]
+
+# "changed" (while it was read) and "gone" leave no row in the ledger: the next ingest sees them anew.
+Status = Literal["loaded", "duplicate", "quarantined", "changed", "gone"]
+# Which of the files that were not loaded are tried again: those that could not be read, or all that somebody names.
+Retry = Literal["never", "unread", "quarantined"]
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of one file.
+
+    `load_id` and the counts of records are of this load, or for a duplicate of the one that brought the same content;
+    `warnings`: {line, column, message, hint}.
+    """
+
+    path: str
+    feed: str
+    status: Status
+    load_id: int | None = None
+    record_count: int = 0
+    rejected_count: int = 0
+    message: str = ""
+    hint: str = ""
+    warnings: tuple[dict[str, str | int | None], ...] = ()
+
+
+def unknown(cursor: Cursor, files: Iterable[LandedFile], retry: Retry = "unread") -> list[LandedFile]:
+    """Those of `files` that the ledger does not know as they are now, and those that are to be tried again."""
+    files = list(files)
+    if not files:
+        return []
+    cursor.execute(
+        """
+        select wanted.position
+        from unnest(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
+            with ordinality as wanted (feed, path, size_bytes, modified_at, position)
+        where not exists (
+            select from raw.landed_file as known
+            where known.feed = wanted.feed
+                and known.path = wanted.path
+                and known.size_bytes = wanted.size_bytes
+                and known.modified_at = wanted.modified_at
+                and (known.fingerprint is not null or not %s)
+                and (known.status <> 'quarantined' or not %s)
+        )
+        order by wanted.position
+        """,
+        [
+            [file.feed for file in files],
+            [file.label for file in files],
+            [file.stamp.size for file in files],
+            [file.stamp.modified_at for file in files],
+            retry == "unread",
+            retry == "quarantined",
+        ],
+    )
+    return [files[int(str(row[0])) - 1] for row in cursor.fetchall()]
+
+
+def load_of(cursor: Cursor, feed: str, fingerprint: str) -> FileOutcome | None:
+    """The load that brought this content, as the outcome of a duplicate; None when none did."""
+    row = cursor.execute(
+        "select load_id, record_count, rejected_count, path from raw.landed_file"
+        " where feed = %s and fingerprint = %s and status = 'loaded'",
+        [feed, fingerprint],
+    ).fetchone()
+    if row is None:
+        return None
+    load_id, records, rejected = (int(str(value)) for value in row[:3])
+    return FileOutcome(
+        "",
+        feed,
+        "duplicate",
+        load_id,
+        records,
+        rejected,
+        f"Its content was loaded before, from {row[3]}.",
+        "Nothing to do.",
+    )
+
+
+def is_size_known(cursor: Cursor, file: LandedFile) -> bool:
+    """Whether a file of this feed and size is loaded: only then can a duplicate be."""
+    row = cursor.execute(
+        "select from raw.landed_file where feed = %s and size_bytes = %s and status = 'loaded' limit 1",
+        [file.feed, file.stamp.size],
+    ).fetchone()
+    return row is not None
+
+
+def record(cursor: Cursor, file: LandedFile, outcome: FileOutcome, fingerprint: str | None) -> None:
+    """Add the file's row, unless the same was said of the same state before (a file that still cannot be read)."""
+    is_loaded = outcome.status == "loaded"
+    cursor.execute(
+        """
+        insert into raw.landed_file
+            (feed, path, fingerprint, size_bytes, modified_at, status, load_id, record_count, rejected_count,
+             message, hint, warnings)
+        select %(feed)s, %(path)s, %(fingerprint)s::text, %(size)s, %(modified_at)s, %(status)s, %(load_id)s::bigint,
+               %(records)s, %(rejected)s, %(message)s::text, %(hint)s::text, %(warnings)s::jsonb
+        where %(fingerprint)s::text is not null or not exists (
+            select from raw.landed_file
+            where feed = %(feed)s and path = %(path)s and size_bytes = %(size)s and modified_at = %(modified_at)s
+                and message = %(message)s::text
+        )
+        """,
+        {
+            "feed": file.feed,
+            "path": file.label,
+            "fingerprint": fingerprint,
+            "size": file.stamp.size,
+            "modified_at": file.stamp.modified_at,
+            "status": outcome.status,
+            "load_id": outcome.load_id,
+            "records": outcome.record_count if is_loaded else 0,
+            "rejected": outcome.rejected_count if is_loaded else 0,
+            "message": outcome.message or None,
+            "hint": outcome.hint or None,
+            "warnings": json.dumps(outcome.warnings),
+        },
+    )
+
+
+def pending(settings: Settings, feeds: Iterable[str] | None = None) -> list[LandedFile]:
+    """Landed files that an ingest would now load or quarantine, in its order. Cheap: contents are not read.
+
+    A file that could not be read is among them when it can be opened now.
+    """
+    files = landed(settings.landing, DECLARATIONS if feeds is None else feeds)
+    if not files:
+        return []
+    with connect(settings, role="ingest") as connection, connection.cursor() as cursor:
+        new = unknown(cursor, files, "never")
+        unread = [file for file in unknown(cursor, files, "unread") if file not in new]
+    return sorted(new + [file for file in unread if _opens(file)], key=lambda file: file.order)
+
+
+def _opens(file: LandedFile) -> bool:
+    try:
+        with file.store.open(file.path) as stream:
+            stream.read(1)
+    except Exception as error:
+        if not is_storage_error(error):
+            raise
+        return False
+    return True
