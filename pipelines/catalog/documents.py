@@ -91,9 +91,8 @@ def read_document(path: Path) -> Document:
         return _unreadable(document, line, f"not valid YAML: {what}", _syntax_hint(what))
     except ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        return _unreadable(
-            document, line, f"a character that YAML does not allow: {error.character!r}", "remove it"
-        )
+        code = f"U+{ord(text[error.position]):04X}"
+        return _unreadable(document, line, f"a character that YAML does not allow: {code}", "remove it")
     except YAMLError as error:
         return _unreadable(document, 1, f"not valid YAML: {error}", _syntax_hint(""))
     if document.root is not None:

@@ -44,7 +44,7 @@ _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _LONGEST = timedelta(days=366)
 
 
-def nearest(word: str, known: Iterable[str], name: str = "Known") -> str:
+def nearest(word: str, known: Iterable[str], name: str = "known") -> str:
     """A hint for a word that is not known: the one that is probably meant, else what there is."""
     names = sorted(set(known))
     folded = {one.casefold(): one for one in reversed(names)}
@@ -232,7 +232,7 @@ class Holidays(Entry):
                     (
                         (),
                         "no country and no market",
-                        "write {country: US}, {market: NYSE} or leave `holidays` out",
+                        "write {country: US} or {market: NYSE}, or remove `holidays`",
                     )
                 )
             faults += [
@@ -338,7 +338,7 @@ class SloJob(Entry):
                 (
                     ("due_weekday",),
                     "both `day_offset` and `due_weekday`",
-                    "keep the one that says the due date",
+                    "keep the one that is meant",
                 )
             )
         _refuse_all(faults)
