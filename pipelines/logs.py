@@ -35,4 +35,4 @@ def configure() -> None:
 
 def get_logger(name: str) -> Any:
     """Return a logger bound to `name`; add facts as keyword arguments (`log.info("loaded", rows=3)`)."""
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(module=name)

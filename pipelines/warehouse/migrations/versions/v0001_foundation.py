@@ -159,6 +159,14 @@ create table catalog.job_version (
     primary key (application_id, job_id, load_id)
 );
 comment on table catalog.job_version is 'spec.depends_on names upstream jobs as [application, job].';
+create table catalog.slo_entry_version (
+    slo_id text collate "C" not null,
+    load_id bigint not null,
+    is_retired boolean not null,
+    spec jsonb not null,
+    primary key (slo_id, load_id)
+);
+comment on table catalog.slo_entry_version is 'The entries of an SLO as they stood in the files: names, descriptions, owners.';
 create table catalog.slo_version (
     slo_id text collate "C" not null,
     load_id bigint not null,
@@ -193,6 +201,7 @@ create table catalog.promise (
     slot text collate "C" not null,
     opens_at timestamptz not null,
     claims_from timestamptz not null,
+    claims_before timestamptz not null,
     expected_start_at timestamptz,
     expected_end_at timestamptz not null,
     planned_load_id bigint not null,
@@ -200,7 +209,7 @@ create table catalog.promise (
 );
 comment on table catalog.promise is
     'Due instances of every version of every SLO, as its calendar and zone say. opens_at: its business date begins; '
-    'claims_from: runs whose first status is not before it may be of this slot.';
+    '[claims_from, claims_before): runs whose first status lies there are of this slot.';
 create index promise_opens on catalog.promise (opens_at);
 create index promise_due on catalog.promise (expected_end_at);
 create index promise_planned on catalog.promise (planned_load_id);

@@ -1,0 +1,362 @@
+{#-
+  The rules of SLO performance, each step once, over relations that the caller names. The marts call them for the keys
+  of a tick; `slo_performance_at` calls the same for any two clocks.
+-#}
+
+{#- The order of statuses at one instant: START, then FAIL, then SUCCEED. -#}
+{% macro status_rank(column) -%}
+    case {{ column }} when 'START' then 0 when 'FAIL' then 1 else 2 end
+{%- endmacro %}
+
+{#-
+  Versions of SLOs loaded up to `high`, with the business dates for which each stands: [applies_from, applies_before).
+  A version gives way to any later load, and within a load to any later entry, from where that one applies.
+-#}
+{% macro standing_versions(high) -%}
+    select
+        slo_version.*,
+        coalesce(
+            min(applies_from) over (
+                partition by slo_id
+                order by load_id desc, applies_from desc, entry_no desc
+                rows between unbounded preceding and 1 preceding
+            ),
+            'infinity'::date
+        ) as applies_before
+    from {{ source("catalog", "slo_version") }} as slo_version
+    where load_id <= {{ high }}
+{%- endmacro %}
+
+{#- Of copies of one identity the least (run_id, host_id), nulls last, is the status. -#}
+{% macro distinct_statuses(copies) -%}
+    select distinct on (application_id, job_id, business_date, status_at, status_code)
+        application_id, job_id, business_date, status_code, status_at, run_id, host_id
+    from {{ copies }}
+    order by application_id, job_id, business_date, status_at, status_code, run_id, host_id
+{%- endmacro %}
+
+{#-
+  Statuses to runs, one row per (application_id, job_id, business_date, run_key).
+  Statuses without a run_id make runs by themselves: each START opens one that lasts to the next START (run_key ~1,
+  ~2, …; ~0 is what came before the first START); what else stands at the instant of a START closes the run before.
+-#}
+{% macro runs_of(statuses) -%}
+    select
+        application_id,
+        job_id,
+        business_date,
+        run_key,
+        min(run_id) as run_id,
+        min(status_at) as first_status_at,
+        max(status_at) as last_status_at,
+        min(status_at) filter (where status_code = 'START') as first_start_at,
+        min(status_at) filter (where status_code = 'SUCCEED') as first_success_at,
+        max(status_at) filter (where status_code = 'SUCCEED') as last_success_at,
+        max(status_at) filter (where status_code = 'FAIL') as last_fail_at,
+        (array_agg(status_code order by status_at desc, {{ status_rank("status_code") }} desc))[1] as last_status,
+        (array_agg(host_id order by status_at desc, {{ status_rank("status_code") }} desc) filter (where host_id is not null))[1] as host_id,
+        array_agg(status_at) as status_ats
+    from (
+        select
+            *,
+            case
+                when run_id is null
+                    then '~' || count(*) filter (where status_code = 'START') over (
+                        partition by application_id, job_id, business_date, run_id
+                        order by status_at, status_code = 'START'
+                    )
+                -- a sender's own id never meets one of ours
+                when run_id like '~%' then '~' || run_id
+                else run_id
+            end as run_key
+        from {{ statuses }}
+    ) as statuses_with_run
+    group by application_id, job_id, business_date, run_key
+{%- endmacro %}
+
+{#-
+  Occurrences of the (slo_id, business_date) in `keys`: of the version that applies, not after its end, and for an SLO
+  with an open start not before the first business date that has a status of its jobs. An occurrence is there from the
+  start of its business date in its SLO's zone, or from the first status of that date.
+  `statuses`: relation of the visible statuses.
+-#}
+{% macro occurrences_of(keys, versions, statuses, as_of) -%}
+    select
+        promise.slo_id,
+        promise.business_date,
+        promise.slot,
+        promise.load_id,
+        promise.entry_no,
+        promise.opens_at,
+        promise.claims_from,
+        promise.claims_before,
+        promise.expected_start_at,
+        promise.expected_end_at,
+        version.timezone,
+        version.spec ->> 'application' as slo_application_id
+    from {{ keys }} as keys
+    inner join {{ source("catalog", "promise") }} as promise
+        on keys.slo_id = promise.slo_id and keys.business_date = promise.business_date
+    inner join {{ versions }} as version
+        on
+            promise.slo_id = version.slo_id
+            and promise.load_id = version.load_id
+            and promise.entry_no = version.entry_no
+            and promise.business_date >= version.applies_from
+            and promise.business_date < version.applies_before
+            and promise.business_date <= coalesce(version.effective_to, 'infinity'::date)
+            and not version.is_retired
+    left join (
+        select slo_id, load_id, entry_no, min(first_date.business_date) as first_business_date
+        from {{ versions }} as version
+        inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
+        cross join lateral ({{ first_business_date("slo_job", statuses) }}) as first_date
+        where version.is_open_start and slo_id in (select slo_id from {{ keys }})
+        group by slo_id, load_id, entry_no
+    ) as first_date
+        on
+            version.slo_id = first_date.slo_id
+            and version.load_id = first_date.load_id
+            and version.entry_no = first_date.entry_no
+    where
+        (not version.is_open_start or promise.business_date >= first_date.first_business_date)
+        and (
+            promise.opens_at <= {{ as_of }}
+            or exists (
+                select
+                from {{ source("catalog", "promise_job") }} as promise_job
+                inner join {{ statuses }} as begun using (application_id, job_id, business_date)
+                where promise_job.slo_id = promise.slo_id and promise_job.business_date = promise.business_date
+            )
+        )
+{%- endmacro %}
+
+{#- The first business date of a job, through the index: `job` has application_id and job_id. -#}
+{% macro first_business_date(job, statuses) -%}
+    select seen.business_date
+    from {{ statuses }} as seen
+    where seen.application_id = {{ job }}.application_id and seen.job_id = {{ job }}.job_id
+    order by seen.business_date
+    limit 1
+{%- endmacro %}
+
+{#- Which runs count for which slot: the last window begun at a run's first status; earlier than the first, the first. -#}
+{% macro slot_runs(occurrences, runs) -%}
+    select
+        promise_job.slo_id,
+        promise_job.business_date,
+        promise_job.slot,
+        promise_job.application_id,
+        promise_job.job_id,
+        run.run_key
+    from {{ occurrences }} as promise
+    inner join {{ source("catalog", "promise_job") }} as promise_job
+        using (slo_id, business_date, slot, load_id, entry_no)
+    inner join {{ runs }} as run
+        on
+            promise_job.application_id = run.application_id
+            and promise_job.job_id = run.job_id
+            and promise_job.business_date = run.business_date
+            and promise.claims_from <= run.first_status_at
+            and promise.claims_before > run.first_status_at
+{%- endmacro %}
+
+{#-
+  How each job of an occurrence stands, one row per (slo_id, business_date, slot, application_id, job_id), whether it
+  reported or not.
+-#}
+{% macro job_verdicts(occurrences, slot_runs, runs) -%}
+    with
+        counted_runs as (
+            select slot_run.slo_id, slot_run.slot, run.*
+            from {{ slot_runs }} as slot_run
+            inner join {{ runs }} as run using (application_id, job_id, business_date, run_key)
+        ),
+
+        states as (
+            select
+                slo_id,
+                business_date,
+                slot,
+                application_id,
+                job_id,
+                promise_job.expected_start_at,
+                promise_job.expected_end_at,
+                promise_job.upstream_rank,
+                count(run.run_key)::integer as run_count,
+                min(run.first_start_at) as first_start_at,
+                min(run.first_success_at) as first_success_at,
+                max(run.last_success_at) as last_success_at,
+                max(run.last_status_at) as last_status_at,
+                {{ last_status("run.last_status", "run.last_status_at") }} as last_status
+            from {{ occurrences }} as promise
+            inner join {{ source("catalog", "promise_job") }} as promise_job
+                using (slo_id, business_date, slot, load_id, entry_no)
+            left join counted_runs as run using (slo_id, business_date, slot, application_id, job_id)
+            group by
+                slo_id,
+                business_date,
+                slot,
+                application_id,
+                job_id,
+                promise_job.expected_start_at,
+                promise_job.expected_end_at,
+                promise_job.upstream_rank
+        ),
+
+        revised as (
+            -- what comes after the first SUCCEED is a revision
+            select slo_id, business_date, slot, application_id, job_id, count(*)::integer as revisions
+            from states
+            inner join counted_runs as run using (slo_id, business_date, slot, application_id, job_id)
+            cross join unnest(run.status_ats) as status_at
+            where states.last_status_at > states.first_success_at and status_at > states.first_success_at
+            group by slo_id, business_date, slot, application_id, job_id
+        )
+
+    select
+        slo_id,
+        business_date,
+        slot,
+        application_id,
+        job_id,
+        expected_start_at,
+        expected_end_at,
+        case when first_success_at is null or first_start_at <= first_success_at then first_start_at end as actual_start_at,
+        first_success_at as actual_end_at,
+        case
+            when first_success_at is not null then 'complete'
+            when run_count = 0 then 'pending'
+            when last_status = 'FAIL' then 'failed'
+            else 'running'
+        end as progress,
+        run_count,
+        coalesce(revised.revisions, 0) as revisions,
+        last_success_at,
+        last_status_at,
+        last_status,
+        upstream_rank
+    from states
+    left join revised using (slo_id, business_date, slot, application_id, job_id)
+{%- endmacro %}
+
+{#- The status that stands last; at one instant SUCCEED after FAIL after START. -#}
+{% macro last_status(status, at) -%}
+    (array_agg({{ status }} order by {{ at }} desc nulls last, {{ status_rank(status) }} desc))[1]
+{%- endmacro %}
+
+{#-
+  The verdict, one row per (slo_id, business_date, slot), as of `as_of`.
+-#}
+{% macro slo_verdicts(occurrences, jobs, as_of) -%}
+    with
+        occurrences as (
+            select
+                slo_id,
+                business_date,
+                slot,
+                count(*)::integer as job_count,
+                count(job.actual_end_at)::integer as completed_job_count,
+                min(job.actual_start_at) as actual_start_at,
+                case when count(*) = count(job.actual_end_at) then max(job.actual_end_at) end as actual_end_at,
+                case
+                    when bool_and(job.progress = 'complete') then 'complete'
+                    when bool_or(job.progress = 'failed') then 'failed'
+                    when bool_or(job.progress <> 'pending') then 'running'
+                    else 'pending'
+                end as progress,
+                sum(job.revisions)::integer as revisions,
+                max(job.last_success_at) as last_success_at,
+                {{ last_status("job.last_status", "job.last_status_at") }} as last_status,
+                -- incomplete before complete; of those the latest expected end, else the last to end; then the most upstream
+                (
+                    array_agg(
+                        job.application_id || '/' || job.job_id
+                        order by
+                            job.actual_end_at is null desc,
+                            coalesce(job.actual_end_at, job.expected_end_at) desc,
+                            job.upstream_rank,
+                            job.application_id,
+                            job.job_id
+                    )
+                )[1] as blocking_job
+            from {{ occurrences }} as promise
+            inner join {{ jobs }} as job using (slo_id, business_date, slot)
+            group by slo_id, business_date, slot
+        ),
+
+        verdicts as (
+            select
+                promise.slo_id,
+                promise.business_date,
+                promise.slot,
+                promise.slo_application_id as application_id,
+                promise.expected_start_at,
+                promise.expected_end_at,
+                occurrence.actual_start_at,
+                occurrence.actual_end_at,
+                occurrence.progress,
+                case
+                    when occurrence.actual_end_at <= promise.expected_end_at then 'on_time'
+                    when occurrence.actual_end_at > promise.expected_end_at then 'late'
+                    when {{ as_of }} > promise.expected_end_at then 'overdue'
+                    else 'not_due'
+                end as outcome,
+                occurrence.actual_end_at - promise.expected_end_at as late_by,
+                occurrence.revisions,
+                occurrence.last_success_at,
+                occurrence.last_status,
+                occurrence.job_count,
+                occurrence.completed_job_count,
+                occurrence.blocking_job,
+                promise.timezone
+            from {{ occurrences }} as promise
+            inner join occurrences as occurrence using (slo_id, business_date, slot)
+        )
+
+    select
+        slo_id,
+        business_date,
+        slot,
+        application_id,
+        expected_start_at,
+        expected_end_at,
+        actual_start_at,
+        actual_end_at,
+        progress,
+        outcome,
+        late_by,
+        revisions,
+        last_success_at,
+        last_status,
+        job_count,
+        completed_job_count,
+        blocking_job,
+        {{ explanation() }} as explanation
+    from verdicts
+{%- endmacro %}
+
+{#- The verdict in one sentence. It names instants, never elapsed minutes, so that it changes only when something happened. -#}
+{% macro explanation() -%}
+    case outcome
+            when 'on_time' then 'On time: '
+            when 'late' then 'Late: '
+            when 'overdue' then 'Overdue: '
+            else 'Not due yet: '
+        end
+        || case
+            when progress = 'complete' and job_count = 1 then blocking_job || ' succeeded at ' || {{ local_text("actual_end_at") }}
+            when progress = 'complete' then
+                'all ' || job_count || ' jobs are complete, the last, ' || blocking_job || ', at ' || {{ local_text("actual_end_at") }}
+            when progress = 'failed' then 'a job failed; ' || completed_job_count || ' of ' || job_count || ' complete, waiting for ' || blocking_job
+            when progress = 'running' then completed_job_count || ' of ' || job_count || ' jobs complete, waiting for ' || blocking_job
+            else 'nothing reported, waiting for ' || blocking_job
+        end
+        || ', due ' || {{ local_text("expected_end_at") }} || ' ' || timezone
+        || case when revisions > 0 then '; revised since, last success ' || {{ local_text("last_success_at") }} else '' end
+        || '.'
+{%- endmacro %}
+
+{% macro local_text(column) -%}
+    to_char({{ column }} at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
+{%- endmacro %}

@@ -1,0 +1,87 @@
+{{ config(indexes=[{"columns": ["slo_id", "business_date"], "unique": true}]) }}
+
+with
+    scope_job_date as (
+        select * from {{ ref("scope_job_date") }}
+    ),
+
+    promise as (
+        -- no status, and so no occurrence, is further ahead: local dates are at most 26 hours apart
+        select * from {{ source("catalog", "promise") }}
+        where opens_at <= {{ tick("as_of") }} + interval '26 hours'
+    ),
+
+    slo_version as (
+        select * from {{ ref("stg_slo_version") }}
+    ),
+
+    by_status as (
+        select promise_job.slo_id, scope_job_date.business_date
+        from scope_job_date
+        inner join {{ source("catalog", "promise_job") }} as promise_job
+            using (application_id, job_id, business_date)
+    ),
+
+    by_time as (
+        -- what opened, and what fell due: overdue is as_of > expected_end_at
+        select slo_id, business_date
+        from promise
+        where opens_at > {{ tick("previous_as_of") }} and opens_at <= {{ tick("as_of") }}
+        union all
+        select slo_id, business_date
+        from promise
+        where expected_end_at >= {{ tick("previous_as_of") }} and expected_end_at < {{ tick("as_of") }}
+    ),
+
+    by_promise as (
+        select slo_id, business_date
+        from promise
+        where planned_load_id > {{ tick("low") }} and planned_load_id <= {{ tick("high") }}
+        union all
+        -- a new version also takes away what an older one promised
+        select slo_id, promise.business_date
+        from slo_version
+        inner join promise using (slo_id)
+        where slo_version.load_id > {{ tick("low") }} and promise.business_date >= slo_version.applies_from
+    ),
+
+    by_first_date as (
+        -- an open start that moved: the dates between the old first status and the new one
+        select slo_version.slo_id, promise.business_date
+        from slo_version
+        inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
+        inner join (select distinct application_id, job_id from scope_job_date) as changed_job
+            using (application_id, job_id)
+        inner join lateral ({{ first_business_date("slo_job", ref("stg_job_status")) }}) as first_now on true
+        left join lateral (
+            select seen.business_date
+            from {{ source("raw", "job_status") }} as seen
+            where
+                seen.application_id = slo_job.application_id
+                and seen.job_id = slo_job.job_id
+                and seen.load_id <= {{ tick("low") }}
+                and seen.status_at <= {{ tick("previous_as_of") }}
+            order by seen.business_date
+            limit 1
+        ) as first_before on true
+        inner join promise
+            on
+                slo_version.slo_id = promise.slo_id
+                and promise.business_date >= first_now.business_date
+                and promise.business_date < coalesce(first_before.business_date, 'infinity'::date)
+        where
+            slo_version.is_open_start
+            and first_now.business_date < coalesce(first_before.business_date, 'infinity'::date)
+    ),
+
+    final as (
+        select slo_id, business_date from by_status
+        union
+        select slo_id, business_date from by_time
+        union
+        select slo_id, business_date from by_promise
+        union
+        select slo_id, business_date from by_first_date
+    )
+
+select slo_id, business_date from final

@@ -1,0 +1,3 @@
+{{ config(meta={"scope": "scope_occurrence", "scope_keys": ["slo_id", "business_date"]}) }}
+
+{{ job_verdicts(ref("int_occurrence"), ref("slo_job_run"), ref("int_job_run")) }}

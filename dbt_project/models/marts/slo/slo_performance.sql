@@ -1,0 +1,8 @@
+{{
+    config(
+        indexes=[{"columns": ["outcome", "expected_end_at"]}, {"columns": ["business_date"]}],
+        meta={"scope": "scope_occurrence", "scope_keys": ["slo_id", "business_date"]},
+    )
+}}
+
+{{ slo_verdicts(ref("int_occurrence"), ref("slo_job_performance"), tick("as_of")) }}

@@ -1,0 +1,1 @@
+{{ standing_versions(tick("high")) }}

@@ -1,0 +1,30 @@
+"""Deploy: migrations, then all DDL of the dbt project, when the project is not the one that was deployed."""
+
+from __future__ import annotations
+
+from pipelines.logs import get_logger
+from pipelines.transform.project import Project, fingerprint
+from pipelines.warehouse.connect import connect
+
+log = get_logger(__name__)
+
+
+def deploy(project: Project, *, force: bool = False) -> bool:
+    """Make tables, views and functions as the dbt project says; the next tick rebuilds the marts.
+
+    False when the project is deployed already. Expects the migrations to have been run.
+    """
+    wanted = fingerprint(project.settings)
+    with connect(project.settings, "transform", autocommit=True) as connection:
+        row = connection.execute("select deployed_project from control.tick").fetchone()
+        if not force and row is not None and row[0] == wanted:
+            return False
+        # An empty window: the tables are made, and stay empty until the rebuild that follows.
+        connection.execute(
+            "update control.tick set low = 0, high = 0, previous_as_of = '-infinity', as_of = '-infinity',"
+            " published_high = 0, published_as_of = '-infinity', needs_rebuild = true, deployed_project = null"
+        )
+        project.run("run", "--selector", "deploy", "--full-refresh")
+        connection.execute("update control.tick set deployed_project = %s", [wanted])
+    log.info("deployed", project=wanted[:12])
+    return True

@@ -1,0 +1,69 @@
+"""Publish a tick: exchange the rows of all marts, and move the tick's low to its high, in one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pipelines.transform.project import DbtError, ModelResult
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What publishing did to one mart: rows taken out and put in, wall seconds."""
+
+    name: str
+    deleted: int
+    inserted: int
+    seconds: float
+
+
+def publish(connection: psycopg.Connection[Any], models: Sequence[ModelResult], *, is_rebuild: bool) -> list[Publication]:
+    """Exchange the rows in scope of every `scoped` model, in the order given (the graph's), and close the tick.
+
+    A rebuild exchanges all rows. Commits, or raises DbtError naming the mart and leaves everything as it was.
+    """
+    publications = []
+    marts = [model for model in models if model.materialized == "scoped"]
+    with connection.transaction():
+        for mart in marts:
+            started = time.monotonic()
+            try:
+                deleted = connection.execute(_delete(mart, is_rebuild=is_rebuild)).rowcount
+                inserted = connection.execute(_insert(mart)).rowcount
+            except psycopg.Error as error:
+                raise DbtError(f"The mart {mart.name} was not published, nor any other: {str(error).strip()}") from error
+            publications.append(Publication(mart.name, deleted, inserted, time.monotonic() - started))
+        connection.execute(
+            "update control.tick set published_high = high, published_as_of = as_of, low = high, previous_as_of = as_of,"
+            " published_at = clock_timestamp(), needs_rebuild = false"
+        )
+    if is_rebuild:
+        for mart in marts:
+            connection.execute(sql.SQL("analyze {}").format(sql.SQL(mart.relation)))
+        connection.commit()
+    return publications
+
+
+def _delete(mart: ModelResult, *, is_rebuild: bool) -> sql.Composed:
+    relation = sql.SQL(mart.relation)
+    if is_rebuild:
+        return sql.SQL("delete from {}").format(relation)
+    keys = mart.meta["scope_keys"]
+    return sql.SQL("delete from {} as mart using {} as scope where {}").format(
+        relation,
+        sql.Identifier("work", mart.meta["scope"]),
+        sql.SQL(" and ").join(sql.SQL("mart.{0} = scope.{0}").format(sql.Identifier(key)) for key in keys),
+    )
+
+
+def _insert(mart: ModelResult) -> sql.Composed:
+    columns = sql.SQL(", ").join(map(sql.Identifier, mart.columns))
+    return sql.SQL("insert into {} ({}) select {} from ({}) as recomputed").format(
+        sql.SQL(mart.relation), columns, columns, sql.SQL(mart.sql)
+    )

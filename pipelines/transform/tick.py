@@ -1,0 +1,170 @@
+"""The tick: what is new, and what time alone has changed, into the marts. All of it, or nothing.
+
+A tick that died is simply done again: what it computed stands in work tables that the next one empties, and the marts
+change only in the transaction that also moves `low` to `high`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import DuemarkError
+from pipelines.logs import get_logger
+from pipelines.transform.deploy import deploy
+from pipelines.transform.project import ModelResult, Project
+from pipelines.transform.publish import Publication, publish
+from pipelines.warehouse.connect import connect
+
+if TYPE_CHECKING:
+    import psycopg
+
+log = get_logger(__name__)
+
+# Session lock, held from start to publication: ticks are single.
+TICK_LOCK = 7_345_003
+
+# What subjects do before a tick looks at the loads; each is called with (settings, as_of). By name, because transform
+# imports no subject.
+PREPARATIONS = ("pipelines.slo.plan:plan_promises",)
+
+
+class TickRefused(DuemarkError):
+    """The tick was not begun; the message says why."""
+
+
+@dataclass(frozen=True)
+class TickReport:
+    """What a tick did: loads in (low, high], judged as of `as_of`; wall seconds by step."""
+
+    low: int
+    high: int
+    as_of: datetime
+    is_rebuild: bool
+    models: Sequence[ModelResult]
+    publications: Sequence[Publication]
+    seconds: dict[str, float]
+    problems: list[DuemarkError] = field(default_factory=list)
+
+
+def tick(project: Project, as_of: datetime | None = None, *, rebuild: bool = False, wait: bool = True) -> TickReport:
+    """Bring the marts up to date with all loads, as of `as_of` (default: now).
+
+    `rebuild` computes every row again. `wait=False` raises TickRefused where another tick is under way.
+
+    Raises:
+        TickRefused: `as_of` is before the last tick's and `rebuild` is not asked for.
+        DbtError: a model failed; the marts are as they were.
+    """
+    settings = project.settings
+    seconds: dict[str, float] = {}
+    timer = _Timer(seconds)
+    problems: list[DuemarkError] = []
+    with connect(settings, "transform", autocommit=True) as lock:
+        _lock(lock, wait=wait)
+        with timer("deploy"):
+            deploy(project)
+        with timer("catalog"):
+            problems += _catalog(project)
+        moment = as_of or datetime.now(UTC)
+        if moment.tzinfo is None:
+            raise TickRefused(f"{moment.isoformat()} has no offset.", "Give one: 2026-03-03T03:00:00-05:00, or …Z for UTC.")
+        _refuse_step_back(lock, moment, is_default=as_of is None, rebuild=rebuild)
+        with timer("prepare"):
+            for preparation in PREPARATIONS:
+                module, _, name = preparation.partition(":")
+                getattr(import_module(module), name)(settings, moment)
+        low, high, is_rebuild = _begin(lock, moment, rebuild=rebuild)
+        with timer("dbt"):
+            models = project.run("run", "--selector", "tick")
+        with timer("publish"):
+            publications = publish(lock, models, is_rebuild=is_rebuild)
+    log.info(
+        "tick", low=low, high=high, as_of=moment.isoformat(), rebuild=is_rebuild,
+        rows={p.name: p.inserted for p in publications}, seconds={k: round(v, 3) for k, v in seconds.items()},
+    )  # fmt: skip
+    return TickReport(low, high, moment, is_rebuild, models, publications, seconds, problems)
+
+
+def _lock(connection: psycopg.Connection[Any], *, wait: bool) -> None:
+    if wait:
+        connection.execute("select pg_advisory_lock(%s)", [TICK_LOCK])
+        return
+    row = connection.execute("select pg_try_advisory_lock(%s)", [TICK_LOCK]).fetchone()
+    if not row or not row[0]:
+        raise TickRefused("Another tick is under way.", "Its result will be there in a moment; there is nothing to do.")
+
+
+def _catalog(project: Project) -> list[DuemarkError]:
+    """Store the catalog; if it has problems go on with the one that stands, and say so."""
+    from pipelines.catalog.load import CatalogError
+    from pipelines.catalog.store import store_catalog
+
+    try:
+        store_catalog(project.settings)
+    except CatalogError as error:
+        with connect(project.settings, "ingest") as connection:
+            if connection.execute("select from raw.load where feed = 'catalog' limit 1").fetchone() is None:
+                raise
+        log.error("catalog refused, the one before stands", problems=[str(problem) for problem in error.problems])
+        return [error]
+    return []
+
+
+def _refuse_step_back(
+    connection: psycopg.Connection[Any], as_of: datetime, *, is_default: bool, rebuild: bool
+) -> None:
+    if rebuild:
+        return
+    row = connection.execute(
+        # The one published, and the one that a tick that died had set.
+        "select greatest(published_as_of, as_of) from control.tick where not needs_rebuild and greatest(published_as_of, as_of) > %s",
+        [as_of],
+    ).fetchone()
+    if row is None:
+        return
+    hint = "Add --rebuild to judge everything again as of then."
+    if is_default:
+        hint = "The last tick was told a moment that is yet to come; `duemark tick --rebuild` goes back to the clock."
+    raise TickRefused(f"The marts stand as of {row[0].isoformat()}, which is later than {as_of.isoformat()}.", hint)
+
+
+def _begin(connection: psycopg.Connection[Any], as_of: datetime, *, rebuild: bool) -> tuple[int, int, bool]:
+    """Set the control row: which loads, and from when to when."""
+    row = connection.execute(
+        """
+        update control.tick set
+            high = (select coalesce(max(load_id), 0) from raw.load),
+            as_of = %(as_of)s,
+            low = case when needs_rebuild or %(rebuild)s then 0 else published_high end,
+            previous_as_of = case when needs_rebuild or %(rebuild)s then '-infinity' else published_as_of end,
+            needs_rebuild = needs_rebuild or %(rebuild)s
+        returning low, high, needs_rebuild
+        """,
+        {"as_of": as_of, "rebuild": rebuild},
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1]), bool(row[2])
+
+
+class _Timer:
+    """`with timer("dbt"): …` notes the wall seconds under the name."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self._name = ""
+        self._started = 0.0
+
+    def __call__(self, name: str) -> _Timer:
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self._name] = time.monotonic() - self._started
