@@ -173,6 +173,10 @@ class _Values:
             return self._mapping(node, location)
         if isinstance(node, SequenceNode):
             return [self.value(item, (*location, index)) for index, item in enumerate(node.value)]
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in node.value):
+            # Only an escape ("\0") can bring them; Postgres has no text that holds them.
+            self._complain(node, location, "a character that text cannot hold", "remove the escape")
+            return None
         try:
             return self._scalar(node)
         except (ValueError, OverflowError):

@@ -204,6 +204,12 @@ def test_tag_and_self_reference(write: Write) -> None:
     ]
 
 
+@pytest.mark.parametrize("escape", ["\\0", "\\ud800"])
+def test_escapes_that_no_text_holds(write: Write, escape: str) -> None:
+    folder = write(slo(f'{JOB}name: "a{escape}b"\n'))
+    assert only(folder)[1:] == (6, "slos[0].name", "a character that text cannot hold", "remove the escape")
+
+
 # Keys and values
 
 
