@@ -84,6 +84,10 @@ def read_document(path: Path) -> Document:
     yaml = YAML(typ="safe", pure=True)
     try:
         document.root = yaml.compose(text)
+        if document.root is not None:
+            document.value = _Values(document, yaml).value(document.root, ())
+    except RecursionError:
+        return _unreadable(document, 1, "lists or mappings nested too deeply", "a catalog needs five levels")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = 1 if mark is None else mark.line + 1
@@ -95,8 +99,6 @@ def read_document(path: Path) -> Document:
         return _unreadable(document, line, f"a character that YAML does not allow: {code}", "remove it")
     except YAMLError as error:
         return _unreadable(document, 1, f"not valid YAML: {error}", _syntax_hint(""))
-    if document.root is not None:
-        document.value = _Values(document, yaml).value(document.root, ())
     return document
 
 

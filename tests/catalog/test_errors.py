@@ -126,6 +126,11 @@ def test_syntax(write: Write, text: str, line: int, message: str, hint: str) -> 
     assert only(write({"slos/odd.yml": text})) == ("slos/odd.yml", line, "", message, hint)
 
 
+def test_nested_too_deeply(write: Write) -> None:
+    folder = write({"slos/odd.yml": "slos: " + "[" * 5000 + "]" * 5000})
+    assert only(folder)[3:] == ("lists or mappings nested too deeply", "a catalog needs five levels")
+
+
 def test_not_utf8(write: Write) -> None:
     folder = write()
     (folder / "slos/odd.yml").write_bytes(b"slos:\n  - id: caf\xe9\n")
