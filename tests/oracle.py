@@ -1,0 +1,363 @@
+"""What every occurrence is, in plain Python after the words of the specification, for obviousness and not for speed.
+
+It shares nothing with the product: no SQL, no pandas, none of our modules. Where the two differ, one is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Protocol
+
+Status = Mapping[str, Any]
+"""application_id, job_id, status_code, status_at (aware), business_date, run_id or None, host_id or None, and, where
+`known_at` is asked, received_at (aware)."""
+Row = dict[str, Any]
+JobKey = tuple[str, str]
+
+
+class PromisedJob(Protocol):
+    """One job of a promise."""
+
+    @property
+    def application(self) -> str: ...
+    @property
+    def job(self) -> str: ...
+    @property
+    def expected_start_at(self) -> datetime | None: ...
+    @property
+    def expected_end_at(self) -> datetime: ...
+    @property
+    def upstream_rank(self) -> int: ...
+
+
+class Promised(Protocol):
+    """One promise: an occurrence to be."""
+
+    @property
+    def slo_id(self) -> str: ...
+    @property
+    def business_date(self) -> date: ...
+    @property
+    def slot(self) -> str: ...
+    @property
+    def opens_at(self) -> datetime: ...
+    @property
+    def claims_from(self) -> datetime | None: ...
+    @property
+    def expected_start_at(self) -> datetime | None: ...
+    @property
+    def expected_end_at(self) -> datetime: ...
+    @property
+    def jobs(self) -> Sequence[PromisedJob]: ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The rows of the three marts, each ordered by its key."""
+
+    slo_performance: list[Row]
+    job_run: list[Row]
+    slo_job_run: list[Row]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The statuses of one run, in order."""
+
+    key: str
+    run_id: str | None
+    statuses: tuple[Status, ...]
+
+    @property
+    def first_status_at(self) -> datetime:
+        at: datetime = self.statuses[0]["status_at"]
+        return at
+
+
+# “at one instant: START, then FAIL, then SUCCEED”
+RANK = {"START": 0, "FAIL": 1, "SUCCEED": 2}
+
+
+def judge(
+    statuses: Iterable[Status],
+    promises: Iterable[Promised],
+    as_of: datetime,
+    known_at: datetime | None = None,
+    open_start: Collection[str] = (),
+) -> Verdict:
+    """Judge all occurrences as of `as_of`, by what was known at `known_at` (default: everything).
+
+    Args:
+        statuses: Raw statuses, copies and all, in any order.
+        promises: The promises that stand; of an SLO in `open_start` also those before it started.
+        as_of: The moment of judging.
+        known_at: What was received later is hidden.
+        open_start: The SLOs whose first version has no `effective_from`.
+    """
+    visible = _visible(statuses, as_of, known_at)
+    by_job_date: dict[tuple[JobKey, date], list[Status]] = {}
+    for status in visible:
+        job = (status["application_id"], status["job_id"])
+        by_job_date.setdefault((job, status["business_date"]), []).append(status)
+    runs = {key: _runs(found) for key, found in by_job_date.items()}
+
+    by_slo: dict[str, list[Promised]] = {}
+    for promise in promises:
+        by_slo.setdefault(promise.slo_id, []).append(promise)
+
+    performance: list[Row] = []
+    bridge: list[Row] = []
+    for slo_id, promised in by_slo.items():
+        jobs_of_slo = {(job.application, job.job) for promise in promised for job in promise.jobs}
+        # “absent: from the first business date that has a status of its jobs”, in its calendar or not
+        seen_dates = {business_date for job, business_date in runs if job in jobs_of_slo}
+        for business_date in sorted({promise.business_date for promise in promised}):
+            if slo_id in open_start and (not seen_dates or business_date < min(seen_dates)):
+                continue
+            windows = [promise for promise in promised if promise.business_date == business_date]
+            jobs_of_date = {(job.application, job.job) for promise in windows for job in promise.jobs}
+            is_seen = any((job, business_date) in runs for job in jobs_of_date)
+            for promise in windows:
+                # It exists from the start of its business date in its SLO's zone, or as soon as one of its jobs has a
+                # status for that business date; all windows of a date come together.
+                if promise.opens_at > as_of and not is_seen:
+                    continue
+                runs_of_jobs = {
+                    (job.application, job.job): [
+                        run
+                        for run in runs.get(((job.application, job.job), business_date), [])
+                        if window_of(run, windows) is promise
+                    ]
+                    for job in promise.jobs
+                }
+                performance.append(_occurrence(promise, runs_of_jobs, as_of))
+                bridge += [
+                    {
+                        "slo_id": slo_id,
+                        "business_date": business_date,
+                        "slot": promise.slot,
+                        "application_id": application,
+                        "job_id": job_id,
+                        "run_key": run.key,
+                    }
+                    for (application, job_id), found in runs_of_jobs.items()
+                    for run in found
+                ]
+
+    job_runs = [
+        row
+        for ((application, job_id), business_date), found in runs.items()
+        for row in _job_runs(application, job_id, business_date, found)
+    ]
+    return Verdict(
+        sorted(performance, key=lambda r: (r["slo_id"], r["business_date"], r["slot"])),
+        sorted(job_runs, key=lambda r: (r["application_id"], r["job_id"], r["business_date"], r["run_key"])),
+        sorted(
+            bridge,
+            key=lambda r: (
+                r["slo_id"], r["business_date"], r["slot"], r["application_id"], r["job_id"], r["run_key"]
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _visible(statuses: Iterable[Status], as_of: datetime, known_at: datetime | None) -> list[Status]:
+    """The statuses that count, one for each identity."""
+    copies: dict[tuple[Any, ...], list[Status]] = {}
+    for status in statuses:
+        # “as_of is the moment of judging: a status after it is not seen”
+        if status["status_at"] > as_of:
+            continue
+        # “known_at hides what we received later”
+        if known_at is not None and status["received_at"] > known_at:
+            continue
+        # “The identity of a status is (application_id, job_id, status_code, status_at, business_date)”
+        identity = tuple(
+            status[name] for name in ("application_id", "job_id", "status_code", "status_at", "business_date")
+        )
+        copies.setdefault(identity, []).append(status)
+    # “Of copies of one identity the least (run_id, host_id) in code-point order, nulls last, among those visible”
+    return [min(found, key=_copy_order) for found in copies.values()]
+
+
+def _copy_order(status: Status) -> tuple[Any, ...]:
+    run_id, host_id = status.get("run_id"), status.get("host_id")
+    return (run_id is None, run_id or "", host_id is None, host_id or "")
+
+
+def _in_order(statuses: Iterable[Status]) -> list[Status]:
+    return sorted(statuses, key=lambda status: (status["status_at"], RANK[status["status_code"]]))
+
+
+def _runs(statuses: Sequence[Status]) -> list[Run]:
+    """The runs among all statuses of one job for one business date."""
+    runs = []
+    # All statuses with one run id are one run.
+    for run_id in {status["run_id"] for status in statuses if status.get("run_id") is not None}:
+        own = _in_order(status for status in statuses if status.get("run_id") == run_id)
+        runs.append(Run(run_id, run_id, tuple(own)))
+    # “statuses without a run_id make runs by themselves, each START opening one that lasts to the next START”;
+    # “a FAIL or SUCCEED at the instant of a START closes the run open before; they never join a run that has an
+    # id”
+    nameless = sorted(
+        (status for status in statuses if status.get("run_id") is None),
+        key=lambda status: (status["status_at"], status["status_code"] == "START"),
+    )
+    parts: list[list[Status]] = [[]]
+    for status in nameless:
+        if status["status_code"] == "START":
+            parts.append([])
+        parts[-1].append(status)
+    # '~0' are those before the first START, if any.
+    runs += [Run(f"~{number}", None, tuple(_in_order(part))) for number, part in enumerate(parts) if part]
+    return runs
+
+
+def window_of(run: Run, windows: Sequence[Promised]) -> Promised:
+    """The one of the windows of a business date that a run belongs to; a daily promise is its only window."""
+    # “Each run belongs to the last window begun at its first status (less the tolerance), earlier than the first: to
+    # the first”
+    in_turn = sorted(
+        windows, key=lambda window: (window.claims_from is not None, window.claims_from or window.opens_at)
+    )
+    found = in_turn[0]
+    for window in in_turn:
+        if window.claims_from is not None and window.claims_from <= run.first_status_at:
+            found = window
+    return found
+
+
+@dataclass(frozen=True)
+class _JobVerdict:
+    promised: PromisedJob
+    statuses: list[Status]
+    started_at: datetime | None
+    ended_at: datetime | None
+    has_failed: bool
+    revisions: int
+
+
+def _job(promised: PromisedJob, runs: Sequence[Run]) -> _JobVerdict:
+    """How one job of an occurrence stands, over all its statuses."""
+    statuses = _in_order(status for run in runs for status in run.statuses)
+    successes = [status["status_at"] for status in statuses if status["status_code"] == "SUCCEED"]
+    # “complete when any of them is SUCCEED; ended = the status_at of the first SUCCEED”
+    ended_at = min(successes, default=None)
+    # “started = the earliest START not after the first SUCCEED”; “a SUCCEED without a START: complete, with no
+    # start”
+    starts = [
+        status["status_at"]
+        for status in statuses
+        if status["status_code"] == "START" and (ended_at is None or status["status_at"] <= ended_at)
+    ]
+    # “before that, the job is failed when the last of its statuses is FAIL”
+    has_failed = ended_at is None and bool(statuses) and statuses[-1]["status_code"] == "FAIL"
+    # “What comes after the first SUCCEED is a revision: it is counted”
+    revisions = 0 if ended_at is None else sum(status["status_at"] > ended_at for status in statuses)
+    return _JobVerdict(promised, statuses, min(starts, default=None), ended_at, has_failed, revisions)
+
+
+def _occurrence(promise: Promised, runs: Mapping[JobKey, Sequence[Run]], as_of: datetime) -> Row:
+    jobs = [_job(job, runs[job.application, job.job]) for job in promise.jobs]
+    statuses = _in_order(status for job in jobs for status in job.statuses)
+    is_complete = all(job.ended_at is not None for job in jobs)
+    # “actual_start_at = earliest started, null if none”
+    actual_start_at = min((job.started_at for job in jobs if job.started_at is not None), default=None)
+    # “actual_end_at = latest ended, null while any job is not complete”
+    ends = [job.ended_at for job in jobs if job.ended_at is not None]
+    actual_end_at = max(ends) if is_complete else None
+
+    if is_complete:
+        progress = "complete"
+    elif any(job.has_failed for job in jobs):
+        progress = "failed"
+    elif statuses:
+        progress = "running"
+    else:
+        progress = "pending"
+
+    if actual_end_at is not None:
+        outcome = "on_time" if actual_end_at <= promise.expected_end_at else "late"
+    else:
+        outcome = "overdue" if as_of > promise.expected_end_at else "not_due"
+
+    successes = [status["status_at"] for status in statuses if status["status_code"] == "SUCCEED"]
+    return {
+        "slo_id": promise.slo_id,
+        "business_date": promise.business_date,
+        "slot": promise.slot,
+        "expected_start_at": promise.expected_start_at,
+        "expected_end_at": promise.expected_end_at,
+        "actual_start_at": actual_start_at,
+        "actual_end_at": actual_end_at,
+        "progress": progress,
+        "outcome": outcome,
+        # “late_by is stored for complete occurrences and null otherwise”
+        "late_by": None if actual_end_at is None else actual_end_at - promise.expected_end_at,
+        "revisions": sum(job.revisions for job in jobs),
+        "last_success_at": max(successes, default=None),
+        "last_status": statuses[-1]["status_code"] if statuses else None,
+        "blocking_job": _blocking(jobs),
+    }
+
+
+def _blocking(jobs: Sequence[_JobVerdict]) -> str:
+    """The job to blame: the incomplete one, or the last to end."""
+
+    def blame(job: _JobVerdict) -> tuple[Any, ...]:
+        # “incomplete, with the latest expected end, most upstream, then id”; of complete ones the last to end
+        latest = job.promised.expected_end_at if job.ended_at is None else job.ended_at
+        return (
+            job.ended_at is not None,
+            -latest.timestamp(),
+            job.promised.upstream_rank,
+            job.promised.application,
+            job.promised.job,
+        )
+
+    worst = min(jobs, key=blame).promised
+    return f"{worst.application}/{worst.job}"
+
+
+def _job_runs(application: str, job_id: str, business_date: date, runs: Sequence[Run]) -> list[Row]:
+    """A row for each run of one job for one business date."""
+    in_turn = sorted(
+        runs, key=lambda run: (run.first_status_at, run.run_id is None, run.run_id or "", run.key)
+    )
+    rows = []
+    for attempt, run in enumerate(in_turn, start=1):
+        ends = [status["status_at"] for status in run.statuses if status["status_code"] == "SUCCEED"]
+        last = run.statuses[-1]
+        # The first SUCCEED, else the last FAIL when nothing came after it.
+        if ends:
+            ended_at = min(ends)
+        elif last["status_code"] == "FAIL":
+            ended_at = last["status_at"]
+        else:
+            ended_at = None
+        starts = [
+            status["status_at"]
+            for status in run.statuses
+            if status["status_code"] == "START" and (not ends or status["status_at"] <= min(ends))
+        ]
+        started_at = min(starts, default=None)
+        hosts = [status["host_id"] for status in run.statuses if status.get("host_id") is not None]
+        rows.append(
+            {
+                "application_id": application,
+                "job_id": job_id,
+                "business_date": business_date,
+                "run_key": run.key,
+                "run_id": run.run_id,
+                "started_at": started_at,
+                "ended_at": ended_at,
+                "duration": None if started_at is None or ended_at is None else ended_at - started_at,
+                "final_status": "SUCCEED" if ends else last["status_code"],
+                "host_id": hosts[-1] if hosts else None,
+                "first_status_at": run.first_status_at,
+                "attempt": attempt,
+            }
+        )
+    return rows
