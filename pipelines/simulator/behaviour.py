@@ -159,7 +159,8 @@ def _ready(
         latest = 0
         for upstream in job.upstreams:
             theirs = plans.get(upstream)
-            if theirs is None or upstream not in ends or theirs.starts[0] > start:
+            # Hours later it is the date before that counts; minutes later, a spring gap turned the two about.
+            if theirs is None or upstream not in ends or theirs.starts[0] > start + 3 * 60 * MINUTE:
                 latest = max(latest, states[upstream].ended)
                 continue
             times = theirs.starts if plan.is_intraday else theirs.dues
