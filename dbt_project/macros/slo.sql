@@ -169,7 +169,8 @@
     with
         counted_runs as (
             select slot_run.slo_id, slot_run.slot, run.*
-            from {{ slot_runs }} as slot_run
+            from {{ occurrences }} as occurrence
+            inner join {{ slot_runs }} as slot_run using (slo_id, business_date, slot)
             inner join {{ runs }} as run using (application_id, job_id, business_date, run_key)
         ),
 

@@ -29,6 +29,8 @@ LEAST_HORIZON = timedelta(days=28)
 EARLIEST = date(2000, 1, 1)
 # Rows sent at once: bounds memory for a catalog of thousands of SLOs.
 BATCH = 20_000
+# Rows added from which the planner has to be told at once; below, autovacuum does.
+ANALYSE_ABOVE = 1_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def plan_promises(settings: Settings, as_of: datetime) -> int:
             return 0
         count = _store(cursor, load_id, gaps)
         end_load(cursor, load_id, "promises", f"{len(gaps)} versions", count)
-    if count > BATCH:
+    if count > ANALYSE_ABOVE:
         with connect(settings, "ingest", autocommit=True) as connection:
             connection.execute("analyze catalog.promise, catalog.promise_job")
     return count

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
 import getpass
 import hashlib
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+from psycopg import pq
 
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
-from pipelines.warehouse.connect import connect
+from pipelines.warehouse.connect import database_url
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +50,17 @@ class ModelResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class TestResult:
+    """What dbt says of one data test: `status` is pass, warn, fail or error; `failures` counts the rows it found."""
+
+    unique_id: str
+    status: str
+    failures: int
+    message: str
+    sql: str
+
+
 def target_folder(settings: Settings) -> Path:
     """dbt's target folder, in the home: manifest, partial parse, compiled SQL."""
     return settings.home / "target"
@@ -58,16 +77,64 @@ def fingerprint(settings: Settings) -> str:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What profiles.yml asks for, taken from a connection to the warehouse."""
-    with connect(settings) as connection:
-        info = connection.info
-        return {
-            "DUEMARK_DBT_HOST": info.host or "localhost",
-            "DUEMARK_DBT_PORT": str(info.port),
-            "DUEMARK_DBT_USER": info.user or getpass.getuser(),
-            "DUEMARK_DBT_PASSWORD": info.password or "",
-            "DUEMARK_DBT_DATABASE": info.dbname,
-        }
+    """What profiles.yml asks for, read from the URL of the warehouse and libpq's own defaults; the server need not run."""
+    given: dict[str, str] = {}
+    for option in [*pq.Conninfo.get_defaults(), *pq.Conninfo.parse(database_url(settings).encode())]:
+        if option.val:
+            given[option.keyword.decode()] = option.val.decode()
+    user = given.get("user") or getpass.getuser()
+    return {
+        "DUEMARK_DBT_HOST": given.get("host") or "localhost",
+        "DUEMARK_DBT_PORT": given.get("port") or "5432",
+        "DUEMARK_DBT_USER": user,
+        "DUEMARK_DBT_PASSWORD": given.get("password") or "",
+        "DUEMARK_DBT_DATABASE": given.get("dbname") or user,
+    }
+
+
+def manifest_json(settings: Settings) -> dict[str, Any]:
+    """dbt's manifest.json of the project as it is now, parsed beforehand or else parsed now. Needs no database.
+
+    Whoever only wants to know what is in the project reads this: neither dbt nor its parser is imported when the
+    manifest is there (`duemark build-manifest` makes it, and every tick after a change).
+    """
+    path, stamp = target_folder(settings) / "manifest.json", _stamp(settings)
+    with _parse_lock(settings):
+        if _read(_stamp_file(settings)) != stamp or not path.exists():
+            Project(settings).parse()
+        return cast("dict[str, Any]", orjson.loads(path.read_bytes()))
+
+
+@functools.lru_cache(maxsize=8)
+def project_of(settings: Settings) -> Project:
+    """The project of `settings`, one for the life of the process, so that only its first tick pays for the parse."""
+    return Project(settings)
+
+
+def _stamp_file(settings: Settings) -> Path:
+    return target_folder(settings) / "manifest.stamp"
+
+
+def _stamp(settings: Settings) -> str:
+    """What manifest.json was made of: the project's files, dbt, and the database that its relations name."""
+    database = environment(settings)["DUEMARK_DBT_DATABASE"]
+    return f"{fingerprint(settings)} dbt-core {version('dbt-core')} {database}"
+
+
+def _read(path: Path) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text("utf-8")
+    return ""
+
+
+@contextlib.contextmanager
+def _parse_lock(settings: Settings) -> Iterator[None]:
+    """Two processes that start at once must not write one manifest over the other."""
+    target = target_folder(settings)
+    target.mkdir(parents=True, exist_ok=True)
+    with (target / "parse.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 class Project:
@@ -94,9 +161,21 @@ class Project:
         """The parsed project, parsed again when a file of it has changed."""
         now = fingerprint(self.settings)
         if self._manifest is None or now != self._parsed_fingerprint:
-            self._manifest = self._invoke(["parse"], None)
+            with _parse_lock(self.settings):
+                self._manifest = self.parse()
             self._parsed_fingerprint = now
         return self._manifest
+
+    def parse(self) -> Manifest:
+        """Parse the project and write manifest.json; quick when little has changed. `manifest` is what to call."""
+        stamp, stamp_file = _stamp(self.settings), _stamp_file(self.settings)
+        is_written = _read(stamp_file) == stamp and (target_folder(self.settings) / "manifest.json").exists()
+        if not is_written:
+            # Whoever reads it while it is written must not take it for the one that the stamp tells of.
+            stamp_file.unlink(missing_ok=True)
+        manifest: Manifest = self._invoke(["parse", *(["--no-write-json"] if is_written else [])], None)
+        stamp_file.write_text(stamp, "utf-8")
+        return manifest
 
     def run(self, *args: str) -> list[ModelResult]:
         """Run dbt (`"run", "--selector", "tick"`); return what it says of each model, in the order of the graph.
@@ -119,7 +198,22 @@ class Project:
             if result.node.resource_type == "model"
         ]
 
-    def _invoke(self, args: list[str], manifest: Manifest | None) -> Any:
+    def test(self, names: Sequence[str] = ()) -> list[TestResult]:
+        """Run data tests, all of them or those of these names; a test that fails is a result, no error."""
+        selection = ["--select", *(f"{name},resource_type:test" for name in names)] if names else ["--exclude-resource-type", "unit_test"]
+        outcome = self._invoke(["test", *selection], self.manifest, fails=False)
+        return [
+            TestResult(
+                unique_id=result.node.unique_id,
+                status=str(result.status),
+                failures=result.failures or 0,
+                message=result.message or "",
+                sql=result.node.compiled_code or "",
+            )
+            for result in outcome.results
+        ]
+
+    def _invoke(self, args: list[str], manifest: Manifest | None, *, fails: bool = True) -> Any:
         from dbt.cli.main import dbtRunner
 
         (self.settings.home / "logs" / "dbt").mkdir(parents=True, exist_ok=True)
@@ -140,6 +234,8 @@ class Project:
                     os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
         if outcome.exception is not None:
             raise DbtError(f"dbt {args[0]} stopped: {outcome.exception}") from outcome.exception
+        if not fails and outcome.result is not None:
+            return outcome.result
         failed = [r for r in getattr(outcome.result, "results", []) if str(r.status) in {"error", "fail", "runtime error"}]
         if failed:
             lines = "\n".join(f"  {r.node.resource_type} {r.node.name} ({r.node.original_file_path}): {r.message}" for r in failed)

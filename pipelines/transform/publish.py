@@ -13,6 +13,10 @@ from psycopg import sql
 from pipelines.transform.project import DbtError, ModelResult
 
 
+# Rows put in at once from which the planner has to be told; below, autovacuum does.
+ANALYSE_ABOVE = 1_000
+
+
 @dataclass(frozen=True)
 class Publication:
     """What publishing did to one mart: rows taken out and put in, wall seconds."""
@@ -38,15 +42,14 @@ def publish(connection: psycopg.Connection[Any], models: Sequence[ModelResult], 
                 inserted = connection.execute(_insert(mart)).rowcount
             except psycopg.Error as error:
                 raise DbtError(f"The mart {mart.name} was not published, nor any other: {str(error).strip()}") from error
+            if inserted > ANALYSE_ABOVE:
+                # The marts after it read its new rows, and must not be planned on what it was.
+                connection.execute(sql.SQL("analyze {}").format(sql.SQL(mart.relation)))
             publications.append(Publication(mart.name, deleted, inserted, time.monotonic() - started))
         connection.execute(
             "update control.tick set published_high = high, published_as_of = as_of, low = high, previous_as_of = as_of,"
             " published_at = clock_timestamp(), needs_rebuild = false"
         )
-    if is_rebuild:
-        for mart in marts:
-            connection.execute(sql.SQL("analyze {}").format(sql.SQL(mart.relation)))
-        connection.commit()
     return publications
 
 
