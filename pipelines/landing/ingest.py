@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import IO, TYPE_CHECKING, cast
@@ -22,6 +23,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import errors, sql
 
+from pipelines.catalog.store import stored_zones
 from pipelines.errors import DuemarkError
 from pipelines.landing import ledger, registry, source
 from pipelines.landing.feed import Context, Feed, FileError
@@ -98,10 +100,10 @@ def ingest(
         return IngestReport((), tuple(warnings))
     retry: ledger.Retry = "quarantined" if paths else "unread"
     outcomes: list[FileOutcome] = []
-    with _database(outcomes), connect(settings, role="ingest") as connection:
-        with connection.transaction(), connection.cursor() as cursor:
+    with _database(outcomes), connect(settings, role="ingest", autocommit=True) as connection:
+        with connection.cursor() as cursor:
             new = ledger.unknown(cursor, files, retry)
-            context = Context(zones=_zones(cursor))
+        context = Context(zones=stored_zones(settings) if new else {})
         gained: dict[str, int] = {}
         for number, file in enumerate(new, start=1):
             loading = _Loading(connection, file, registry.feed(file.feed), context, retry)
@@ -166,18 +168,8 @@ def _database(outcomes: Sequence[FileOutcome]) -> Iterator[None]:
         raise DuemarkError(f"The database refused: {text}.", rest) from error
 
 
-def _zones(cursor: Cursor) -> dict[str, str]:
-    """Zone of every application, as the catalog stands in the database."""
-    cursor.execute(
-        "select distinct on (application_id) application_id, spec ->> 'timezone', is_retired"
-        " from catalog.application_version order by application_id, load_id desc"
-    )
-    return {str(name): str(zone) for name, zone, is_retired in cursor.fetchall() if zone and not is_retired}
-
-
 def _analyze(connection: Connection, gained: dict[str, int]) -> None:
     """Tell the planner of tables that grew much, before the tick reads them."""
-    connection.autocommit = True
     for table, rows in gained.items():
         if rows > ANALYZE_ROWS:
             connection.execute(sql.SQL("analyze {}").format(sql.Identifier(*table.split("."))))
@@ -281,13 +273,10 @@ class _Loading:
             head.append(part)
         connection, file = self.connection, self.file
         with connection.cursor() as cursor:
-            if not is_whole:
-                with connection.transaction():
-                    may_be_known = ledger.is_size_known(cursor, file)
-                if may_be_known:
-                    # Rather read twice than write a big file and take it back.
-                    with _reading(), file.store.open(file.path) as again:
-                        self._refuse_known(cursor, _Content(again).fingerprint())
+            if not is_whole and ledger.is_size_known(cursor, file):
+                # Rather read twice than write a big file and take it back.
+                with _reading(), file.store.open(file.path) as again:
+                    self._refuse_known(cursor, _Content(again).fingerprint())
             with connection.transaction():
                 load_id = begin_load(cursor)
                 if not ledger.unknown(cursor, [file], self.retry):
@@ -295,7 +284,7 @@ class _Loading:
                 if is_whole:
                     self._refuse_known(cursor, content.fingerprint())
                 writer = _Writer(cursor, self.feed, file, load_id)
-                for part in itertools.chain(head, parts):
+                for part in itertools.chain(head, _ahead(parts)):
                     writer.write(part)
                     if self.tell is not None:
                         self.tell(content.done_bytes, writer.record_count)
@@ -390,6 +379,15 @@ class _Loading:
         with self.connection.transaction(), self.connection.cursor() as cursor:
             ledger.record(cursor, self.file, outcome, fingerprint)
         return outcome
+
+
+def _ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
+    """The same parts, the next one made while the database takes this one."""
+    with ThreadPoolExecutor(1, "landing") as pool:
+        upcoming = pool.submit(next, parts, None)
+        while (part := upcoming.result()) is not None:
+            upcoming = pool.submit(next, parts, None)
+            yield part
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipelines.landing.feed import Feed, FileError, Reason
+from pipelines.landing.feed import Feed, FileError, Mask, Reason
 
 BLOCK_BYTES = 4 << 20
 BATCH_ROWS = 50_000
@@ -160,23 +160,37 @@ class _Block:
     def line(self, index: int) -> bytes:
         return self.data[self.starts[index] : self.ends[index]]
 
+    def at(self, places: Positions) -> Positions:
+        """Index of the line of each of these byte positions."""
+        return np.searchsorted(self.starts, places, side="right") - 1
+
     def holders(self, places: Positions) -> Positions:
         """Indexes of the lines that hold these byte positions."""
-        return np.unique(np.searchsorted(self.starts, places, side="right") - 1)
+        return np.unique(self.at(places))
 
     def places(self, byte: int) -> Positions:
         return np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == byte)
 
 
-@dataclass(frozen=True)
 class _LongLine:
-    line_no: int
-    kept: bytes
-    length: int
+    """A line that no block holds, put together part by part."""
+
+    def __init__(self, line_no: int) -> None:
+        self._line_no = line_no
+        self._kept = bytearray()
+        self._length = 0
+        self._last = b""
+
+    def add(self, part: bytes) -> None:
+        self._kept += part[: max(0, LONGEST_KEPT - len(self._kept))]
+        self._length += len(part)
+        self._last = part[-1:] or self._last
 
     def rejected(self) -> Rejected:
-        cut = "" if self.length <= len(self.kept) else f"; the first {len(self.kept):,} are kept"
-        return Rejected(self.line_no, _text(self.kept), [_too_long(self.length, cut)])
+        length = self._length - (self._last == b"\r")
+        kept = bytes(self._kept[:length])
+        cut = "" if length == len(kept) else f"; the first {len(kept):,} are kept"
+        return Rejected(self._line_no, _text(kept), [_too_long(length, cut)])
 
 
 def _too_long(length: int, cut: str = "") -> Reason:
@@ -208,19 +222,16 @@ def _lines(stream: IO[bytes], kind: str, warnings: Warnings) -> Iterator[_Block 
     data = data.removeprefix(b"\xef\xbb\xbf")
     line_no = 1
     carry = b""
-    long: list[bytes] | None = None
-    long_length = 0
+    long: _LongLine | None = None
     while data:
         if long is not None:
-            stop = data.find(b"\n")
-            part, rest = (data, b"") if stop < 0 else (data[:stop], data[stop + 1 :])
-            long.append(part[: max(0, LONGEST_KEPT - long_length)])
-            long_length += len(part)
-            if stop >= 0:
-                yield _LongLine(line_no, b"".join(long).removesuffix(b"\r"), long_length)
+            part, end, data = data.partition(b"\n")
+            long.add(part)
+            if end:
+                yield long
                 line_no += 1
                 long = None
-            data = rest or _read(stream)
+            data = data or _read(stream)
             continue
         data = carry + data
         cut = data.rfind(b"\n") + 1
@@ -230,10 +241,12 @@ def _lines(stream: IO[bytes], kind: str, warnings: Warnings) -> Iterator[_Block 
             line_no += len(block.starts)
         carry = data[cut:]
         if len(carry) > LONGEST_LINE:
-            long, long_length, carry = [carry], len(carry), b""
+            long = _LongLine(line_no)
+            long.add(carry)
+            carry = b""
         data = _read(stream)
     if long is not None:
-        yield _LongLine(line_no, b"".join(long), long_length)
+        yield long
     elif carry:
         warnings.add(
             line_no,
@@ -475,17 +488,7 @@ def _csv_chunk(block: _Block, header: _Header, feed: Feed, skip: int) -> Chunk:
     candidates = candidates[candidates >= skip]
     bad = {index: reasons for index, reasons in bad.items() if index >= skip}
 
-    # Lines with a quote, or a carriage return inside, take the careful way; of the others the fields are counted.
-    careful = np.zeros(len(block.starts), dtype=bool)
-    if b'"' in block.data:
-        careful[block.holders(block.places(34))] = True
-    if b"\r" in block.data:
-        returns = block.places(13)
-        inside = returns[block.ends[np.searchsorted(block.starts, returns, side="right") - 1] > returns]
-        if len(inside):
-            careful[block.holders(inside)] = True
-    places = block.places(ord(header.delimiter))
-    fields = np.searchsorted(places, block.ends) - np.searchsorted(places, block.starts) + 1
+    careful, fields = _shape_of_lines(block, header.delimiter)
     plain = candidates[~careful[candidates]]
     for index in plain[fields[plain] != width].tolist():
         bad[index] = [_wrong_width(int(fields[index]), header)]
@@ -510,19 +513,41 @@ def _csv_chunk(block: _Block, header: _Header, feed: Feed, skip: int) -> Chunk:
     return _chunk(block, order, columns_of, bad)
 
 
+def _shape_of_lines(block: _Block, delimiter: str) -> tuple[Mask, Positions]:
+    """Lines that take the careful way, and the number of fields of all others.
+
+    Careful are lines with a carriage return inside, and those where quotes do anything but stand around whole fields.
+    """
+    careful = np.zeros(len(block.starts), dtype=bool)
+    if b"\r" in block.data:
+        returns = block.places(13)
+        careful[block.holders(returns[block.ends[block.at(returns)] > returns])] = True
+    delimiters = block.places(ord(delimiter))
+    if b'"' in block.data:
+        quotes = block.places(34)
+        careful |= np.bincount(block.at(quotes), minlength=len(block.starts)) % 2 == 1
+        quotes = quotes[~careful[block.at(quotes)]]
+        raw = np.frombuffer(block.data, dtype=np.uint8)
+        opening, closing = quotes[0::2], quotes[1::2]
+        at_start = (opening == block.starts[block.at(opening)]) | (raw[opening - 1] == ord(delimiter))
+        at_end = closing + 1 == block.ends[block.at(closing)]
+        at_end |= raw[np.minimum(closing + 1, len(raw) - 1)] == ord(delimiter)
+        careful[block.at(opening[~(at_start & at_end)])] = True
+        delimiters = delimiters[np.searchsorted(quotes, delimiters) % 2 == 0]
+    return careful, np.searchsorted(delimiters, block.ends) - np.searchsorted(delimiters, block.starts) + 1
+
+
 def _wrong_width(count: int, header: _Header) -> Reason:
-    lacking = (
-        f"After the last field {header.names[count - 1]!r} would follow."
-        if count > len(header.names)
-        else f"{', '.join(header.names[count:])} {'is' if len(header.names) - count == 1 else 'are'} missing."
-    )
-    if count > len(header.names):
-        lacking = f"A {DELIMITERS[header.delimiter]} inside a value? Put the value in double quotes."
-    return Reason(None, f"The line has {count} fields, the header has {len(header.names)}.", lacking)
+    names = header.names
+    if count > len(names):
+        hint = f"A {DELIMITERS[header.delimiter]} inside a value? Put the value in double quotes."
+    else:
+        hint = f"{', '.join(names[count:])} {'is' if len(names) - count == 1 else 'are'} missing."
+    return Reason(None, f"The line has {count} fields, the header has {len(names)}.", hint)
 
 
 def _plain_fields(block: _Block, lines: Positions, header: _Header, wanted: list[str]) -> pa.Table:
-    """Fields of lines without quotes and of the right width."""
+    """Fields of lines of the right width, where quotes stand around whole fields only."""
     if not len(lines):
         return pa.table({name: pa.array([], pa.string()) for name in wanted})
     if len(lines) == len(block.starts):
@@ -536,7 +561,12 @@ def _plain_fields(block: _Block, lines: Positions, header: _Header, wanted: list
     table = pa_csv.read_csv(
         pa.BufferReader(data),
         pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
-        pa_csv.ParseOptions(delimiter=header.delimiter, quote_char=False, ignore_empty_lines=False),
+        pa_csv.ParseOptions(
+            delimiter=header.delimiter,
+            quote_char='"' if b'"' in data else False,
+            double_quote=False,
+            ignore_empty_lines=False,
+        ),
         pa_csv.ConvertOptions(
             include_columns=include,
             column_types=dict.fromkeys(include, pa.string()),
@@ -552,7 +582,7 @@ def _plain_fields(block: _Block, lines: Positions, header: _Header, wanted: list
 def _careful_fields(
     block: _Block, lines: Positions, header: _Header, bad: dict[int, list[Reason]]
 ) -> tuple[list[list[str]], Positions]:
-    """Fields of lines with quotes; lines that do not parse go to `bad`."""
+    """Fields of lines with doubled or stray quotes; lines that do not parse go to `bad`."""
     if csv.field_size_limit() < LONGEST_LINE:
         csv.field_size_limit(LONGEST_LINE)
     texts = [block.line(index).decode() for index in lines.tolist()]
@@ -801,13 +831,21 @@ def _parquet(stream: IO[bytes], feed: Feed, warnings: Warnings, *, spool: bool) 
                 )
         row = 1
         try:
-            for batch in file.iter_batches(BATCH_ROWS, columns=[schema.names[p] for p in columns.values()]):
+            for batch in file.iter_batches(
+                _batch_rows(file.metadata), columns=[schema.names[p] for p in columns.values()]
+            ):
                 yield _parquet_chunk(batch, row, columns, schema.names, feed)
                 row += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise FileError(
                 f"The Parquet file is damaged: {_first_line(error)}.", "Deliver it again."
             ) from None
+
+
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    """So many rows that a batch has about the size of a block, however long the texts are."""
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    return int(max(1, min(BATCH_ROWS, 4 * BLOCK_BYTES * metadata.num_rows // max(size, 1))))
 
 
 def _first_line(error: Exception) -> str:

@@ -122,8 +122,10 @@ class Remote:
     filesystem: Any
 
     def walk(self, folder: str) -> Iterator[tuple[str, Stamp]]:
+        import fsspec
+
         self.filesystem.invalidate_cache()
-        root = self.filesystem._strip_protocol(folder)  # fsspec names no public one
+        _, root = fsspec.core.url_to_fs(folder)
         for path, info in sorted(self.filesystem.find(root, detail=True).items()):
             below = path.removeprefix(root).strip("/")
             if info["type"] == "file" and all(map(is_looked_at, below.split("/"))):

@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.catalog.zones import zone as zone_of
+
 Instants = npt.NDArray[np.int64]
 
 SECOND = 1_000_000
@@ -67,7 +69,7 @@ def _offset(zone: ZoneInfo, second: int) -> int:
 @lru_cache(maxsize=4096)
 def _transitions(key: str, year: int) -> tuple[Instants, Instants, int]:
     """Changes of offset within two days of a year: UTC instants, the offset before each, and the last offset."""
-    zone = ZoneInfo(key)
+    zone = zone_of(key)
     first = int(np.datetime64(f"{year:04d}-01-01", "s").astype(np.int64)) - 2 * 86_400
     at: list[int] = []
     before: list[int] = []

@@ -159,10 +159,9 @@ def _parse(texts: pa.Array) -> tuple[Instants, npt.NDArray[np.int8]]:
         except pa.ArrowInvalid:
             continue
         values = pc.fill_null(parsed.view(pa.int64()), 0).to_numpy(zero_copy_only=False).copy()
-        kinds = np.where(given, kind, _ABSENT).astype(np.int8)
-        # Arrow knows a year 0.
-        kinds[given & ((values < FIRST) | (values > LAST))] = _OUT_OF_RANGE
-        return values, kinds
+        if ((values < FIRST) | (values > LAST)).any():
+            break  # Arrow knows a year 0
+        return values, np.where(given, kind, _ABSENT).astype(np.int8)
     pairs = [_parse_one(text) for text in texts.to_pylist()]
     return np.array([value for value, _ in pairs], dtype=np.int64), np.array(
         [kind for _, kind in pairs], dtype=np.int8
