@@ -172,12 +172,12 @@ class _Loader:
             if name in KINDS or name in OTHER_FOLDERS or name.startswith(".") or not folder.is_dir():
                 continue
             hint = nearest(name, (*KINDS, *OTHER_FOLDERS))
-            if hint.startswith("did") and any(_yaml_files(folder)):
+            if hint.startswith("did") and any(yaml_files(folder)):
                 self._problems.append(Problem(folder.as_posix(), 1, "", "nothing reads this folder", hint))
 
     def _read(self, kind: str, model: type[M]) -> list[_Item[M]]:
         items: list[_Item[M]] = []
-        for path in _yaml_files(self._folder / kind):
+        for path in yaml_files(self._folder / kind):
             document = read_document(path)
             self._problems += document.problems
             if document.is_readable:
@@ -216,7 +216,7 @@ class _Loader:
             valid = model.model_validate(raw)
         except ValidationError as error:
             for details in error.errors(include_url=False):
-                for location, message, hint in _explain(model, details):
+                for location, message, hint in explain(model, details):
                     self._problems.append(document.problem((*at, *location), message, hint))
         return _Item(document, at, raw if isinstance(raw, dict) else {}, valid)
 
@@ -374,7 +374,7 @@ class _Loader:
             return
 
 
-def _yaml_files(folder: Path) -> list[Path]:
+def yaml_files(folder: Path) -> list[Path]:
     """All YAML files in `folder` and below, without hidden ones, in order."""
     return sorted(
         path
@@ -418,9 +418,10 @@ def _slo_label(slo: Slo) -> str:
 # What pydantic says, in words that tell what to do
 
 
-def _explain(
+def explain(
     model: type[BaseModel], details: ErrorDetails
 ) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """What one error of `model` means for the writer of the file: (where, message, hint)."""
     location: tuple[str | int, ...] = details["loc"]
     context: dict[str, Any] = details.get("ctx", {})
     kind, value = details["type"], details["input"]
