@@ -14,14 +14,17 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import DuemarkError
+from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
 
-    from pipelines.catalog.load import Catalog
+    from pipelines.catalog.load import Catalog, CatalogError
     from pipelines.catalog.resolve import PromiseSpec
+
+log = get_logger(__name__)
 
 # Postgres knows no date before this; an open start is limited by the first status instead.
 OPEN_START = "-infinity"
@@ -68,6 +71,25 @@ def store_catalog(settings: Settings) -> int | None:
             " catalog.slo_job"
         )
         return load_id
+
+
+def refresh_catalog(settings: Settings) -> CatalogError | None:
+    """`store_catalog` for those who go on with what stands: problems are logged and returned, the catalog before stays.
+
+    To be called before statuses are read, which need the zones of their applications. Raises CatalogError where no
+    catalog was stored ever.
+    """
+    from pipelines.catalog.load import CatalogError
+
+    try:
+        store_catalog(settings)
+    except CatalogError as error:
+        with connect(settings, "ingest") as connection:
+            if _last_source(connection) is None:
+                raise
+        log.warning("catalog refused, the one before stands", problems=[str(problem) for problem in error.problems])
+        return error
+    return None
 
 
 def restate(settings: Settings, slo_id: str, since: date) -> int:

@@ -38,7 +38,7 @@ class DbtError(DuemarkError):
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What dbt says of one model: `relation` is "schema"."name" quoted, `sql` its compiled query, `seconds` its wall time."""
+    """What dbt says of one model: `relation` is quoted, `sql` its compiled query, `seconds` its wall time."""
 
     unique_id: str
     name: str
@@ -51,7 +51,7 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class TestResult:
+class DataTestResult:
     """What dbt says of one data test: `status` is pass, warn, fail or error; `failures` counts the rows it found."""
 
     unique_id: str
@@ -62,7 +62,7 @@ class TestResult:
 
 
 def target_folder(settings: Settings) -> Path:
-    """dbt's target folder, in the home: manifest, partial parse, compiled SQL."""
+    """Where dbt writes, in the home: manifest, partial parse, compiled SQL."""
     return settings.home / "target"
 
 
@@ -77,7 +77,7 @@ def fingerprint(settings: Settings) -> str:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What profiles.yml asks for, read from the URL of the warehouse and libpq's own defaults; the server need not run."""
+    """What profiles.yml asks for, of the warehouse's URL and libpq's own defaults; the server need not run."""
     given: dict[str, str] = {}
     for option in [*pq.Conninfo.get_defaults(), *pq.Conninfo.parse(database_url(settings).encode())]:
         if option.val:
@@ -93,7 +93,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def manifest_json(settings: Settings) -> dict[str, Any]:
-    """dbt's manifest.json of the project as it is now, parsed beforehand or else parsed now. Needs no database.
+    """The manifest.json of the project as it is now, parsed beforehand or else parsed now. Needs no database.
 
     Whoever only wants to know what is in the project reads this: neither dbt nor its parser is imported when the
     manifest is there (`duemark build-manifest` makes it, and every tick after a change).
@@ -198,12 +198,16 @@ class Project:
             if result.node.resource_type == "model"
         ]
 
-    def test(self, names: Sequence[str] = ()) -> list[TestResult]:
+    def test(self, names: Sequence[str] = ()) -> list[DataTestResult]:
         """Run data tests, all of them or those of these names; a test that fails is a result, no error."""
-        selection = ["--select", *(f"{name},resource_type:test" for name in names)] if names else ["--exclude-resource-type", "unit_test"]
+        selection = (
+            ["--select", *(f"{name},resource_type:test" for name in names)]
+            if names
+            else ["--exclude-resource-type", "unit_test"]
+        )
         outcome = self._invoke(["test", *selection], self.manifest, fails=False)
         return [
-            TestResult(
+            DataTestResult(
                 unique_id=result.node.unique_id,
                 status=str(result.status),
                 failures=result.failures or 0,
@@ -218,8 +222,8 @@ class Project:
 
         (self.settings.home / "logs" / "dbt").mkdir(parents=True, exist_ok=True)
         command = [
-            "--quiet", "--log-level", "none", "--log-level-file", "warn", "--no-use-colors", "--no-send-anonymous-usage-stats",
-            "--no-version-check", "--no-print",
+            "--quiet", "--log-level", "none", "--log-level-file", "warn", "--no-use-colors", "--no-print",
+            "--no-send-anonymous-usage-stats", "--no-version-check",
             *args, *self._flags(),
         ]  # fmt: skip
         if manifest is not None:
@@ -236,10 +240,14 @@ class Project:
             raise DbtError(f"dbt {args[0]} stopped: {outcome.exception}") from outcome.exception
         if not fails and outcome.result is not None:
             return outcome.result
-        failed = [r for r in getattr(outcome.result, "results", []) if str(r.status) in {"error", "fail", "runtime error"}]
+        results: list[Any] = getattr(outcome.result, "results", [])
+        failed = [r for r in results if str(r.status) in {"error", "fail", "runtime error"}]
         if failed:
-            lines = "\n".join(f"  {r.node.resource_type} {r.node.name} ({r.node.original_file_path}): {r.message}" for r in failed)
-            raise DbtError(f"dbt {args[0]}: {len(failed)} of {len(outcome.result.results)} failed\n{lines}")
+            lines = "\n".join(
+                f"  {r.node.resource_type} {r.node.name} ({r.node.original_file_path}): {r.message}"
+                for r in failed
+            )
+            raise DbtError(f"dbt {args[0]}: {len(failed)} of {len(results)} failed\n{lines}")
         if not outcome.success:
             raise DbtError(f"dbt {args[0]} did not succeed")
         return outcome.result

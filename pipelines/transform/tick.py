@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pipelines.catalog.store import refresh_catalog
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.transform.deploy import deploy
@@ -69,7 +70,8 @@ def tick(project: Project, as_of: datetime | None = None, *, rebuild: bool = Fal
         with timer("deploy"):
             deploy(project)
         with timer("catalog"):
-            problems += _catalog(project)
+            problem = refresh_catalog(settings)
+            problems += [problem] if problem is not None else []
         moment = as_of or datetime.now(UTC)
         if moment.tzinfo is None:
             raise TickRefused(f"{moment.isoformat()} has no offset.", "Give one: 2026-03-03T03:00:00-05:00, or …Z for UTC.")
@@ -97,22 +99,6 @@ def _lock(connection: psycopg.Connection[Any], *, wait: bool) -> None:
     row = connection.execute("select pg_try_advisory_lock(%s)", [TICK_LOCK]).fetchone()
     if not row or not row[0]:
         raise TickRefused("Another tick is under way.", "Its result will be there in a moment; there is nothing to do.")
-
-
-def _catalog(project: Project) -> list[DuemarkError]:
-    """Store the catalog; if it has problems go on with the one that stands, and say so."""
-    from pipelines.catalog.load import CatalogError
-    from pipelines.catalog.store import store_catalog
-
-    try:
-        store_catalog(project.settings)
-    except CatalogError as error:
-        with connect(project.settings, "ingest") as connection:
-            if connection.execute("select from raw.load where feed = 'catalog' limit 1").fetchone() is None:
-                raise
-        log.error("catalog refused, the one before stands", problems=[str(problem) for problem in error.problems])
-        return [error]
-    return []
 
 
 def _refuse_step_back(

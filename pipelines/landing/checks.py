@@ -1,0 +1,111 @@
+"""Checks of every feed: how much of what came was rejected, and which files lie in quarantine."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dagster as dg
+
+from pipelines.landing.assets import feed_key
+from pipelines.landing.registry import DECLARATIONS
+from pipelines.orchestration.failures import explained
+from pipelines.orchestration.tables import markdown_table
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+
+# Of the records of the last day, more rejected ones than this are worth a look.
+MOST_REJECTED = 0.01
+WINDOW = timedelta(days=1)
+
+
+def feed_checks() -> dg.AssetChecksDefinition:
+    """Two checks for each feed, in the op `check_feeds`."""
+    specs = [
+        spec
+        for feed in DECLARATIONS
+        for spec in (
+            dg.AssetCheckSpec(
+                "rejected_share",
+                asset=feed_key(feed),
+                description=f"Of the records of the last 24 hours at most {MOST_REJECTED:.0%} broke their contract.",
+            ),
+            dg.AssetCheckSpec(
+                "quarantined_files",
+                asset=feed_key(feed),
+                description="No landed file waits in quarantine: each was loaded, or replaced by one that was.",
+            ),
+        )
+    ]
+
+    @dg.multi_asset_check(name="check_feeds", specs=specs, can_subset=True)
+    def _check_feeds(
+        context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+    ) -> Iterator[dg.AssetCheckResult]:
+        with explained():
+            for key in context.selected_asset_check_keys:
+                feed = key.asset_key.path[-1]
+                judge = _rejected_share if key.name == "rejected_share" else _quarantined_files
+                yield judge(settings, feed)
+
+    return _check_feeds
+
+
+def _rejected_share(settings: Settings, feed: str) -> dg.AssetCheckResult:
+    with connect(settings, "ingest") as connection:
+        row = connection.execute(
+            "select coalesce(sum(record_count), 0)::bigint, coalesce(sum(rejected_count), 0)::bigint from raw.load"
+            " where feed = %s and received_at > clock_timestamp() - %s",
+            [feed, WINDOW],
+        ).fetchone()
+        reasons = connection.execute(
+            "select reason ->> 'field', reason ->> 'message', count(*) from raw.rejected_record"
+            " cross join lateral jsonb_array_elements(reasons) as reason"
+            " where feed = %s and rejected_at > clock_timestamp() - %s group by 1, 2 order by 3 desc, 1, 2 limit 20",
+            [feed, WINDOW],
+        ).fetchall()
+    accepted, rejected = (int(str(value)) for value in row or (0, 0))
+    share = rejected / (accepted + rejected) if rejected else 0.0
+    return dg.AssetCheckResult(
+        asset_key=feed_key(feed),
+        check_name="rejected_share",
+        passed=share <= MOST_REJECTED,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{rejected} of {accepted + rejected} records were rejected.",
+        metadata={
+            "share": share,
+            "rejected": rejected,
+            "accepted": accepted,
+            "why": dg.MetadataValue.md(markdown_table(["field", "reason", "records"], reasons)),
+        },
+    )
+
+
+def _quarantined_files(settings: Settings, feed: str) -> dg.AssetCheckResult:
+    with connect(settings, "ingest") as connection:
+        rows = connection.execute(
+            """
+            select path, message, hint, seen_at
+            from raw.landed_file as quarantined
+            where feed = %s and status = 'quarantined'
+                -- what was said of the path last
+                and not exists (
+                    select from raw.landed_file as later
+                    where later.feed = quarantined.feed and later.path = quarantined.path
+                        and later.landed_file_id > quarantined.landed_file_id
+                )
+            order by seen_at desc, path
+            """,
+            [feed],
+        ).fetchall()
+    return dg.AssetCheckResult(
+        asset_key=feed_key(feed),
+        check_name="quarantined_files",
+        passed=not rows,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="1 file lies in quarantine."
+        if len(rows) == 1
+        else f"{len(rows)} files lie in quarantine.",
+        metadata={
+            "files": len(rows),
+            "quarantined": dg.MetadataValue.md(markdown_table(["file", "why", "what to do", "seen"], rows)),
+        },
+    )

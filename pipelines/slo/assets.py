@@ -1,0 +1,94 @@
+"""What the subject adds to the assets: promises, and what a tick tells of SLO performance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from pipelines.orchestration.tables import markdown_table, table_spec
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from pipelines.transform.tick import TickReport
+
+GROUP = "slo"
+OWNERS = ["team:platform"]
+
+
+def promise_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
+    """Promises: occurrences of every SLO, weeks ahead. The tick writes them when some are missing."""
+    deps = {
+        # An SLO with an open start is promised from the first business date that has a status of its jobs.
+        "promise": [["catalog", "slo_version"], ["catalog", "slo_job"], ["raw", "job_status"]],
+        "promise_job": [["catalog", "promise"]],
+    }
+    return [
+        table_spec(
+            manifest,
+            "catalog",
+            table,
+            group=GROUP,
+            kinds={"python", "postgres"},
+            owners=OWNERS,
+            deps=upstreams,
+            skippable=True,
+        )
+        for table, upstreams in deps.items()
+    ]
+
+
+def performance_metadata(
+    connection: psycopg.Connection[Any], report: TickReport
+) -> dict[str, dg.MetadataValue[Any] | int | float]:
+    """How SLOs stand as of the tick: numbers to plot, and what is late now.
+
+    They look at what is open and at one day of due times, so that they cost the same after years.
+    """
+    counts = dict(
+        connection.execute(
+            """
+            select outcome, count(*)
+            from marts.slo_performance
+            where outcome in ('not_due', 'overdue')
+                or outcome in ('on_time', 'late') and expected_end_at > %(as_of)s - interval '1 day'
+            group by outcome
+            """,
+            {"as_of": report.as_of},
+        ).fetchall()
+    )
+    rows = connection.execute(
+        """
+        select slo_id, business_date, nullif(slot, '00:00'), outcome, expected_end_at, date_trunc('minute', late_by),
+            blocking_job, waits_for
+        from marts.slo_late
+        order by expected_end_at desc, slo_id, slot
+        """
+    ).fetchall()
+    late = [
+        (
+            f"`{slo}`",
+            day,
+            slot,
+            outcome,
+            f"{due:%Y-%m-%d %H:%M}Z",
+            by,
+            f"`{job}`",
+            upstream and f"`{upstream}`",
+        )
+        for slo, day, slot, outcome, due, by, job, upstream in rows
+    ]
+    return {
+        "overdue": counts.get("overdue", 0),
+        "not due yet": counts.get("not_due", 0),
+        "on time, last 24 h": counts.get("on_time", 0),
+        "late, last 24 h": counts.get("late", 0),
+        "late now": dg.MetadataValue.md(
+            markdown_table(
+                ["SLO", "business date", "slot", "outcome", "due", "late by", "blocking job", "waits for"],
+                late,
+            )
+        ),
+    }

@@ -1,0 +1,215 @@
+"""The dbt project as assets, and the one op that computes them: the tick, all of it or nothing."""
+# Dagster reads the types of an op's arguments when it is made: annotations stay values here.
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from graphlib import TopologicalSorter
+from typing import Any, cast
+
+import dagster as dg
+import psycopg
+from dagster_dbt import DagsterDbtTranslator
+from pydantic import Field
+
+from pipelines.errors import DuemarkError
+from pipelines.orchestration.failures import explained
+from pipelines.orchestration.tables import markdown_table, table_spec, valid_owners
+from pipelines.transform.project import project_of
+from pipelines.transform.tick import TickReport, tick
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+
+# Runs with an op of this pool wait for each other; the lock inside a tick is what makes it sure.
+POOL = "tick"
+
+Metadata = dict[str, dg.MetadataValue[Any] | int | float]
+# The materialisations of the selector `tick`; deploy makes all else, once.
+COMPUTED = {"work", "scoped"}
+
+# What a subject tells of a mart after a tick, beyond the rows exchanged.
+Describe = Callable[[psycopg.Connection[Any], TickReport], Metadata]
+
+
+class TickConfig(dg.Config):
+    """What a person may ask of a tick."""
+
+    as_of: str | None = Field(
+        default=None,
+        description="Judge as of this instant, ISO 8601 with an offset (2026-03-03T03:00:00-05:00); empty: now.",
+    )
+    rebuild: bool = Field(
+        default=False, description="Compute every row again; needed to judge as of an earlier instant."
+    )
+
+
+class Translator(DagsterDbtTranslator):
+    """How a dbt node is shown: key [schema, name], group and owner as in its yml, description without the SQL."""
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        node = self.get_resource_props(manifest, unique_id)
+        form = node["config"].get("materialized")
+        return spec.replace_attributes(
+            # The control row tells which loads a tick looks at. It is read by all and says nothing of lineage.
+            deps=[dep for dep in spec.deps if dep.asset_key.path[0] != "control"],
+            kinds={"dbt", "postgres", *({"view": ["view"], "table_function": ["function"]}.get(form, []))},
+            skippable=False,
+        ).merge_attributes(metadata={"file": node["original_file_path"]})
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The subject: the folder within the layer (marts/slo), or the source's schema."""
+        return str(dbt_resource_props.get("source_name") or dbt_resource_props["fqn"][2])
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return str(dbt_resource_props.get("description") or "").strip()
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str]:
+        config, group = dbt_resource_props.get("config") or {}, dbt_resource_props.get("group") or {}
+        own = (config.get("meta") or {}).get("owner")
+        return valid_owners(own) or valid_owners(
+            (group.get("owner") or {}).get("name") if isinstance(group, dict) else None
+        )
+
+
+def model_specs(manifest: Mapping[str, Any]) -> tuple[list[dg.AssetSpec], list[dg.AssetSpec]]:
+    """Specs of all models: those that a tick computes, in its order, and those (views, functions) that show them."""
+    translator = Translator()
+    computed: list[dg.AssetSpec] = []
+    shown: list[dg.AssetSpec] = []
+    for unique_id, node in sorted(manifest["nodes"].items()):
+        if node["resource_type"] == "model":
+            spec = translator.get_asset_spec(manifest, unique_id, None)
+            (computed if node["config"]["materialized"] in COMPUTED else shown).append(spec)
+    return _in_order(computed), shown
+
+
+def _in_order(specs: Sequence[dg.AssetSpec]) -> list[dg.AssetSpec]:
+    """What another one reads comes first: Dagster wants the outputs of an op so."""
+    by_key = {spec.key: spec for spec in specs}
+    upstream = {
+        key: [dep.asset_key for dep in spec.deps if dep.asset_key in by_key] for key, spec in by_key.items()
+    }
+    return [by_key[key] for key in TopologicalSorter(upstream).static_order()]
+
+
+def source_specs(manifest: Mapping[str, Any], known: Sequence[dg.AssetSpec]) -> list[dg.AssetSpec]:
+    """Sources that models read and nobody else declares, so that each has its description."""
+    declared = {spec.key for spec in known}
+    read = {dep.asset_key for spec in known for dep in spec.deps}
+    return [
+        table_spec(
+            manifest, source["source_name"], source["name"], group=source["source_name"], kinds={"postgres"}
+        )
+        for source in manifest["sources"].values()
+        if (key := dg.AssetKey([source["source_name"], source["name"]])) in read and key not in declared
+    ]
+
+
+def tick_assets(
+    models: Sequence[dg.AssetSpec], before: Sequence[dg.AssetSpec], describe: Mapping[str, Describe]
+) -> dg.AssetsDefinition:
+    """The op `transform`: `before` (catalog and promises, by key [schema, table]) and all `models`, in one tick.
+
+    `describe` gives more to tell of a mart, by its name.
+    """
+
+    @dg.multi_asset(
+        name="transform",
+        specs=[*before, *models],
+        pool=POOL,
+        description="One tick: what is new, and what time alone has changed, into the marts; visible together.",
+    )
+    def _transform(
+        context: dg.AssetExecutionContext, config: TickConfig, settings: dg.ResourceParam[Settings]
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        with explained():
+            with connect(settings, "transform") as connection:
+                row = connection.execute("select published_high from control.tick").fetchone()
+            report = tick(project_of(settings), _instant(config.as_of), rebuild=config.rebuild)
+            for problem in report.problems:
+                context.log.error("%s", problem)
+            with connect(settings, "transform") as connection:
+                loads = _new_loads(connection, int(cast("int", row[0])) if row else 0, report.high)
+                sizes = _sizes(connection)
+                yield from _before(before, loads)
+                yield from _models(models, report, sizes, connection, describe)
+
+    return _transform
+
+
+def _instant(text: str | None) -> datetime | None:
+    if not text or not text.strip():
+        return None
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise DuemarkError(
+            f"as_of: {text!r} is no instant.",
+            "Write it like 2026-03-03T03:00:00-05:00, or leave it empty for now.",
+        ) from error
+
+
+def _new_loads(connection: psycopg.Connection[Any], low: int, high: int) -> dict[str, tuple[int, int]]:
+    """(loads, records) by feed, of the loads in (low, high]."""
+    rows = connection.execute(
+        "select feed, count(*), sum(record_count)::bigint from raw.load"
+        " where load_id > %s and load_id <= %s group by feed",
+        [low, high],
+    ).fetchall()
+    return {feed: (loads, records) for feed, loads, records in rows}
+
+
+def _sizes(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """Rows of each mart as the server estimates them: counting would cost more with every year."""
+    rows = connection.execute(
+        "select relname, n_live_tup from pg_stat_user_tables where schemaname = 'marts'"
+    ).fetchall()
+    return dict(rows)
+
+
+def _before(
+    specs: Sequence[dg.AssetSpec], loads: Mapping[str, tuple[int, int]]
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """What the tick did before dbt, where it did anything."""
+    for spec in specs:
+        feed = "promises" if spec.key.path[-1].startswith("promise") else "catalog"
+        if feed in loads:
+            yield dg.MaterializeResult(
+                asset_key=spec.key, metadata={"versions" if feed == "catalog" else "promises": loads[feed][1]}
+            )
+
+
+def _models(
+    specs: Sequence[dg.AssetSpec],
+    report: TickReport,
+    sizes: Mapping[str, int],
+    connection: psycopg.Connection[Any],
+    describe: Mapping[str, Describe],
+) -> Iterator[dg.MaterializeResult[Any]]:
+    seconds = {model.name: model.seconds for model in report.models}
+    published = {publication.name: publication for publication in report.publications}
+    for spec in specs:
+        name = spec.key.path[-1]
+        metadata: Metadata = {"as of": dg.MetadataValue.timestamp(report.as_of)}
+        if mart := published.get(name):
+            metadata |= {
+                "rows inserted": mart.inserted,
+                "rows deleted": mart.deleted,
+                "rows, estimated": sizes.get(name, 0),
+                "seconds": round(mart.seconds, 3),
+            }
+        elif name in seconds:
+            metadata["seconds"] = round(seconds[name], 3)
+        if name in describe:
+            metadata |= describe[name](connection, report)
+            metadata["tick"] = dg.MetadataValue.md(_tick_table(report))
+        yield dg.MaterializeResult(asset_key=spec.key, metadata=metadata)
+
+
+def _tick_table(report: TickReport) -> str:
+    rows: list[tuple[str, object]] = [
+        ("loads", f"{report.low + 1} to {report.high}" if report.high > report.low else "none"),
+        ("rebuild", "yes" if report.is_rebuild else "no"),
+        *((f"seconds: {step}", f"{spent:.2f}") for step, spent in report.seconds.items()),
+    ]
+    return markdown_table(["", ""], rows)
