@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -26,7 +26,7 @@ from psycopg import errors, sql
 from pipelines.catalog.store import stored_zones
 from pipelines.errors import DuemarkError
 from pipelines.landing import ledger, registry, source
-from pipelines.landing.feed import Context, Feed, FileError
+from pipelines.landing.feed import Checked, Context, Feed, FileError
 from pipelines.landing.ledger import FileOutcome
 from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.records import BLOCK_BYTES, Chunk, Rejected, Warnings, format_of, read_chunks
@@ -85,13 +85,13 @@ def ingest(
     `feeds` limits it to some feeds' folders. `feed` says whose files `paths` are, where no folder's name does.
     `progress` is called after every chunk. Files named in `paths` are tried again even if they were quarantined.
     """
-    for name in (*(feeds or ()), *([feed] if feed else ())):
-        registry.feed(name)
+    wanted = list(feeds or ([feed] if feed else registry.DECLARATIONS))
+    for name in (*wanted, *([feed] if feed else ())):
+        registry.known(name)
     warnings: list[str] = []
     if paths:
         files = source.named(paths, feed)
     else:
-        wanted = list(feeds or ([feed] if feed else registry.DECLARATIONS))
         files = source.landed(settings.landing, wanted)
         for name in source.strays(settings.landing):
             warnings.append(f"{name} lies in {settings.landing}, but in no feed's folder: it is not read.")
@@ -150,7 +150,7 @@ def _database(outcomes: Sequence[FileOutcome]) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        before = f"Before that {len(outcomes)} files were done. " if outcomes else ""
+        before = f"Files done before: {len(outcomes)}. " if outcomes else ""
         rest = f"{before}Nothing is half loaded; run it again, it goes on where it stopped."
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if isinstance(error, errors.DiskFull):
@@ -186,12 +186,16 @@ class _ChangedError(Exception):
 class _DuplicateError(Exception):
     """The same content is loaded."""
 
-    def __init__(self, outcome: FileOutcome) -> None:
+    def __init__(self, outcome: FileOutcome, fingerprint: str) -> None:
         self.outcome = outcome
+        self.fingerprint = fingerprint
 
 
 class _UnreadableError(Exception):
     """The file, or the place where it is, failed while it was read."""
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,16 @@ class _Part:
     @property
     def size(self) -> int:
         return cast("int", self.rows.nbytes) + sum(len(record.record) for record in self.rejected)
+
+
+def _part(chunk: Chunk, checked: Checked) -> _Part:
+    good = checked.breaches.good
+    line_numbers = chunk.frame.index.to_numpy(dtype=np.int64)
+    rejected = chunk.rejected + [
+        Rejected(int(line_numbers[position]), chunk.record(position), checked.breaches.reasons(position))
+        for position in np.flatnonzero(~good).tolist()
+    ]
+    return _Part(checked.rows.append_column("line_no", pa.array(line_numbers[good])), rejected)
 
 
 @dataclass
@@ -240,11 +254,11 @@ class _Loading:
             except _KnownError:
                 return None
             except _DuplicateError as found:
-                return self._note(found.outcome, content.fingerprint())
+                return self._note(found.outcome, found.fingerprint)
             except _ChangedError:
                 return self._changed()
             except _UnreadableError as error:
-                return self._unreadable(error.__cause__ or error)
+                return self._unreadable(error.cause)
             except FileError as breach:
                 outcome = self._outcome("quarantined", breach.message, breach.hint)
             except (psycopg.DataError, psycopg.IntegrityError) as error:
@@ -254,10 +268,8 @@ class _Loading:
                 )
             try:
                 fingerprint = content.fingerprint()
-            except Exception as error:
-                if not source.is_storage_error(error):
-                    raise
-                return self._unreadable(error)
+            except _UnreadableError as error:
+                return self._unreadable(error.cause)
             # Half a file that is being written is no breach.
             return self._changed() if self._has_changed() else self._note(outcome, fingerprint)
 
@@ -284,10 +296,12 @@ class _Loading:
                 if is_whole:
                     self._refuse_known(cursor, content.fingerprint())
                 writer = _Writer(cursor, self.feed, file, load_id)
-                for part in itertools.chain(head, _ahead(parts)):
-                    writer.write(part)
-                    if self.tell is not None:
-                        self.tell(content.done_bytes, writer.record_count)
+                # Closed before anybody else reads on: the next part is being read.
+                with contextlib.closing(_ahead(parts)) as rest:
+                    for part in itertools.chain(head, rest):
+                        writer.write(part)
+                        if self.tell is not None:
+                            self.tell(content.done_bytes, writer.record_count)
                 fingerprint = content.fingerprint()
                 self._refuse_known(cursor, fingerprint)
                 if self._has_changed():
@@ -310,34 +324,32 @@ class _Loading:
             content.for_reading(self.file.path, self.feed), self.file.label, self.feed, self.warnings
         )
         while True:
-            with _reading():
+            with self._guarded("Reading the file"), _reading():
                 chunk = next(chunks, None)
             if chunk is None:
                 return
-            yield self._check(chunk)
+            with self._guarded(f"The check of the feed {self.feed.name}"):
+                checked = self.feed.check(chunk.frame, self.context)
+            yield _part(chunk, checked)
 
-    def _check(self, chunk: Chunk) -> _Part:
+    @contextlib.contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """One file that our code cannot bear must not keep all others waiting for ever."""
         try:
-            checked = self.feed.check(chunk.frame, self.context)
+            yield
+        except (DuemarkError, _UnreadableError, MemoryError):
+            raise
         except Exception as error:
-            # One file that a check cannot bear must not keep all others waiting for ever.
-            log.exception("check failed", feed=self.feed.name, file=self.file.label)
+            log.exception("defect", feed=self.feed.name, file=self.file.label)
             raise FileError(
-                f"The check of the feed {self.feed.name} failed: {type(error).__name__}: {error}.",
-                f"A defect of the feed: report it. Once repaired: duemark ingest {self.file.label}",
+                f"{what} failed: {type(error).__name__}: {error}.",
+                f"A defect of ours: report it. Once repaired: duemark ingest {self.file.label}",
             ) from error
-        good = checked.breaches.good
-        line_numbers = chunk.frame.index.to_numpy(dtype=np.int64)
-        rejected = chunk.rejected + [
-            Rejected(int(line_numbers[position]), chunk.record(position), checked.breaches.reasons(position))
-            for position in np.flatnonzero(~good).tolist()
-        ]
-        return _Part(checked.rows.append_column("line_no", pa.array(line_numbers[good])), rejected)
 
     def _refuse_known(self, cursor: Cursor, fingerprint: str) -> None:
         known = ledger.load_of(cursor, self.feed.name, fingerprint)
         if known is not None:
-            raise _DuplicateError(replace(known, path=self.file.label))
+            raise _DuplicateError(replace(known, path=self.file.label), fingerprint)
 
     def _has_changed(self) -> bool:
         try:
@@ -366,12 +378,15 @@ class _Loading:
             "Write files under a name ending in .part, and rename them when they are complete.",
         )
 
-    def _unreadable(self, error: BaseException) -> FileOutcome:
+    def _unreadable(self, error: Exception) -> FileOutcome:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        what = (
+            "Let the user that runs Duemark read it"
+            if isinstance(error, PermissionError)
+            else "Check the disk and the connection"
+        )
         outcome = self._outcome(
-            "quarantined",
-            f"It cannot be read: {why}.",
-            "Let the user that runs Duemark read it; the next ingest tries again.",
+            "quarantined", f"It cannot be read: {why}.", f"{what}; the next ingest tries again."
         )
         return self._note(outcome, None)
 
@@ -381,7 +396,7 @@ class _Loading:
         return outcome
 
 
-def _ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
+def _ahead(parts: Iterator[_Part]) -> Generator[_Part]:
     """The same parts, the next one made while the database takes this one."""
     with ThreadPoolExecutor(1, "landing") as pool:
         upcoming = pool.submit(next, parts, None)
@@ -400,7 +415,7 @@ def _reading() -> Iterator[None]:
     except Exception as error:
         if not source.is_storage_error(error):
             raise
-        raise _UnreadableError from error
+        raise _UnreadableError(error) from error
 
 
 class _Content(io.RawIOBase):
@@ -430,12 +445,10 @@ class _Content(io.RawIOBase):
 
     def fingerprint(self) -> str:
         """sha256 of the whole file: reads what is left of it."""
-        while self._stream_left():
-            pass
+        with _reading():
+            while self.read(BLOCK_BYTES):
+                pass
         return self._sha256.hexdigest()
-
-    def _stream_left(self) -> bool:
-        return bool(self.read(BLOCK_BYTES))
 
 
 class _Writer:

@@ -98,7 +98,9 @@ def format_of(name: str, feed: Feed) -> tuple[str, bool]:
     known = FORMATS[feed.shape]
     if extension not in known:
         raise FileError(
-            f"Files of the feed {feed.name} do not end in {'.' + extension if extension else 'no extension'}.",
+            f"Files of the feed {feed.name} do not end in .{extension}."
+            if extension
+            else "Its name tells no format.",
             f"Name it by what is in it: {', '.join('.' + e for e in known)}, gzipped with .gz after that.",
         )
     return known[extension], gzipped

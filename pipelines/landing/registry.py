@@ -17,11 +17,16 @@ DECLARATIONS: dict[str, str] = {
 }
 
 
-def feed(name: str) -> Feed:
-    """The feed of that name; DuemarkError when there is none."""
+def known(name: str) -> str:
+    """The name itself; DuemarkError when there is no such feed."""
     if name not in DECLARATIONS:
         raise DuemarkError(
             f"There is no feed {name!r}.", f"The feeds are: {', '.join(sorted(DECLARATIONS))}."
         )
-    module, _, attribute = DECLARATIONS[name].partition(":")
+    return name
+
+
+def feed(name: str) -> Feed:
+    """The feed of that name; DuemarkError when there is none."""
+    module, _, attribute = DECLARATIONS[known(name)].partition(":")
     return cast("Feed", getattr(import_module(module), attribute))

@@ -101,7 +101,7 @@ def statuses(**columns: pa.Array) -> bytes:
         ("a.parquet", statuses(hostId=pa.array([b"x"])), "Column 'hostId' (host_id) is of type binary."),
         ("a.parquet", statuses(run_id=pa.array([1.5])), "Column 'run_id' (run_id) is of type double."),
         ("a.xlsx", GOOD, "Files of the feed job_status do not end in .xlsx."),
-        ("README", GOOD, "Files of the feed job_status do not end in no extension."),
+        ("README", GOOD, "Its name tells no format."),
     ],
 )
 def test_a_broken_file_is_quarantined(

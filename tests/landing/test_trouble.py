@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import socket
@@ -120,7 +121,7 @@ def test_the_disk_of_the_database_is_full(settings: Settings, drop: Drop, query:
         ingest(settings)
     assert caught.value.message.startswith("The disk of the database is full: could not extend file ")
     assert caught.value.hint == (
-        "Make room for it. Before that 1 files were done. Nothing is half loaded; run it again,"
+        "Make room for it. Files done before: 1. Nothing is half loaded; run it again,"
         " it goes on where it stopped."
     )
     assert query("select count(*), max(load_id) from raw.job_status") == [(1, 1)]
@@ -186,7 +187,7 @@ def test_a_check_that_fails_costs_its_file_only(
 
 
 def test_what_the_database_refuses_costs_its_file_only(
-    settings: Settings, drop: Drop, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connect(settings, role="ingest", autocommit=True) as connection:
         connection.execute(
@@ -213,6 +214,16 @@ def test_what_the_database_refuses_costs_its_file_only(
         'The database refused its records: new row for relation "pair" violates check'
     )
     assert first.hint == "A defect of the feed pair: report it."
+
+    # The next part is being read when the database refuses one: the fingerprint is still that of the file.
+    monkeypatch.setattr("pipelines.landing.ingest.HEAD_BYTES", 1)
+    monkeypatch.setattr("pipelines.landing.records.BLOCK_BYTES", 1000)
+    big = folder / "big.csv"
+    big.write_text("a\n" + "x\n" * 20_000)
+    assert ingest(settings).files[0].status == "quarantined"
+    assert query("select fingerprint from raw.landed_file order by landed_file_id desc limit 1") == [
+        (hashlib.sha256(big.read_bytes()).hexdigest(),)
+    ]
 
 
 def test_paths_and_names_that_are_wrong(settings: Settings, drop: Drop) -> None:
