@@ -52,3 +52,37 @@
     {%- endif %}
     {{ return({"relations": [relation]}) }}
 {% endmaterialization %}
+
+
+{#-
+  A function that returns rows, from a query with $1, $2, … for its arguments; made by deploy. It runs with the rights of
+  its owner, so that analysts may call it who cannot read raw. meta: `arguments` and planner `settings`, SQL text each.
+-#}
+{% materialization table_function, adapter="postgres" %}
+    {%- set signature = this ~ "(" ~ config.get("meta").arguments | join(", ") ~ ")" -%}
+    {%- call statement("drop") %}
+        do $drop$
+        declare found regprocedure;
+        begin
+            for found in select oid from pg_proc where pronamespace = '{{ this.schema }}'::regnamespace and proname = '{{ this.identifier }}'
+            loop execute 'drop function ' || found; end loop;
+        end $drop$
+    {%- endcall %}
+    {%- call statement("main") %}
+        create function {{ signature }}
+        returns table (
+            {%- for column in model.columns.values() %}
+            {{ adapter.quote(column.name) }} {{ column.data_type }}{{ "," if not loop.last }}
+            {%- endfor %}
+        )
+        language sql stable security definer
+        set search_path = pg_catalog, pg_temp
+        {%- for setting in config.get("meta").get("settings", []) %}
+        set {{ setting }}
+        {%- endfor %}
+        rows 1000
+        as $body${{ sql }}$body$
+    {%- endcall %}
+    {%- do adapter.commit() %}
+    {{ return({"relations": []}) }}
+{% endmaterialization %}

@@ -251,7 +251,7 @@
 -#}
 {% macro slo_verdicts(occurrences, jobs, as_of) -%}
     with
-        occurrences as (
+        totals as (
             select
                 slo_id,
                 business_date,
@@ -277,8 +277,8 @@
                             job.actual_end_at is null desc,
                             coalesce(job.actual_end_at, job.expected_end_at) desc,
                             job.upstream_rank,
-                            job.application_id,
-                            job.job_id
+                            job.application_id collate "C",
+                            job.job_id collate "C"
                     )
                 )[1] as blocking_job
             from {{ occurrences }} as promise
@@ -312,7 +312,7 @@
                 occurrence.blocking_job,
                 promise.timezone
             from {{ occurrences }} as promise
-            inner join occurrences as occurrence using (slo_id, business_date, slot)
+            inner join totals as occurrence using (slo_id, business_date, slot)
         )
 
     select

@@ -1,3 +1,8 @@
-{{ config(meta={"scope": "scope_occurrence", "scope_keys": ["slo_id", "business_date"]}) }}
+{{
+    config(
+        indexes=[{"columns": ["application_id", "job_id", "business_date"]}],
+        meta={"scope": "scope_occurrence", "scope_keys": ["slo_id", "business_date"]},
+    )
+}}
 
 {{ job_verdicts(ref("int_occurrence"), ref("slo_job_run"), ref("int_job_run")) }}

@@ -1,0 +1,4 @@
+{{ config(materialized="view") }}
+
+select published_high as high, published_as_of as as_of, published_at, needs_rebuild
+from {{ source("control", "tick") }}

@@ -1,0 +1,17 @@
+{{ config(materialized="view") }}
+
+select
+    record.feed,
+    record.path,
+    record.line_no,
+    string_agg(
+        concat_ws(': ', reason ->> 'field', reason ->> 'message') || coalesce(' (' || nullif(reason ->> 'hint', '') || ')', ''),
+        '; '
+        order by place
+    ) as reasons,
+    record.record,
+    record.rejected_at,
+    record.load_id
+from {{ source("raw", "rejected_record") }} as record
+cross join jsonb_array_elements(record.reasons) with ordinality as listed(reason, place)
+group by record.load_id, record.feed, record.path, record.line_no, record.record, record.rejected_at

@@ -1,0 +1,15 @@
+{{ config(materialized="view") }}
+
+select
+    run.application_id,
+    run.job_id,
+    case when application.application_id is null then 'application' else 'job' end as unknown,
+    count(*)::integer as run_count,
+    min(run.business_date) as first_business_date,
+    max(run.business_date) as last_business_date,
+    min(run.first_status_at) as first_status_at
+from {{ ref("job_run") }} as run
+left join {{ ref("stg_job") }} as job using (application_id, job_id)
+left join {{ ref("stg_application") }} as application using (application_id)
+where job.job_id is null
+group by run.application_id, run.job_id, application.application_id
