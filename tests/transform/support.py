@@ -1,0 +1,201 @@
+"""A warehouse for many examples: deployed once, emptied between them; files in, ticks, rows of the marts out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import psycopg
+from hypothesis import HealthCheck
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from pipelines.errors import DuemarkError
+from pipelines.landing.ingest import IngestReport, ingest
+from pipelines.transform.project import ModelResult, Project
+from pipelines.transform.tick import TickReport, tick
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+
+Status = dict[str, Any]
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+Documents = Mapping[str, Sequence[Mapping[str, Any]]]
+"""A catalog: kind (applications, calendars, jobs, slos) to entries as they would stand in YAML."""
+
+COLUMNS = ("application_id", "job_id", "status_code", "status_at", "business_date", "run_id", "host_id")
+MARTS = ("job_run", "slo_job_run", "slo_job_performance", "slo_performance")
+
+# Another factor looks further, at examples of its own every time: DUEMARK_TEST_EXAMPLES=20.
+FACTOR = float(os.environ.get("DUEMARK_TEST_EXAMPLES", "1"))
+
+
+def examples(count: int) -> hypothesis.settings:
+    """So many examples, the same in every run; a tick takes as long as it takes."""
+    return hypothesis.settings(
+        max_examples=max(1, int(count * FACTOR)),
+        derandomize=FACTOR == 1,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+def utc(text: str) -> datetime:
+    """`2026-03-03 08:00` as an instant, UTC unless it has an offset."""
+    instant = datetime.fromisoformat(text)
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for the end of a process, where a test does not end a real one."""
+
+
+class DyingProject(Project):
+    """A project whose process ends within dbt: before it ran, after it, or after the models in `survives`."""
+
+    def __init__(self, project: Project, survives: Sequence[str]) -> None:
+        super().__init__(project.settings)
+        self._warm = project
+        self._survives = survives
+
+    def run(self, *args: str) -> list[ModelResult]:
+        if self._survives == ["*"]:
+            self._warm.run(*args)
+        elif self._survives:
+            self._warm.run("run", "--select", *self._survives)
+        raise Killed
+
+
+@dataclass
+class Warehouse:
+    """A deployed warehouse and the parsed project, kept for a whole test session."""
+
+    settings: Settings
+    project: Project
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def reset(self) -> None:
+        """Take out every row: the next tick is the first, on the tables that are there."""
+        with connect(self.settings) as connection:
+            tables = connection.execute(
+                "select schemaname, tablename from pg_tables where schemaname in ('raw', 'catalog', 'marts')"
+            ).fetchall()
+            for schema, table in tables:
+                connection.execute(
+                    sql.SQL("delete from {}").format(sql.Identifier(str(schema), str(table)))
+                )
+            connection.execute(
+                "update control.tick set low = 0, high = 0, previous_as_of = '-infinity', as_of = '-infinity',"
+                " published_high = 0, published_as_of = '-infinity', published_at = null, needs_rebuild = true"
+            )
+
+    def write_catalog(self, documents: Documents) -> None:
+        """Put these files in place of the catalog; JSON is YAML too."""
+        shutil.rmtree(self.settings.catalog, ignore_errors=True)
+        for kind, entries in documents.items():
+            folder = self.settings.catalog / kind
+            folder.mkdir(parents=True)
+            (folder / "all.yml").write_text(json.dumps({kind: entries}, indent=1), "utf-8")
+
+    def ingest(self, statuses: Iterable[Status] | str) -> IngestReport:
+        """Land a CSV file of its own, and ingest it."""
+        text = statuses if isinstance(statuses, str) else csv_text(statuses)
+        path = Path(self.settings.landing) / "job_status" / f"{next(self._numbers)}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        return ingest(self.settings, [str(path)])
+
+    def tick(self, as_of: datetime | str, *, rebuild: bool = False) -> TickReport:
+        return tick(self.project, utc(as_of) if isinstance(as_of, str) else as_of, rebuild=rebuild)
+
+    def killed_tick(self, as_of: datetime, point: str) -> None:
+        """A tick whose process ends at a point of KILL_POINTS."""
+        if point == "publish":
+            with self.refusing_inserts("slo_performance"):
+                try:
+                    tick(self.project, as_of)
+                except DuemarkError:
+                    return
+            return  # no row was to be put in: the tick was done
+        survives = {"begin": [], "scope": ["scope_job_date", "scope_occurrence"], "dbt": ["*"]}[point]
+        try:
+            tick(DyingProject(self.project, survives), as_of)
+        except Killed:
+            return
+        raise AssertionError("it should have died")
+
+    @contextmanager
+    def refusing_inserts(self, mart: str) -> Iterator[None]:
+        """While it lasts the mart takes no row, so that publishing breaks off where it has changed marts before it."""
+        name = sql.Identifier("marts", mart)
+        with connect(self.settings, autocommit=True) as connection:
+            connection.execute(
+                "create or replace function public.refuse() returns trigger language plpgsql as"
+                " $$ begin raise exception 'refused by the test'; end $$"
+            )
+            connection.execute(
+                sql.SQL("create trigger refuse before insert on {} execute function public.refuse()").format(name)
+            )
+            try:
+                yield
+            finally:
+                connection.execute(sql.SQL("drop trigger refuse on {}").format(name))
+
+    def query(self, statement: str, *parameters: Any) -> list[Row]:
+        with psycopg.Connection[Row].connect(
+            connect_url(self.settings), options="-c timezone=UTC", row_factory=dict_row
+        ) as connection:
+            return connection.execute(statement.encode(), parameters or None).fetchall()
+
+    def marts(self) -> Rows:
+        """All rows of all marts, each in the order of its columns."""
+        return {
+            name: self.query(f"select * from marts.{name} as mart order by mart::text") for name in MARTS
+        }
+
+    def rows(self, mart: str, *columns: str) -> list[tuple[Any, ...]]:
+        """These columns of all rows, ordered by them; instants in UTC without zone, as text."""
+        return [
+            tuple(_shown(value) for value in row.values())
+            for row in self.query(f"select {', '.join(columns)} from marts.{mart} order by {', '.join(columns)}")
+        ]
+
+
+KILL_POINTS = ("begin", "scope", "dbt", "publish")
+
+
+def connect_url(settings: Settings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url
+
+
+def csv_text(statuses: Iterable[Status]) -> str:
+    """Statuses as a file that senders would write; an aware time with its offset, a naive one without."""
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for status in statuses:
+        writer.writerow({name: _field(status.get(name)) for name in COLUMNS})
+    return out.getvalue()
+
+
+def _field(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime | date) else value
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ").removesuffix(":00")
+    return str(value) if isinstance(value, date) else value
