@@ -257,7 +257,8 @@ def _check_not_later(
 
     def message(position: int) -> str:
         zone = zones[which[position]] if which[position] >= 0 else None
-        seen = date.fromordinal(int(local_days[position]) + EPOCH.toordinal())
+        # Where it is still the last day of the year 0, `date` has no word for it.
+        seen = np.datetime64(int(local_days[position]), "D")
         where = f"in {zone}" if zone else "at UTC+14 (the application is not registered)"
         return (
             f"business_date {texts['business_date'][position].as_py()} is later than {seen},"
