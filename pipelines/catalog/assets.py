@@ -58,7 +58,7 @@ def tracked_specs(graph: JobGraph) -> list[dg.AssetSpec]:
         dg.AssetSpec(
             job_key(node.application, node.job),
             deps=[job_key(*upstream) for upstream in node.upstream],
-            description=f"**{node.title}**\n\n{node.description}".strip(),
+            description=f"{node.title}\n\n{node.description}".strip(),
             metadata={"application": node.application, "job": node.job},
             group_name=group_name(node.application),
             kinds={"job"},
@@ -70,7 +70,7 @@ def tracked_specs(graph: JobGraph) -> list[dg.AssetSpec]:
         dg.AssetSpec(
             slo_key(node.slo),
             deps=[job_key(*job) for job in node.jobs],
-            description=f"**{node.title}**\n\n{node.description}".strip(),
+            description=f"{node.title}\n\n{node.description}".strip(),
             metadata={
                 "application": node.application,
                 "due": f"{node.due} {node.timezone}",

@@ -57,9 +57,9 @@ def _rejected_share(settings: Settings, feed: str) -> dg.AssetCheckResult:
             [feed, WINDOW],
         ).fetchone()
         reasons = connection.execute(
-            "select reason ->> 'field', reason ->> 'message', count(*) from raw.rejected_record"
+            "select reason ->> 'field', count(*), min(reason ->> 'message') from raw.rejected_record"
             " cross join lateral jsonb_array_elements(reasons) as reason"
-            " where feed = %s and rejected_at > clock_timestamp() - %s group by 1, 2 order by 3 desc, 1, 2 limit 20",
+            " where feed = %s and rejected_at > clock_timestamp() - %s group by 1 order by 2 desc, 1 limit 20",
             [feed, WINDOW],
         ).fetchall()
     accepted, rejected = (int(str(value)) for value in row or (0, 0))
@@ -74,7 +74,7 @@ def _rejected_share(settings: Settings, feed: str) -> dg.AssetCheckResult:
             "share": share,
             "rejected": rejected,
             "accepted": accepted,
-            "why": dg.MetadataValue.md(markdown_table(["field", "reason", "records"], reasons)),
+            "why": dg.MetadataValue.md(markdown_table(["field", "records", "for example"], reasons)),
         },
     )
 

@@ -20,8 +20,10 @@ CONFIGURATION = """\
 {first_line}
 # One server for all: Dagster's own storage is another database beside the warehouse.
 storage:
-  postgres:
-    postgres_url: {storage_url}
+  custom:
+    module: pipelines.orchestration.storage
+    class: PooledPostgresStorage
+    config: {{postgres_url: {storage_url}}}
 
 # A tick is one run in one process, and two never overlap: the pool `tick` has one place, and runs wait in the queue.
 concurrency:
@@ -92,7 +94,11 @@ def storage_url(settings: Settings) -> str:
 
 def instance_env(settings: Settings) -> dict[str, str]:
     """Environment of a process of Dagster (webserver, daemon, code server, run)."""
-    return settings.as_env() | {"DAGSTER_HOME": str(dagster_home(settings))}
+    return settings.as_env() | {
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        # Events that a step tells together are written together.
+        "DAGSTER_EVENT_BATCH_SIZE": "100",
+    }
 
 
 def write_instance(settings: Settings) -> Path:

@@ -19,7 +19,8 @@ def tick_job(assets: Sequence[dg.AssetsDefinition], config: dg.RunConfig) -> dg.
         TICK,
         selection=dg.AssetSelection.assets(*assets).without_checks(),
         description="Load what has landed and bring the marts up to date. Launch it at any time: what is"
-        " done is not done again. In the launchpad, `as_of` judges as of another instant, and `rebuild` computes every row anew.",
+        " done is not done again. In the launchpad, `as_of` judges as of another instant, and `rebuild` computes"
+        " every row anew.",
         config=config,
         executor_def=dg.in_process_executor,
         tags={"duemark/job": TICK},

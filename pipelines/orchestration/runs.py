@@ -12,9 +12,7 @@ from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from dagster import Definitions
-
-# Repository and code location as `workspace.yaml` names them: by this tag the web interface files a run under its job.
-REPOSITORY_TAG = {".dagster/repository": "__repository__@pipelines"}
+    from dagster._core.remote_origin import RemoteJobOrigin
 
 # The events are in the instance; the terminal is the caller's.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -35,7 +33,7 @@ def run_tick_job(
 
     Raises DuemarkError with what the failed step said.
     """
-    config = {"ops": {"transform": {"config": {"as_of": as_of, "rebuild": rebuild}}}}
+    config = {"ops": {"transform": {"config": {"as_of": as_of or "", "rebuild": rebuild}}}}
     return run_job(settings, definitions, "tick", config)
 
 
@@ -46,14 +44,16 @@ def run_job(
 
     Raises DuemarkError with what the failed step said.
     """
+    # What `dagster job execute` does, with our instance, and with the origin that files the run under its job.
+    from dagster._core.definitions.job_base import InMemoryJob
+    from dagster._core.execution.api import execute_run
+
     job = definitions.resolve_job_def(name)
     with load_instance(settings) as instance:
-        result = job.execute_in_process(
-            run_config={**(config or {}), **QUIET},
-            instance=instance,
-            tags=REPOSITORY_TAG,
-            raise_on_error=False,
+        run = instance.create_run_for_job(
+            job, run_config={**(config or {}), **QUIET}, tags=job.run_tags, remote_job_origin=_origin(name)
         )
+        result = execute_run(InMemoryJob(job), run, instance)
     if not result.success:
         raise DuemarkError(
             f"The run {result.run_id} of {name} failed: {_reason(result.all_events)}",
@@ -67,6 +67,17 @@ def run_job(
         if event.asset_key is not None
     }
     return JobRun(result.run_id, metadata)
+
+
+def _origin(job_name: str) -> RemoteJobOrigin:
+    """The job as the code location of `workspace.yaml` offers it."""
+    from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
+    from dagster._core.workspace.load import location_origin_from_module_name
+
+    location = location_origin_from_module_name(
+        "pipelines.definitions", None, None, location_name="pipelines"
+    )
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job_name)
 
 
 def _reason(events: Any) -> str:

@@ -11,6 +11,8 @@ import dagster as dg
 
 # So many rows of a table are shown in metadata: it is stored with every event.
 MOST_ROWS = 20
+# Dagster's web interface hides longer markdown behind a link.
+INLINE_CHARACTERS = 1000
 
 
 def table_spec(
@@ -50,14 +52,27 @@ def table_spec(
     )
 
 
-def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[object]], most: int = MOST_ROWS) -> str:
-    """A table in markdown; of more than `most` rows the first ones, and how many there are."""
+def markdown_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    total: int | None = None,
+    *,
+    is_short: bool = False,
+) -> str:
+    """A table in markdown: the first rows, and how many more of `total` (default: of `rows`) there are.
+
+    `is_short` keeps it so short that the web interface shows it without a click.
+    """
     if not rows:
         return "none"
-    lines = [" | ".join(headers), " | ".join("---" for _ in headers)]
-    lines += [" | ".join(map(_cell, row)) for row in rows[:most]]
-    text = "\n".join(f"| {line} |" for line in lines)
-    return text if len(rows) <= most else f"{text}\n\n… and {len(rows) - most} more"
+    count = len(rows) if total is None else total
+    shown = [f"| {' | '.join(map(_cell, row))} |" for row in rows[:MOST_ROWS]]
+    while True:
+        more = [] if len(shown) >= count else ["", f"… and {count - len(shown)} more"]
+        text = "\n".join([f"| {' | '.join(headers)} |", "|---" * len(headers) + "|", *shown, *more])
+        if not is_short or len(text) < INLINE_CHARACTERS or len(shown) == 1:
+            return text
+        shown.pop()
 
 
 def _cell(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -34,7 +35,6 @@ def promise_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
             kinds={"python", "postgres"},
             owners=OWNERS,
             deps=upstreams,
-            skippable=True,
         )
         for table, upstreams in deps.items()
     ]
@@ -61,24 +61,16 @@ def performance_metadata(
     )
     rows = connection.execute(
         """
-        select slo_id, business_date, nullif(slot, '00:00'), outcome, expected_end_at, date_trunc('minute', late_by),
-            blocking_job, waits_for
+        select slo_id, business_date, nullif(slot, '00:00'), expected_end_at, late_by, outcome,
+            coalesce(waits_for, blocking_job), count(*) over ()
         from marts.slo_late
         order by expected_end_at desc, slo_id, slot
+        limit 20
         """
     ).fetchall()
     late = [
-        (
-            f"`{slo}`",
-            day,
-            slot,
-            outcome,
-            f"{due:%Y-%m-%d %H:%M}Z",
-            by,
-            f"`{job}`",
-            upstream and f"`{upstream}`",
-        )
-        for slo, day, slot, outcome, due, by, job, upstream in rows
+        (slo, f"{day} {slot or ''}".strip(), f"{due:%d %b %H:%M}Z", _minutes(by, outcome), job)
+        for slo, day, slot, due, by, outcome, job, _ in rows
     ]
     return {
         "overdue": counts.get("overdue", 0),
@@ -87,8 +79,16 @@ def performance_metadata(
         "late, last 24 h": counts.get("late", 0),
         "late now": dg.MetadataValue.md(
             markdown_table(
-                ["SLO", "business date", "slot", "outcome", "due", "late by", "blocking job", "waits for"],
+                ["SLO", "for", "due", "late by", "because of"],
                 late,
+                total=rows[0][-1] if rows else 0,
+                is_short=True,
             )
         ),
     }
+
+
+def _minutes(late_by: timedelta, outcome: str) -> str:
+    """`3:15` hours, with a + while it still grows."""
+    minutes = int(late_by.total_seconds() // 60)
+    return f"{minutes // 60}:{minutes % 60:02}{'+' if outcome == 'overdue' else ''}"

@@ -26,6 +26,9 @@ Metadata = dict[str, dg.MetadataValue[Any] | int | float]
 # The materialisations of the selector `tick`; deploy makes all else, once.
 COMPUTED = {"work", "scoped"}
 
+# Groups of sources, where they are not named as their schema.
+GROUPS = {"raw": "landing"}
+
 # What a subject tells of a mart after a tick, beyond the rows exchanged.
 Describe = Callable[[psycopg.Connection[Any], TickReport], Metadata]
 
@@ -33,8 +36,9 @@ Describe = Callable[[psycopg.Connection[Any], TickReport], Metadata]
 class TickConfig(dg.Config):
     """What a person may ask of a tick."""
 
-    as_of: str | None = Field(
-        default=None,
+    # Text, not null: the launchpad leaves out what is null, and nobody would know that it can be given.
+    as_of: str = Field(
+        default="",
         description="Judge as of this instant, ISO 8601 with an offset (2026-03-03T03:00:00-05:00); empty: now.",
     )
     rebuild: bool = Field(
@@ -58,7 +62,8 @@ class Translator(DagsterDbtTranslator):
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """The subject: the folder within the layer (marts/slo), or the source's schema."""
-        return str(dbt_resource_props.get("source_name") or dbt_resource_props["fqn"][2])
+        schema = dbt_resource_props.get("source_name")
+        return GROUPS.get(schema, schema) if schema else str(dbt_resource_props["fqn"][2])
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return str(dbt_resource_props.get("description") or "").strip()
@@ -98,7 +103,11 @@ def source_specs(manifest: Mapping[str, Any], known: Sequence[dg.AssetSpec]) -> 
     read = {dep.asset_key for spec in known for dep in spec.deps}
     return [
         table_spec(
-            manifest, source["source_name"], source["name"], group=source["source_name"], kinds={"postgres"}
+            manifest,
+            source["source_name"],
+            source["name"],
+            group=GROUPS.get(source["source_name"], source["source_name"]),
+            kinds={"postgres"},
         )
         for source in manifest["sources"].values()
         if (key := dg.AssetKey([source["source_name"], source["name"]])) in read and key not in declared
@@ -137,8 +146,8 @@ def tick_assets(
     return _transform
 
 
-def _instant(text: str | None) -> datetime | None:
-    if not text or not text.strip():
+def _instant(text: str) -> datetime | None:
+    if not text.strip():
         return None
     try:
         return datetime.fromisoformat(text.strip())
@@ -170,12 +179,12 @@ def _sizes(connection: psycopg.Connection[Any]) -> dict[str, int]:
 def _before(
     specs: Sequence[dg.AssetSpec], loads: Mapping[str, tuple[int, int]]
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    """What the tick did before dbt, where it did anything."""
+    """What the tick did before dbt; a catalog that did not change is not told of."""
     for spec in specs:
         feed = "promises" if spec.key.path[-1].startswith("promise") else "catalog"
-        if feed in loads:
+        if feed in loads or not spec.skippable:
             yield dg.MaterializeResult(
-                asset_key=spec.key, metadata={"versions" if feed == "catalog" else "promises": loads[feed][1]}
+                asset_key=spec.key, metadata={"rows inserted": loads.get(feed, (0, 0))[1]}
             )
 
 
