@@ -61,9 +61,10 @@ class Translator(DagsterDbtTranslator):
         ).merge_attributes(metadata={"file": node["original_file_path"]})
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The subject: the folder within the layer (marts/slo), or the source's schema."""
-        schema = dbt_resource_props.get("source_name")
-        return GROUPS.get(schema, schema) if schema else str(dbt_resource_props["fqn"][2])
+        """The subject, as its dbt group or else its folder within the layer says; of a source, its schema."""
+        if schema := dbt_resource_props.get("source_name"):
+            return GROUPS.get(schema, schema)
+        return str(dbt_resource_props["config"].get("group") or dbt_resource_props["fqn"][2])
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return str(dbt_resource_props.get("description") or "").strip()
