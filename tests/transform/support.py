@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hypothesis import HealthCheck
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from pipelines.catalog.store import store_catalog
 from pipelines.errors import DuemarkError
 from pipelines.landing.ingest import IngestReport, ingest
 from pipelines.transform.project import ModelResult, Project
@@ -109,6 +110,11 @@ class Warehouse:
             folder.mkdir(parents=True)
             (folder / "all.yml").write_text(json.dumps({kind: entries}, indent=1), "utf-8")
 
+    def store_catalog(self, documents: Documents) -> int | None:
+        """Put these files in place of the catalog, and store them as a tick would; the load, None when nothing changed."""
+        self.write_catalog(documents)
+        return store_catalog(self.settings)
+
     def ingest(self, statuses: Iterable[Status] | str) -> IngestReport:
         """Land a CSV file of its own, and ingest it."""
         text = statuses if isinstance(statuses, str) else csv_text(statuses)
@@ -165,11 +171,12 @@ class Warehouse:
             name: self.query(f"select * from marts.{name} as mart order by mart::text") for name in MARTS
         }
 
-    def rows(self, mart: str, *columns: str) -> list[tuple[Any, ...]]:
-        """These columns of all rows, ordered by them; instants in UTC without zone, as text."""
+    def rows(self, mart: str, *columns: str, where: str = "true") -> list[tuple[Any, ...]]:
+        """These columns of the rows, ordered by them; instants as text in UTC, intervals in minutes."""
+        names = ", ".join(columns)
         return [
             tuple(_shown(value) for value in row.values())
-            for row in self.query(f"select {', '.join(columns)} from marts.{mart} order by {', '.join(columns)}")
+            for row in self.query(f"select {names} from marts.{mart} where {where} order by {names}")
         ]
 
 
@@ -198,4 +205,6 @@ def _field(value: Any) -> Any:
 def _shown(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ").removesuffix(":00")
+    if isinstance(value, timedelta):
+        return value / timedelta(minutes=1)
     return str(value) if isinstance(value, date) else value
