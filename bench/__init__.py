@@ -1,0 +1,1 @@
+"""Speed, measured against plain SQL and COPY in the same run: `python -m bench.run`."""

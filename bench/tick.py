@@ -1,0 +1,80 @@
+"""A tick of few new statuses, on a long history and on a short one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from bench.measure import Cost, best
+from bench.scale import Scale
+from bench.table import Row
+from bench.warehouse import Bank, Workshop
+from pipelines.catalog.store import store_catalog
+from pipelines.landing.ingest import ingest
+from pipelines.simulator.files import COLUMNS
+from pipelines.transform.project import Project
+from pipelines.transform.tick import TickReport, tick
+
+STEP = timedelta(minutes=5)
+# The first ticks of a process import, parse and fill caches.
+WARM_UP = 2
+TICKS = 5
+
+
+def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
+    """Statuses of the day under way; what the clock alone changes meanwhile is in it."""
+    few_days, many_days = scale.history_days
+    few = _costs(shop, scale, shop.bank("tick_few", scale.jobs, few_days))
+    bank = shop.bank("tick_many", scale.jobs, many_days)
+    many = _costs(shop, scale, bank)
+    size = f"{bank.summary.statuses / 1e6:.2g} M"
+    what = f"tick of {2 * scale.tick_jobs} new statuses in {size}"
+    share = f"in {few_days / many_days:g} of the history"
+    whole, database = (lambda cost: cost.whole), (lambda cost: cost.database)
+    yield Row(f"{what}, all CPU", best(many, whole), goal=3.0, limits="value")
+    yield Row(f"{what}, CPU of the database", best(many, database), goal=0.2, limits="value")
+    for name, by in (("all CPU", whole), ("CPU of the database", database)):
+        yield Row(f"the same, {name}", best(many, by), yardstick=best(few, by), yardstick_is=share, goal=1.3)
+    yield Row(f"{what}, wall", best(many, lambda cost: cost.wall))
+
+
+def _costs(shop: Workshop, scale: Scale, bank: Bank) -> list[Cost]:
+    store_catalog(bank.settings)
+    ingest(bank.settings)
+    project = Project(bank.settings)
+    tick(project, bank.as_of)
+    costs = []
+    for number in range(1, WARM_UP + TICKS + 1):
+        _report(bank, scale.tick_jobs, number)
+        ingest(bank.settings)
+        reports: list[TickReport] = []
+        cost = shop.meter.measure(partial(_tick, project, bank, number, reports))
+        assert not reports[0].is_rebuild
+        assert reports[0].publications[0].inserted >= scale.tick_jobs
+        if number > WARM_UP:
+            costs.append(cost)
+    return costs
+
+
+def _tick(project: Project, bank: Bank, number: int, reports: list[TickReport]) -> None:
+    reports.append(tick(project, bank.as_of + number * STEP))
+
+
+def _report(bank: Bank, count: int, number: int) -> None:
+    """Land a file in which `count` jobs start and succeed, on the date after the last simulated one."""
+    with (bank.folder / "truth" / "jobs.csv").open(encoding="utf-8") as lines:
+        jobs = list(csv.DictReader(lines))[:count]
+    assert len(jobs) == count
+    now = bank.as_of + number * STEP
+    day = bank.summary.last_date + timedelta(days=1)
+    path = Path(bank.settings.landing) / "job_status" / f"tick-{number}.csv"
+    with path.open("w", encoding="utf-8", newline="") as target:
+        writer = csv.writer(target)
+        writer.writerow(COLUMNS)
+        for job in jobs:
+            for code, before in (("START", 4), ("SUCCEED", 1)):
+                at = (now - timedelta(minutes=before)).isoformat()
+                writer.writerow([job["application_id"], job["job_id"], code, at, day, f"tick-{number}", ""])

@@ -1,0 +1,33 @@
+"""The bench runs, compares like with like, and fills its table; what it measures in small means nothing."""
+
+from __future__ import annotations
+
+from bench.run import BENCHES, run
+from bench.scale import QUICK
+from bench.table import Row, page, table
+
+
+def test_quick_bench_fills_its_rows() -> None:
+    told: list[str] = []
+    rows, server_version = run(QUICK, tell=told.append)
+    assert [line.removeprefix("measuring ") for line in told if line.startswith("measuring ")] == list(
+        BENCHES
+    )
+    assert len(rows) == 11
+    assert len({row.what for row in rows}) == len(rows)
+    # CPU comes in ticks of 10 ms, and little work may show as none.
+    assert all(row.ours > 0 for row in rows if row.what.endswith("wall") or row.unit == "MB")
+    assert sum(row.goal is not None for row in rows) == 7
+    assert table(rows).row_count == len(rows)
+    assert len(page(rows, server_version).splitlines()) > len(rows)
+
+
+def test_goal_limits_ratio_or_value() -> None:
+    assert Row("a", 5.0, yardstick=2.0, goal=2.5).is_met is True
+    assert Row("a", 5.1, yardstick=2.0, goal=2.5).is_met is False
+    assert Row("a", 5.0, goal=4.0, limits="value").is_met is False
+    assert Row("a", 900, "MB", 100, "of less", goal=1000, limits="value").is_met is True
+    assert Row("a", 5.0).is_met is None
+    assert Row("a", 5.0, yardstick=2.0, yardstick_is="that", goal=2.5).cells() == (
+        "a", "5.00 s", "2.00 s, that", "2.50×", "≤ 2.5×", "yes",
+    )  # fmt: skip
