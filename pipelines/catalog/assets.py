@@ -59,7 +59,6 @@ def tracked_specs(graph: JobGraph) -> list[dg.AssetSpec]:
             job_key(node.application, node.job),
             deps=[job_key(*upstream) for upstream in node.upstream],
             description=f"{node.title}\n\n{node.description}".strip(),
-            metadata={"application": node.application, "job": node.job},
             group_name=group_name(node.application),
             kinds={"job"},
             owners=valid_owners(node.owner),
@@ -72,7 +71,6 @@ def tracked_specs(graph: JobGraph) -> list[dg.AssetSpec]:
             deps=[job_key(*job) for job in node.jobs],
             description=f"{node.title}\n\n{node.description}".strip(),
             metadata={
-                "application": node.application,
                 "due": f"{node.due} {node.timezone}",
                 "calendar": node.calendar,
                 "objective": node.objective,
