@@ -13,10 +13,13 @@ from typing import Any
 import structlog
 
 
-def configure() -> None:
-    """Set up structlog once for a process; the level is `DUEMARK_LOG_LEVEL` (default INFO, WARNING on a terminal)."""
+def configure(default: str | None = None) -> None:
+    """Set up structlog for a process.
+
+    The level is `DUEMARK_LOG_LEVEL`; without it `default`, else WARNING on a terminal and INFO elsewhere.
+    """
     on_terminal = sys.stderr.isatty()
-    name = os.environ.get("DUEMARK_LOG_LEVEL", "WARNING" if on_terminal else "INFO").upper()
+    name = os.environ.get("DUEMARK_LOG_LEVEL", default or ("WARNING" if on_terminal else "INFO")).upper()
     level = logging.getLevelNamesMapping().get(name, logging.INFO)
     renderer: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
     structlog.configure(

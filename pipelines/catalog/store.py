@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,9 @@ def refresh_catalog(settings: Settings) -> CatalogError | None:
         with connect(settings, "ingest") as connection:
             if _last_source(connection) is None:
                 raise
-        log.warning("catalog refused, the one before stands", problems=[str(problem) for problem in error.problems])
+        log.warning(
+            "catalog refused, the one before stands", problems=[str(problem) for problem in error.problems]
+        )
         return error
     return None
 
@@ -141,7 +143,8 @@ def stored_zones(settings: Settings) -> dict[str, str]:
 
 def _last_source(connection: psycopg.Connection[Any]) -> str | None:
     row = connection.execute(
-        "select source from raw.load where feed = 'catalog' and source not like 'restate %%' order by load_id desc limit 1"
+        "select source from raw.load where feed = 'catalog' and not starts_with(source, 'restate ')"
+        " order by load_id desc limit 1"
     ).fetchone()
     return str(row[0]) if row else None
 
@@ -180,7 +183,7 @@ class _Store:
         self,
         table: str,
         keys: tuple[str, ...],
-        specs: dict[tuple[str, ...], str],
+        specs: Mapping[Any, str],
         extra: dict[str, dict[Any, int]] | None = None,
     ) -> int:
         extra = extra or {}
@@ -217,7 +220,7 @@ class _Store:
             """
             select slo_id, is_retired, spec, to_jsonb(slo_version)
             from catalog.slo_version
-            where load_id = (select max(load_id) from catalog.slo_version as other where other.slo_id = slo_version.slo_id)
+            where load_id = (select max(load_id) from catalog.slo_version as o where o.slo_id = slo_version.slo_id)
             order by slo_id, entry_no
             """
         ):
@@ -267,14 +270,16 @@ class _Store:
             """,
             [
                 spec.slo_id, self.load_id, entry_no, self._applies_from(spec, is_first=is_first), spec.effective_to,
-                is_first and spec.effective_from is None, spec.timezone, spec.objective, spec.warn_before, spec.canonical(),
+                is_first and spec.effective_from is None, spec.timezone, spec.objective, spec.warn_before,
+                spec.canonical(),
             ],
         )  # fmt: skip
         self._slo_jobs(spec.slo_id, entry_no, ((job.application, job.job) for job in spec.jobs))
 
     def _slo_jobs(self, slo_id: str, entry_no: int, jobs: Iterable[tuple[str, str]]) -> None:
         self.cursor.executemany(
-            "insert into catalog.slo_job (slo_id, load_id, entry_no, application_id, job_id) values (%s, %s, %s, %s, %s)",
+            "insert into catalog.slo_job (slo_id, load_id, entry_no, application_id, job_id)"
+            " values (%s, %s, %s, %s, %s)",
             [(slo_id, self.load_id, entry_no, application, job) for application, job in sorted(set(jobs))],
         )
 

@@ -12,7 +12,6 @@ from psycopg import sql
 
 from pipelines.transform.project import DbtError, ModelResult
 
-
 # Rows put in at once from which the planner has to be told; below, autovacuum does.
 ANALYSE_ABOVE = 1_000
 
@@ -27,7 +26,9 @@ class Publication:
     seconds: float
 
 
-def publish(connection: psycopg.Connection[Any], models: Sequence[ModelResult], *, is_rebuild: bool) -> list[Publication]:
+def publish(
+    connection: psycopg.Connection[Any], models: Sequence[ModelResult], *, is_rebuild: bool
+) -> list[Publication]:
     """Exchange the rows in scope of every `scoped` model, in the order given (the graph's), and close the tick.
 
     A rebuild exchanges all rows. Commits, or raises DbtError naming the mart and leaves everything as it was.
@@ -41,14 +42,16 @@ def publish(connection: psycopg.Connection[Any], models: Sequence[ModelResult], 
                 deleted = connection.execute(_delete(mart, is_rebuild=is_rebuild)).rowcount
                 inserted = connection.execute(_insert(mart)).rowcount
             except psycopg.Error as error:
-                raise DbtError(f"The mart {mart.name} was not published, nor any other: {str(error).strip()}") from error
+                raise DbtError(
+                    f"The mart {mart.name} was not published, nor any other: {str(error).strip()}"
+                ) from error
             if inserted > ANALYSE_ABOVE:
                 # The marts after it read its new rows, and must not be planned on what it was.
                 connection.execute(sql.SQL("analyze {}").format(sql.SQL(mart.relation)))
             publications.append(Publication(mart.name, deleted, inserted, time.monotonic() - started))
         connection.execute(
-            "update control.tick set published_high = high, published_as_of = as_of, low = high, previous_as_of = as_of,"
-            " published_at = clock_timestamp(), needs_rebuild = false"
+            "update control.tick set published_high = high, published_as_of = as_of, low = high,"
+            " previous_as_of = as_of, published_at = clock_timestamp(), needs_rebuild = false"
         )
     return publications
 

@@ -34,7 +34,7 @@ TICK_LOCK = 7_345_003
 PREPARATIONS = ("pipelines.slo.plan:plan_promises",)
 
 
-class TickRefused(DuemarkError):
+class TickRefusedError(DuemarkError):
     """The tick was not begun; the message says why."""
 
 
@@ -52,13 +52,15 @@ class TickReport:
     problems: list[DuemarkError] = field(default_factory=list)
 
 
-def tick(project: Project, as_of: datetime | None = None, *, rebuild: bool = False, wait: bool = True) -> TickReport:
+def tick(
+    project: Project, as_of: datetime | None = None, *, rebuild: bool = False, wait: bool = True
+) -> TickReport:
     """Bring the marts up to date with all loads, as of `as_of` (default: now).
 
-    `rebuild` computes every row again. `wait=False` raises TickRefused where another tick is under way.
+    `rebuild` computes every row again. `wait=False` raises TickRefusedError where another tick is under way.
 
     Raises:
-        TickRefused: `as_of` is before the last tick's and `rebuild` is not asked for.
+        TickRefusedError: `as_of` is before the last tick's and `rebuild` is not asked for.
         DbtError: a model failed; the marts are as they were.
     """
     settings = project.settings
@@ -74,7 +76,9 @@ def tick(project: Project, as_of: datetime | None = None, *, rebuild: bool = Fal
             problems += [problem] if problem is not None else []
         moment = as_of or datetime.now(UTC)
         if moment.tzinfo is None:
-            raise TickRefused(f"{moment.isoformat()} has no offset.", "Give one: 2026-03-03T03:00:00-05:00, or …Z for UTC.")
+            raise TickRefusedError(
+                f"{moment.isoformat()} has no offset.", "Give one: 2026-03-03T03:00:00-05:00, or …Z for UTC."
+            )
         _refuse_step_back(lock, moment, is_default=as_of is None, rebuild=rebuild)
         with timer("prepare"):
             for preparation in PREPARATIONS:
@@ -98,7 +102,9 @@ def _lock(connection: psycopg.Connection[Any], *, wait: bool) -> None:
         return
     row = connection.execute("select pg_try_advisory_lock(%s)", [TICK_LOCK]).fetchone()
     if not row or not row[0]:
-        raise TickRefused("Another tick is under way.", "Its result will be there in a moment; there is nothing to do.")
+        raise TickRefusedError(
+            "Another tick is under way.", "Its result will be there in a moment; there is nothing to do."
+        )
 
 
 def _refuse_step_back(
@@ -108,7 +114,8 @@ def _refuse_step_back(
         return
     row = connection.execute(
         # The one published, and the one that a tick that died had set.
-        "select greatest(published_as_of, as_of) from control.tick where not needs_rebuild and greatest(published_as_of, as_of) > %s",
+        "select greatest(published_as_of, as_of) from control.tick"
+        " where not needs_rebuild and greatest(published_as_of, as_of) > %s",
         [as_of],
     ).fetchone()
     if row is None:
@@ -116,7 +123,9 @@ def _refuse_step_back(
     hint = "Add --rebuild to judge everything again as of then."
     if is_default:
         hint = "The last tick was told a moment that is yet to come; `duemark tick --rebuild` goes back to the clock."
-    raise TickRefused(f"The marts stand as of {row[0].isoformat()}, which is later than {as_of.isoformat()}.", hint)
+    raise TickRefusedError(
+        f"The marts stand as of {row[0].isoformat()}, which is later than {as_of.isoformat()}.", hint
+    )
 
 
 def _begin(connection: psycopg.Connection[Any], as_of: datetime, *, rebuild: bool) -> tuple[int, int, bool]:
@@ -133,7 +142,10 @@ def _begin(connection: psycopg.Connection[Any], as_of: datetime, *, rebuild: boo
         """,
         {"as_of": as_of, "rebuild": rebuild},
     ).fetchone()
-    assert row is not None
+    if row is None:
+        raise TickRefusedError(
+            "The control row of ticks is gone.", "Restore it: insert into control.tick default values."
+        )
     return int(row[0]), int(row[1]), bool(row[2])
 
 

@@ -16,7 +16,7 @@ Role = Literal["ingest", "transform", "operate", "analyst"]
 
 
 def database_url(settings: Settings) -> str:
-    """libpq URL of the warehouse; the embedded server need not run yet."""
+    """URL, as libpq reads it, of the warehouse; the embedded server need not run yet."""
     return settings.database_url or embedded.url(settings.home)
 
 
@@ -37,12 +37,14 @@ def connect(
         url = with_database(url, database)
     options = "-c timezone=UTC" + (f" -c role={role}" if role else "")
     try:
-        return psycopg.connect(url, autocommit=autocommit, options=options, application_name=f"duemark {role or ''}".strip())
+        return psycopg.connect(
+            url, autocommit=autocommit, options=options, application_name=f"duemark {role or ''}".strip()
+        )
     except psycopg.OperationalError as error:
         if settings.database_url:
             raise DuemarkError(
                 f"The database does not answer: {str(error).strip()}",
-                "Check DUEMARK_DATABASE_URL, that the server runs, and that this user may connect. Nothing was changed.",
+                "Check DUEMARK_DATABASE_URL, that the server runs, and that this user may connect.",
             ) from error
         if embedded.running_pid(settings.home) is not None and embedded.is_ready(settings.home):
             raise _explained(settings, error) from error

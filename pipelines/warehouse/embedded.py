@@ -13,7 +13,6 @@ import hashlib
 import os
 import pwd
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -57,6 +56,7 @@ def binaries() -> Path:
 
 
 def data_folder(home: Path) -> Path:
+    """Folder of the cluster."""
     return home / "postgres" / "data"
 
 
@@ -69,7 +69,7 @@ def _socket_folder(home: Path) -> Path:
 
 
 def url(home: Path, database: str = "duemark") -> str:
-    """libpq URL of a database of this home's server, running or not."""
+    """URL, as libpq reads it, of a database of this home's server, running or not."""
     return f"postgresql://postgres@/{database}?host={quote(str(_socket_folder(home)), safe='')}"
 
 
@@ -94,7 +94,9 @@ def running_pid(home: Path) -> int | None:
 def is_ready(home: Path) -> bool:
     """True when the server answers."""
     result = subprocess.run(
-        [binaries() / "pg_isready", "-q", "-h", _socket_folder(home), "-t", "5"], check=False, capture_output=True
+        [binaries() / "pg_isready", "-q", "-h", _socket_folder(home), "-t", "5"],
+        check=False,
+        capture_output=True,
     )
     return result.returncode == 0
 
@@ -117,7 +119,19 @@ def stop(home: Path) -> bool:
     if running_pid(home) is None:
         return False
     with _lock(home):
-        _run(home, [binaries() / "pg_ctl", "stop", "-w", "-m", "fast", "-t", str(START_SECONDS), "-D", data_folder(home)])
+        _run(
+            [
+                binaries() / "pg_ctl",
+                "stop",
+                "-w",
+                "-m",
+                "fast",
+                "-t",
+                str(START_SECONDS),
+                "-D",
+                data_folder(home),
+            ],
+        )
     return True
 
 
@@ -157,14 +171,14 @@ def _let_through(path: Path) -> None:
             folder.chmod(mode | 0o001)
 
 
-def _run(home: Path, command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
     user = _server_user()
     account = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     # The server must not inherit our pipes (a reader of our output would wait for it for ever), nor LC_* that
     # this machine lacks.
     env = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "PG"))} | {"LC_ALL": "C.UTF-8"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        result = subprocess.run(  # noqa: S603
+        result = subprocess.run(
             [str(part) for part in command],
             check=False,
             stdin=subprocess.DEVNULL,
@@ -190,7 +204,6 @@ def _initialise(home: Path) -> None:
     _own(data, user)
     # The C collation orders by code point, as the rules ask, and depends on no library of the machine.
     result = _run(
-        home,
         [binaries() / "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=builtin",
          "--username=postgres", "-D", data],
     )  # fmt: skip
@@ -212,17 +225,30 @@ def _start(home: Path) -> None:
             # Left by a server that was killed, or by one before a reboot.
             (data / "postmaster.pid").unlink(missing_ok=True)
         result = _run(
-            home,
-            [binaries() / "pg_ctl", "start", "-w", "-t", str(START_SECONDS), "-D", data, "-l", log, "-o", f"-k {sockets}"],
+            [
+                binaries() / "pg_ctl",
+                "start",
+                "-w",
+                "-t",
+                str(START_SECONDS),
+                "-D",
+                data,
+                "-l",
+                log,
+                "-o",
+                f"-k {sockets}",
+            ],
         )
         if result.returncode == 0 and is_ready(home):
             break
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else result.stdout
+        tail = (
+            "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else result.stdout
+        )
         # The children of a killed server hold its shared memory for a moment.
-        if "still in use" not in tail and "already exists" not in tail or time.monotonic() > deadline:
+        held = "still in use" in tail or "already exists" in tail
+        if not held or time.monotonic() > deadline:
             raise DuemarkError(
                 f"The embedded PostgreSQL of {home} did not start. The end of its log:\n{tail}",
                 "Is the disk full, or the folder another user's? `duemark down` and try again.",
             )
         time.sleep(0.5)
-    print(f"started the embedded PostgreSQL of {home}", file=sys.stderr) if sys.stderr.isatty() else None

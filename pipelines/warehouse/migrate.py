@@ -60,7 +60,9 @@ def _ensure_database(settings: Settings, name: str) -> None:
         if connection.execute("select from pg_database where datname = %s", [name]).fetchone() is not None:
             return
         try:
-            connection.execute(sql.SQL("create database {} template template0 encoding 'UTF8'").format(sql.Identifier(name)))
+            connection.execute(
+                sql.SQL("create database {} template template0 encoding 'UTF8'").format(sql.Identifier(name))
+            )
         except psycopg.errors.InsufficientPrivilege as error:
             raise DuemarkError(
                 f"The database {name!r} does not exist and this user may not create it.",

@@ -30,8 +30,11 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """Read `DUEMARK_HOME`, `DUEMARK_DATABASE_URL`, `DUEMARK_CATALOG`, `DUEMARK_LANDING`, and the two rarer ones,
-        `DUEMARK_DBT_PROJECT` and `DUEMARK_DAGSTER_DATABASE`."""
+        """Read the environment.
+
+        `DUEMARK_HOME`, `DUEMARK_DATABASE_URL`, `DUEMARK_CATALOG`, `DUEMARK_LANDING`, and the two rarer ones,
+        `DUEMARK_DBT_PROJECT` and `DUEMARK_DAGSTER_DATABASE`.
+        """
         env = os.environ if env is None else env
         home = Path(env.get("DUEMARK_HOME") or ".duemark").expanduser().absolute()
         return cls(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.transform.tick import TICK_LOCK, TickRefused, tick
+from pipelines.transform.tick import TICK_LOCK, TickRefusedError, tick
 from pipelines.warehouse.connect import connect
 from tests.transform.support import Warehouse
 
@@ -362,7 +362,7 @@ def test_a_tick_before_the_last_one_needs_a_rebuild(bank: Warehouse) -> None:
     bank.tick("2026-03-03 06:00")
     then = bank.marts()
     bank.tick("2026-03-03 08:00")
-    with pytest.raises(TickRefused, match="later than 2026-03-03T06:00:00"):
+    with pytest.raises(TickRefusedError, match="later than 2026-03-03T06:00:00"):
         bank.tick("2026-03-03 06:00")
     assert charges(bank, "progress") == ("complete",)
     bank.tick("2026-03-03 06:00", rebuild=True)
@@ -373,12 +373,12 @@ def test_a_tick_before_the_last_one_needs_a_rebuild(bank: Warehouse) -> None:
 
 
 def test_an_instant_without_offset_is_refused(bank: Warehouse) -> None:
-    with pytest.raises(TickRefused, match="has no offset"):
+    with pytest.raises(TickRefusedError, match="has no offset"):
         tick(bank.project, datetime(2026, 3, 3, 8))  # noqa: DTZ001
 
 
 def test_ticks_are_single(bank: Warehouse) -> None:
     with connect(bank.settings, autocommit=True) as other:
         other.execute("select pg_advisory_lock(%s)", [TICK_LOCK])
-        with pytest.raises(TickRefused, match="Another tick is under way"):
+        with pytest.raises(TickRefusedError, match="Another tick is under way"):
             tick(bank.project, wait=False)

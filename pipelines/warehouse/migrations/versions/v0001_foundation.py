@@ -3,7 +3,7 @@
 from pipelines.warehouse.migrations import run
 
 revision = "0001"
-down_revision = None
+down_revision: str | None = None
 
 ROLES = """
 do $$
@@ -115,6 +115,7 @@ create index job_status_key on raw.job_status (application_id, job_id, business_
 create index job_status_load on raw.job_status (load_id);
 create index job_status_at on raw.job_status (status_at);
 create table raw.job_status_before_1990 partition of raw.job_status for values from (minvalue) to ('1990-01-01');
+create table raw.job_status_from_2100 partition of raw.job_status for values from ('2100-01-01') to (maxvalue);
 
 -- No default partition: attaching a month would lock it against readers for as long as a load lasts.
 create function raw.ensure_partition(table_name text, month date) returns void
@@ -123,7 +124,7 @@ declare
     first_day date := date_trunc('month', month);
     partition_name text := format('%s_p%s', table_name, to_char(first_day, 'YYYY_MM'));
 begin
-    if first_day < date '1990-01-01' or to_regclass(format('raw.%I', partition_name)) is not null then
+    if first_day < date '1990-01-01' or first_day >= date '2100-01-01' or to_regclass(format('raw.%I', partition_name)) is not null then
         return;
     end if;
     -- CREATE … PARTITION OF would lock out readers; CREATE and ATTACH do not.

@@ -1,0 +1,336 @@
+"""`duemark …`: one thin function a command. Heavy imports stand inside, so that help and small answers come at once."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from pipelines import logs
+from pipelines.errors import DuemarkError
+from pipelines.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.landing.ingest import IngestReport
+
+Format = Literal["table", "csv", "json"]
+
+
+class Commands(click.Group):
+    """Commands in the order in which one meets them; a DuemarkError is a message and exit code 2, not a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DuemarkError as error:
+            click.echo(f"duemark: {error.message}", err=True)
+            if error.hint:
+                click.echo(f"  {error.hint}", err=True)
+            ctx.exit(2)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings come from the environment: DUEMARK_HOME (state; default .duemark), DUEMARK_DATABASE_URL (a"
+    " PostgreSQL of your own, 15 or newer; default: the embedded one), DUEMARK_CATALOG (default: the demonstration"
+    " catalog), DUEMARK_LANDING (a folder or an fsspec URL; default: landing in the home). Exit codes: 0 well,"
+    " 1 something is not as it should be, 2 it could not be done.",
+)
+@click.version_option(package_name="duemark", prog_name="duemark")
+def main() -> None:
+    """Which promised data is late, which will be late, why, and who is hit by it.
+
+    Jobs and schedulers send what they did; a catalog says what was promised. `duemark ingest` loads what landed,
+    `duemark tick` brings the marts up to date, `duemark sql` asks them; `duemark up` does all of it by itself.
+    """
+    logs.configure()
+
+
+@main.command()
+def demo() -> None:
+    """Simulate a bank, build everything through Dagster, print what is late.
+
+    60 business days of the demonstration catalog, with a fixed seed. Done again, it builds only what is missing.
+    """
+    from pipelines.demo import run
+
+    run(Settings.from_env())
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the web interface.")
+@click.option("--port", default=3000, show_default=True, help="Port of the web interface.")
+def up(host: str, port: int) -> None:
+    """Run everything: web interface, daemon, code locations, watcher; Ctrl-C or SIGTERM stops it."""
+    from pipelines.orchestration.supervisor import supervise
+
+    sys.exit(supervise(Settings.from_env(), host, port))
+
+
+@main.command()
+def down() -> None:
+    """Stop what runs for this home, the embedded PostgreSQL too."""
+    from pipelines.orchestration.supervisor import stop
+
+    for line in stop(Settings.from_env()) or ["nothing was running"]:
+        click.echo(line)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--feed", help="Whose files PATHs are, where the name of their folder does not say it.")
+def ingest(paths: tuple[str, ...], feed: str | None) -> None:
+    """Load files: those that landed, or the files and folders given.
+
+    Each file is loaded once, whole or not at all; records that break the contract are kept aside with every reason
+    (mart rejected_record). Exit code 1 when a file or a record was not taken.
+    """
+    from pipelines.catalog.store import store_catalog
+    from pipelines.landing.ingest import ingest as load
+    from pipelines.warehouse.migrate import migrate
+
+    settings = Settings.from_env()
+    migrate(settings)
+    problem = _catalog_problem(settings) if _stored(settings) else None
+    if problem is None and not _stored(settings):
+        store_catalog(settings)
+    report = load(settings, list(paths) or None, feed=feed)
+    _tell_ingest(report)
+    sys.exit(
+        1
+        if problem or any(f.status in {"quarantined", "changed"} or f.rejected_count for f in report.files)
+        else 0
+    )
+
+
+def _stored(settings: Settings) -> bool:
+    from pipelines.warehouse.connect import connect
+
+    with connect(settings, "ingest") as connection:
+        return (
+            connection.execute("select from raw.load where feed = 'catalog' limit 1").fetchone() is not None
+        )
+
+
+def _catalog_problem(settings: Settings) -> DuemarkError | None:
+    """Store the catalog where one stands already: a broken edit is told, and what stood goes on to stand."""
+    from pipelines.catalog.load import CatalogError
+    from pipelines.catalog.store import store_catalog
+
+    try:
+        store_catalog(settings)
+    except CatalogError as error:
+        click.echo(f"duemark: {error.message}\n  The catalog that was stored before stands.", err=True)
+        return error
+    return None
+
+
+def _tell_ingest(report: IngestReport) -> None:
+    loaded = [f for f in report.files if f.status == "loaded"]
+    records, rejected = sum(f.record_count for f in loaded), sum(f.rejected_count for f in loaded)
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for file in report.files:
+        for odd in file.warnings:
+            hint = f" {odd['hint']}" if odd.get("hint") else ""
+            click.echo(f"warning: {file.path}, line {odd['line']}: {odd['message']}{hint}", err=True)
+        if file.status != "loaded":
+            click.echo(f"{file.status}: {file.path}: {file.message}", err=True)
+            if file.hint:
+                click.echo(f"  {file.hint}", err=True)
+        elif file.rejected_count:
+            click.echo(f"rejected: {file.path}: {file.rejected_count} of its records", err=True)
+    if rejected:
+        click.echo('  duemark sql "select path, line_no, reasons from rejected_record" shows them.', err=True)
+    if not report.files:
+        click.echo("nothing new has landed")
+        return
+    click.echo(f"{len(loaded)} files loaded, {records} records, {rejected} rejected")
+
+
+@main.command()
+@click.option("--as-of", metavar="T", help="The moment of judging, ISO 8601 with an offset; default: now.")
+@click.option(
+    "--rebuild", is_flag=True, help="Compute every row again; with it --as-of may be earlier than the last."
+)
+def tick(as_of: str | None, rebuild: bool) -> None:
+    """Bring the marts up to date: what was loaded, and what time alone has changed.
+
+    A tick that died is simply done again. Marts change together, or not at all.
+    """
+    from pipelines.transform.project import Project
+    from pipelines.transform.tick import tick as run_tick
+    from pipelines.warehouse.migrate import migrate
+
+    settings = Settings.from_env()
+    migrate(settings)
+    report = run_tick(Project(settings), _instant(as_of), rebuild=rebuild)
+    for problem in report.problems:
+        click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
+    rows = ", ".join(f"{p.name} {p.inserted}" for p in report.publications)
+    done = "rebuilt" if report.is_rebuild else "published"
+    loads = f"loads {report.low + 1} to {report.high}" if report.high > report.low else "no new loads"
+    click.echo(f"{done} as of {report.as_of.isoformat()}, {loads}; rows: {rows}")
+    sys.exit(1 if report.problems else 0)
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DuemarkError(
+            f"{text!r} is no moment.", "Write ISO 8601: 2026-03-03T03:00:00-05:00, or …Z for UTC."
+        ) from error
+
+
+@main.command()
+def check() -> None:
+    """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any."""
+    from pipelines.catalog.load import CatalogError, load_catalog
+
+    settings = Settings.from_env()
+    catalog, problems = None, _route_problems(settings)
+    try:
+        catalog = load_catalog(settings.catalog)
+    except CatalogError as error:
+        problems += error.problems
+    for problem in sorted(problems):
+        click.echo(str(problem), err=True)
+    if catalog is None or problems:
+        click.echo(
+            f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {settings.catalog}", err=True
+        )
+        sys.exit(1)
+    click.echo(
+        f"{settings.catalog}: {len(catalog.applications)} applications, {len(catalog.calendars)} calendars,"
+        f" {len(catalog.jobs)} jobs, {len(catalog.slos)} SLOs: no problems"
+    )
+
+
+def _route_problems(settings: Settings) -> list[Any]:
+    from sensors.incidents.routes import check_routes
+
+    return list(check_routes(settings.catalog))
+
+
+@main.command()
+@click.argument("query")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
+def sql(query: str, form: Format) -> None:
+    """Ask the marts, as an analyst may: read only, and marts need no schema before their names.
+
+    `duemark sql "select * from slo_late"`. Instants are in UTC.
+    """
+    from pipelines.console import answer
+
+    answer(Settings.from_env(), query, form)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def status(as_json: bool) -> None:
+    """Say of each part whether it is ready, with the reason when not.
+
+    Exit code 0: all are; 1: some are not; 2: there is no database.
+    """
+    from pipelines.status import report
+
+    result = report(Settings.from_env())
+    click.echo(result.as_json() if as_json else result.as_text())
+    sys.exit(result.exit_code)
+
+
+@main.command()
+@click.option("--jobs", default=40, show_default=True, help="Jobs of the bank.")
+@click.option("--days", default=60, show_default=True, help="Business days.")
+@click.option("--seed", default=1, show_default=True, help="Decides everything that happens.")
+@click.option("--end", type=click.DateTime(["%Y-%m-%d"]), help="Last date; default 2026-04-01.")
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Simulate this catalog's jobs instead.",
+)
+@click.option(
+    "--split", type=click.Choice(["application", "day", "month", "one"]), default="application", show_default=True,
+    help="One file per application and date, per date, per month, or one.",
+)  # fmt: skip
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+def simulate(
+    jobs: int, days: int, seed: int, end: datetime | None, catalog: Path | None,
+    split: Literal["application", "day", "month", "one"], out: Path,
+) -> None:  # fmt: skip
+    """Simulate a bank: writes OUT/catalog, OUT/landing/job_status/… and OUT/truth/….
+
+    The same arguments give the same bytes. To run it: DUEMARK_CATALOG=OUT/catalog DUEMARK_LANDING=OUT/landing.
+    """
+    from pipelines.simulator import simulate as run
+
+    summary = run(out, jobs, days, seed, end=end.date() if end else None, catalog=catalog, split=split)
+    click.echo(
+        f"{out}: {summary.jobs} jobs, {summary.slos} SLOs, {summary.occurrences} occurrences"
+        f" from {summary.first_date} to {summary.last_date}, {summary.records} records and {summary.bad_records} bad ones in {summary.files} files;"
+        f" judge it as of {summary.as_of}"
+    )
+
+
+@main.command()
+@click.argument("slo")
+@click.option(
+    "--from",
+    "since",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="First business date it is to apply to.",
+)
+def restate(slo: str, since: datetime) -> None:
+    """Make what the catalog says of one SLO now apply to past business dates too.
+
+    Otherwise a past date keeps the promise that stood on it.
+    """
+    from pipelines.catalog.store import restate as run
+    from pipelines.warehouse.migrate import migrate
+
+    settings = Settings.from_env()
+    migrate(settings)
+    since_date: date = since.date()
+    run(settings, slo, since_date)
+    click.echo(f"{slo} applies as it is now from {since_date} on; the next tick shows it")
+
+
+@main.command()
+def deploy() -> None:
+    """Make or upgrade the databases: migrations, then tables, views and functions of the dbt project.
+
+    Ticks do it by themselves when the project changed; use it to have an upgrade done before the first tick.
+    """
+    from pipelines.transform.deploy import deploy as run
+    from pipelines.transform.project import Project
+    from pipelines.warehouse.migrate import migrate
+
+    settings = Settings.from_env()
+    migrate(settings)
+    click.echo(
+        "deployed; the next tick rebuilds the marts" if run(Project(settings)) else "nothing to deploy"
+    )
+
+
+@main.command(name="dbt-env")
+def dbt_env() -> None:
+    """Print the environment in which dbt may be run by hand: eval "$(duemark dbt-env)"."""
+    import shlex
+
+    from pipelines.transform.project import environment
+
+    for name, value in environment(Settings.from_env()).items():
+        click.echo(f"export {name}={shlex.quote(value)}")

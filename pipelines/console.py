@@ -1,0 +1,100 @@
+"""Answers on stdout: rows as PostgreSQL writes them, as a table, csv or JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TextIO
+
+import psycopg
+
+from pipelines.errors import DuemarkError
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+
+NUMBERS = {20, 21, 23, 700, 701, 1700}  # int8, int2, int4, float4, float8, numeric
+BOOLEAN = 16
+JSON_TYPES = {114, 3802}
+
+Row = Sequence[str | None]
+
+
+def answer(
+    settings: Settings, query: str, form: Literal["table", "csv", "json"], out: TextIO | None = None
+) -> None:
+    """Run `query` in the role `analyst`, read only, and write its rows. Raises DuemarkError with the server's words."""
+    out = out or sys.stdout
+    with connect(settings, "analyst") as connection:
+        try:
+            connection.execute("set transaction read only")
+            connection.execute("set search_path = marts, pg_catalog")
+            cursor = connection.execute(query)  # type: ignore[call-overload]
+        except psycopg.Error as error:
+            raise _explained(error) from error
+        result = cursor.pgresult
+        if result is None or result.nfields == 0:
+            return
+        names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
+        types = [result.ftype(i) for i in range(result.nfields)]
+        rows = (
+            [None if (v := result.get_value(r, c)) is None else v.decode() for c in range(len(names))]
+            for r in range(result.ntuples)
+        )
+        if form == "csv":
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows(rows)
+        elif form == "json":
+            _write_json(names, types, rows, out)
+        else:
+            out.write(as_table(names, list(rows), right={i for i, t in enumerate(types) if t in NUMBERS}))
+
+
+def as_table(names: Sequence[str], rows: Sequence[Row], right: Iterable[int] = ()) -> str:
+    """Rows in aligned columns under their names, numbers (`right`) to the right, and how many there are."""
+    right = set(right)
+    cells = [["" if value is None else value.replace("\n", "\\n") for value in row] for row in rows]
+    widths = [max(len(name), *(len(row[i]) for row in cells), 0) for i, name in enumerate(names)]
+    lines = [names, ["-" * width for width in widths], *cells]
+    text = "\n".join(
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+    return f"{text}\n({len(rows)} row{'' if len(rows) == 1 else 's'})\n"
+
+
+def _write_json(names: Sequence[str], types: Sequence[int], rows: Iterable[Row], out: TextIO) -> None:
+    """An array with one object a line; numbers and booleans as such, all else as PostgreSQL's text."""
+    out.write("[")
+    for number, row in enumerate(rows):
+        fields = ", ".join(
+            f"{json.dumps(n)}: {_as_json(v, t)}" for n, v, t in zip(names, row, types, strict=True)
+        )
+        out.write(f"{',' if number else ''}\n  {{{fields}}}")
+    out.write("\n]\n")
+
+
+def _as_json(value: str | None, type_oid: int) -> str:
+    if value is None:
+        return "null"
+    if type_oid in JSON_TYPES or (type_oid in NUMBERS and value not in {"NaN", "Infinity", "-Infinity"}):
+        return value
+    if type_oid == BOOLEAN:
+        return "true" if value == "t" else "false"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _explained(error: psycopg.Error) -> DuemarkError:
+    diagnosis: Any = error.diag
+    message = diagnosis.message_primary or str(error).strip()
+    hints = [text for text in (diagnosis.message_detail, diagnosis.message_hint) if text]
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        hints.append("The marts are listed in docs/marts.md; the first `duemark tick` makes them.")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
+        hints.append("`duemark sql` reads the marts and nothing else.")
+    return DuemarkError(message, " ".join(hints))

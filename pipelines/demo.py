@@ -1,0 +1,135 @@
+"""`duemark demo`: the demonstration bank from nothing to the table of what is late."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import click
+
+from pipelines import logs
+from pipelines.console import as_table
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import ROOT, Settings
+
+DAYS = 60
+SEED = 42
+# The simulation stops at 08:15 in New York on the date after its last: late work is still under way.
+MARKET = ZoneInfo("America/New_York")
+
+
+def run(settings: Settings) -> None:
+    """Simulate, ingest and build through Dagster what is missing; print what is late and where to look next.
+
+    The simulation ends on the last business day before the first call and is kept: a second call changes nothing.
+    """
+    from pipelines.warehouse.migrate import migrate
+
+    # What a run logs is for its reader; here the steps are told.
+    logs.configure(default="WARNING")
+    out = settings.home / "demo"
+    settings = replace(settings, catalog=ROOT / "catalog", landing=str(out / "landing"))
+    with _step("warehouse"):
+        migrate(settings)
+    as_of_file = out / "truth" / "as_of.txt"
+    if not as_of_file.exists():
+        with _step(f"simulate {DAYS} business days (seed {SEED})"):
+            _simulate(settings, out)
+    as_of = datetime.fromisoformat(as_of_file.read_text().strip())
+    if _is_built(settings, as_of):
+        click.echo("everything is built already", err=True)
+    else:
+        with _step("ingest and build, a Dagster run of the job `tick`"):
+            _build(settings, as_of)
+    click.echo(_late(settings))
+
+
+class _step:  # noqa: N801
+    """Tells what is under way, and how long it took."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        self.started = time.monotonic()
+        click.echo(f"{self.name} …", err=True)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            click.echo(f"  {time.monotonic() - self.started:.1f} s", err=True)
+
+
+def _simulate(settings: Settings, out: Path) -> None:
+    from pipelines.simulator import simulate
+
+    local = datetime.now(UTC).astimezone(MARKET)
+    # as_of must not be yet to come, or ticks by the clock would have to wait for it
+    end = (local - timedelta(hours=8, minutes=15)).date() - timedelta(days=1)
+    simulate(out, 1, DAYS, SEED, end=end, catalog=settings.catalog)
+
+
+def _is_built(settings: Settings, as_of: datetime) -> bool:
+    from pipelines.landing import ledger, source
+
+    with connect(settings, "ingest") as connection:
+        row = connection.execute(
+            "select published_as_of >= %s and not needs_rebuild and published_high >= (select coalesce(max(load_id), 0)"
+            " from raw.load) from control.tick",
+            [as_of],
+        ).fetchone()
+        if not row or not row[0]:
+            return False
+        with connection.cursor() as cursor:
+            return not ledger.unknown(cursor, source.landed(settings.landing, ["job_status"]), "unread")
+
+
+def _build(settings: Settings, as_of: datetime) -> None:
+    from pipelines.definitions import build_defs
+    from pipelines.orchestration.runs import run_tick_job
+
+    run_tick_job(settings, build_defs(settings), as_of.isoformat())
+
+
+def _late(settings: Settings) -> str:
+    with connect(settings, "analyst") as connection:
+        connection.execute("set search_path = marts")
+        rows = connection.execute(
+            """
+            select slo_id, business_date::text, slot, outcome,
+                justify_hours(date_trunc('second', late_by))::text, blocking_job, coalesce(waits_for, ''),
+                affected_slos[1] || coalesce(' +' || nullif(cardinality(affected_slos) - 1, 0), ''), owner
+            from slo_late order by expected_end_at desc, slo_id limit 15
+            """
+        ).fetchall()
+        counted = connection.execute(
+            "select count(*) filter (where outcome = 'overdue'), count(*) from slo_late"
+        ).fetchone()
+        as_of = connection.execute("select to_char(as_of, 'YYYY-MM-DD HH24:MI') from tick").fetchone()
+        totals = connection.execute(
+            "select count(*), count(*) filter (where outcome = 'on_time'), count(*) filter (where outcome <> 'not_due')"
+            " from slo_performance"
+        ).fetchone()
+    if not (counted and as_of and totals):
+        return "The marts are empty."
+    names = ["slo", "date", "slot", "outcome", "late by", "blocked by", "which waits for", "hits", "owner"]
+    table = as_table(names, [[str(value or "") for value in row] for row in rows])
+    return f"""
+Late as of {as_of[0]} UTC, the newest of {counted[1]} ({counted[0]} still overdue):
+
+{table}
+{totals[0]} occurrences judged, {totals[1]} of {totals[2]} due were on time.
+
+Next:
+  make up
+      the web interface: assets, lineage, runs
+  .venv/bin/duemark sql "table slo_late"
+      the same table, with the sentence that explains each
+  .venv/bin/duemark sql "select * from slo_performance_at(now() - interval '3 days')"
+      how it stood at any moment
+  .venv/bin/duemark sql "select path, line_no, reasons from rejected_record"
+      what was not taken, and why
+  .venv/bin/duemark status
+      is every part ready?"""

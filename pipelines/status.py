@@ -1,0 +1,306 @@
+"""Is every part ready? The answer of `duemark status`, made of what can still be read when other parts are down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from pipelines.errors import DuemarkError
+from pipelines.warehouse import embedded
+from pipelines.warehouse.connect import database_url, with_database
+from pipelines.warehouse.settings import Settings
+
+# The daemon writes a heartbeat every half minute; Dagster itself calls it healthy for half an hour without one.
+HEARTBEAT_AGE = timedelta(minutes=2)
+LANDING_AGE = timedelta(minutes=5)
+TICK_AGE = timedelta(minutes=5)
+DELIVERY_AGE = timedelta(minutes=5)
+LEAST_FREE_BYTES = 2 << 30
+TIMEOUT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: whether it is ready, why (or how it stands), and numbers for machines."""
+
+    name: str
+    is_ready: bool
+    reason: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """All parts as of `at`."""
+
+    at: datetime
+    parts: tuple[Part, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: all ready; 1: some are not; 2: the database is not, and so nothing can be known."""
+        if all(part.is_ready for part in self.parts):
+            return 0
+        return 2 if any(part.name == "database" and not part.is_ready for part in self.parts) else 1
+
+    def as_json(self) -> str:
+        return json.dumps(
+            {
+                "at": self.at.isoformat(),
+                "ready": self.exit_code == 0,
+                "parts": [asdict(part) for part in self.parts],
+            },
+            default=str,
+        )
+
+    def as_text(self) -> str:
+        width = max(len(part.name) for part in self.parts)
+        return "\n".join(
+            f"{'ready    ' if p.is_ready else 'NOT READY'}  {p.name.ljust(width)}  {p.reason}"
+            for p in self.parts
+        )
+
+
+def report(settings: Settings) -> Status:
+    """Look at every part. Starts nothing, changes nothing, and raises nothing."""
+    now = datetime.now(UTC)
+    parts: list[Part] = []
+    try:
+        connection = _connect(settings)
+    except (psycopg.Error, DuemarkError) as error:
+        parts.append(Part("database", False, _first_line(error)))
+        parts += [
+            _guarded("landing folder", lambda: _landing_folder(settings)),
+            _guarded("disk", lambda: _disk(settings)),
+        ]
+        return Status(now, tuple(parts))
+    checks: dict[str, Callable[[], Part]] = {
+        "database": lambda: _database(settings, connection),
+        "migrations": lambda: _migrations(connection),
+        "catalog": lambda: _catalog(settings, connection),
+        "landing": lambda: _landing(settings, now),
+        "tick": lambda: _tick(settings, connection, now),
+        "daemon": lambda: _daemon(settings, now),
+        "delivery": lambda: _delivery(connection, now),
+        "incidents": lambda: _incidents(connection),
+        "disk": lambda: _disk(settings),
+    }
+    with connection:
+        for name, check in checks.items():
+            parts.append(_guarded(name, check))
+    return Status(now, tuple(parts))
+
+
+def _guarded(name: str, check: Callable[[], Part]) -> Part:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - a status that crashes tells nothing of the other parts
+        return Part(name, False, _first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _connect(settings: Settings) -> psycopg.Connection[Any]:
+    if settings.database_url is None and embedded.running_pid(settings.home) is None:
+        raise DuemarkError(
+            f"the embedded PostgreSQL of {settings.home} does not run: `duemark up` or any other command starts it"
+        )
+    return psycopg.connect(
+        database_url(settings), autocommit=True, connect_timeout=TIMEOUT_SECONDS,
+        options=f"-c timezone=UTC -c statement_timeout={TIMEOUT_SECONDS}s",
+    )  # fmt: skip
+
+
+def _one(connection: psycopg.Connection[Any], query: str) -> tuple[Any, ...]:
+    row = connection.execute(query).fetchone()
+    return tuple(row) if row else ()
+
+
+def _database(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
+    version, size = _one(
+        connection, "select current_setting('server_version'), pg_database_size(current_database())"
+    )
+    kind = "the server of DUEMARK_DATABASE_URL" if settings.database_url else "embedded"
+    return Part(
+        "database", True, f"PostgreSQL {version}, {kind}, {_bytes(size)}", {"version": version, "bytes": size}
+    )
+
+
+def _migrations(connection: psycopg.Connection[Any]) -> Part:
+    from pathlib import Path
+
+    wanted = max(
+        path.name[1:5] for path in (Path(__file__).parent / "warehouse/migrations/versions").glob("v*.py")
+    )
+    (present,) = _one(connection, "select max(version_num) from public.alembic_version")
+    ready = present == wanted
+    reason = f"at {present}" if ready else f"at {present}, wanted {wanted}: run `duemark deploy`"
+    return Part("migrations", ready, reason, {"present": present, "wanted": wanted})
+
+
+def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
+    from pipelines.catalog.store import fingerprint
+
+    row = _one(
+        connection,
+        "select source, received_at from raw.load where feed = 'catalog' and not starts_with(source, 'restate ')"
+        " order by load_id desc limit 1",
+    )
+    if not row:
+        return Part("catalog", False, "none was stored yet: the next tick does it")
+    if row[0] == fingerprint(settings):
+        return Part("catalog", True, f"as stored at {row[1]:%Y-%m-%d %H:%M:%S}Z")
+    from pipelines.catalog.load import CatalogError, load_catalog
+
+    try:
+        load_catalog(settings.catalog)
+    except CatalogError as error:
+        count = len(error.problems)
+        return Part(
+            "catalog",
+            False,
+            f"{count} problems, the one stored at {row[1]:%Y-%m-%d %H:%M}Z stands: `duemark check`",
+        )
+    return Part("catalog", True, "changed; the next tick stores it")
+
+
+def _landing(settings: Settings, now: datetime) -> Part:
+    from pipelines.landing.ledger import pending
+
+    files = pending(settings)
+    if not files:
+        return Part("landing", True, "nothing waits", {"files": 0})
+    oldest = min(file.stamp.modified_at for file in files)
+    age = now - oldest
+    facts = {"files": len(files), "oldest_seconds": round(age.total_seconds())}
+    return Part("landing", age <= LANDING_AGE, f"{len(files)} files wait, the oldest for {_age(age)}", facts)
+
+
+def _landing_folder(settings: Settings) -> Part:
+    from pipelines.landing.registry import DECLARATIONS
+    from pipelines.landing.source import landed
+
+    return Part(
+        "landing folder", True, f"{len(landed(settings.landing, DECLARATIONS))} files in {settings.landing}"
+    )
+
+
+def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime) -> Part:
+    from pipelines.transform.waiting import waiting
+
+    high, published_at, as_of, needs_rebuild = _one(
+        connection,
+        "select published_high, published_at, nullif(published_as_of, '-infinity'), needs_rebuild from control.tick",
+    )
+    if published_at is None or as_of is None:
+        return Part("tick", False, "there was none yet: `duemark tick`, or `duemark up`")
+    found = waiting(settings, now)
+    facts = {
+        "high": high,
+        "as_of": as_of,
+        "published_at": published_at,
+        "waiting_loads": found.loads,
+        "needs_rebuild": needs_rebuild,
+    }
+    reason = f"loads up to {high}, as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {_age(now - published_at)} ago"
+    if found.since is None:
+        return Part("tick", True, f"{reason}; nothing waits", facts)
+    age = now - found.since
+    what = (
+        "a rebuild waits"
+        if needs_rebuild
+        else f"{found.loads} loads wait"
+        if found.loads
+        else "time has passed a due time"
+    )
+    return Part(
+        "tick",
+        age <= TICK_AGE,
+        f"{reason}; {what}, for {_age(age)}",
+        facts | {"waiting_seconds": round(age.total_seconds())},
+    )
+
+
+def _daemon(settings: Settings, now: datetime) -> Part:
+    url = with_database(database_url(settings), settings.dagster_database)
+    with psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS, options="-c timezone=UTC") as connection:
+        if _one(connection, "select to_regclass('public.daemon_heartbeats')") == (None,):
+            return Part("daemon", False, "never started: `duemark up`")
+        rows = connection.execute("select daemon_type, timestamp from daemon_heartbeats").fetchall()
+    if not rows:
+        return Part("daemon", False, "never started: `duemark up`")
+    ages = {kind: now - at.replace(tzinfo=UTC) for kind, at in rows}
+    oldest = max(ages, key=lambda kind: ages[kind])
+    newest = min(ages.values())
+    facts = {kind: round(age.total_seconds()) for kind, age in ages.items()}
+    if newest > HEARTBEAT_AGE:
+        return Part("daemon", False, f"no heartbeat for {_age(newest)}: `duemark up`", facts)
+    if ages[oldest] > HEARTBEAT_AGE:
+        return Part("daemon", False, f"its {oldest} part gave no heartbeat for {_age(ages[oldest])}", facts)
+    return Part("daemon", True, f"heartbeat {_age(newest)} ago", facts)
+
+
+def _delivery(connection: psycopg.Connection[Any], now: datetime) -> Part:
+    count, oldest, error = _one(
+        connection,
+        "select count(*), min(created_at), max(last_error) from ops.alert_outbox where delivered_at is null",
+    )
+    if not count:
+        return Part("delivery", True, "nothing waits", {"messages": 0})
+    age = now - oldest
+    reason = f"{count} messages wait, the oldest for {_age(age)}" + (
+        f"; last error: {error}" if error else ""
+    )
+    return Part(
+        "delivery",
+        age <= DELIVERY_AGE and not error,
+        reason,
+        {"messages": count, "oldest_seconds": round(age.total_seconds())},
+    )
+
+
+def _incidents(connection: psycopg.Connection[Any]) -> Part:
+    """Sender silence is a fault of the inflow; other incidents are about the tracked data, not about Duemark."""
+    open_count, silent = _one(
+        connection,
+        "select count(*), string_agg(subject, ', ' order by subject) filter (where kind = 'sender_silence')"
+        " from ops.incident where resolved_at is null",
+    )
+    facts = {"open": open_count, "silent_senders": silent.split(", ") if silent else []}
+    if silent:
+        return Part("incidents", False, f"{open_count} open; silent senders: {silent}", facts)
+    return Part("incidents", True, f"{open_count} open, no sender is silent", facts)
+
+
+def _disk(settings: Settings) -> Part:
+    folder = settings.home if settings.home.exists() else settings.home.parent
+    usage = shutil.disk_usage(folder)
+    facts = {"free_bytes": usage.free, "total_bytes": usage.total}
+    return Part(
+        "disk", usage.free >= LEAST_FREE_BYTES, f"{_bytes(usage.free)} free where {settings.home} is", facts
+    )
+
+
+def _bytes(count: int) -> str:
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def _age(age: timedelta) -> str:
+    seconds = max(round(age.total_seconds()), 0)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
