@@ -278,9 +278,9 @@ def simulate(
 
     summary = run(out, jobs, days, seed, end=end.date() if end else None, catalog=catalog, split=split)
     click.echo(
-        f"{out}: {summary.jobs} jobs, {summary.slos} SLOs, {summary.occurrences} occurrences"
-        f" from {summary.first_date} to {summary.last_date}, {summary.records} records and {summary.bad_records} bad ones in {summary.files} files;"
-        f" judge it as of {summary.as_of}"
+        f"{out}: {summary.jobs} jobs, {summary.slos} SLOs, {summary.occurrences} occurrences from"
+        f" {summary.first_date} to {summary.last_date}, {summary.records} records and {summary.bad_records} bad"
+        f" ones in {summary.files} files; judge it as of {summary.as_of}"
     )
 
 

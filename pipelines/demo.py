@@ -15,6 +15,19 @@ from pipelines.console import as_table
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT, Settings
 
+NEXT = """\
+Next:
+  make up
+      the web interface: assets, lineage, runs
+  .venv/bin/duemark sql "table slo_late"
+      the same table, with the sentence that explains each
+  .venv/bin/duemark sql "select * from slo_performance_at(now() - interval '3 days')"
+      how it stood at any moment
+  .venv/bin/duemark sql "select path, line_no, reasons from rejected_record"
+      what was not taken, and why
+  .venv/bin/duemark status
+      is every part ready?"""
+
 DAYS = 60
 SEED = 42
 # The simulation stops at 08:15 in New York on the date after its last: late work is still under way.
@@ -122,14 +135,4 @@ Late as of {as_of[0]} UTC, the newest of {counted[1]} ({counted[0]} still overdu
 {table}
 {totals[0]} occurrences judged, {totals[1]} of {totals[2]} due were on time.
 
-Next:
-  make up
-      the web interface: assets, lineage, runs
-  .venv/bin/duemark sql "table slo_late"
-      the same table, with the sentence that explains each
-  .venv/bin/duemark sql "select * from slo_performance_at(now() - interval '3 days')"
-      how it stood at any moment
-  .venv/bin/duemark sql "select path, line_no, reasons from rejected_record"
-      what was not taken, and why
-  .venv/bin/duemark status
-      is every part ready?"""
+{NEXT}"""
