@@ -5,7 +5,9 @@ select
     record.path,
     record.line_no,
     string_agg(
-        concat_ws(': ', reason ->> 'field', reason ->> 'message') || coalesce(' (' || nullif(reason ->> 'hint', '') || ')', ''),
+        case when not starts_with(reason ->> 'message', reason ->> 'field') then reason ->> 'field' || ': ' else '' end
+        || (reason ->> 'message')
+        || coalesce(' (' || nullif(reason ->> 'hint', '') || ')', ''),
         '; '
         order by place
     ) as reasons,

@@ -60,6 +60,7 @@ create table raw.load (
     record_count bigint not null default 0,
     rejected_count bigint not null default 0
 );
+create index load_feed on raw.load (feed, load_id);
 comment on table raw.load is
     'One row per transaction that brought something. load_id is handed out under a lock: a higher one never becomes '
     'visible before a lower one. received_at is written last, just before the commit.';
