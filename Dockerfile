@@ -31,14 +31,17 @@ COPY --from=build /opt/venv /opt/venv
 WORKDIR /opt/duemark
 COPY workspace.yaml ./
 COPY catalog catalog
-COPY --chown=duemark:duemark dbt_project dbt_project
+COPY dbt_project dbt_project
+# Outside the volume: an upgraded image brings the manifest of its own project.
+RUN mkdir target && chown duemark:duemark target
 
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     DUEMARK_HOME=/var/lib/duemark \
     DUEMARK_CATALOG=/opt/duemark/catalog \
-    DUEMARK_DBT_PROJECT=/opt/duemark/dbt_project
+    DUEMARK_DBT_PROJECT=/opt/duemark/dbt_project \
+    DUEMARK_DBT_TARGET=/opt/duemark/target
 USER duemark
 
 # dbt's manifest and partial parse, so that no process has to parse the project when it starts.

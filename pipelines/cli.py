@@ -325,6 +325,19 @@ def deploy() -> None:
     )
 
 
+@main.command(name="build-manifest")
+def build_manifest() -> None:
+    """Parse the dbt project beforehand, into DUEMARK_DBT_TARGET (default: target in the home). Needs no database.
+
+    An image is built with it, so that no process has to parse when it starts.
+    """
+    from pipelines.transform.project import manifest_json, target_folder
+
+    settings = Settings.from_env()
+    nodes = manifest_json(settings)["nodes"]
+    click.echo(f"{target_folder(settings)}: {len(nodes)} nodes")
+
+
 @main.command(name="dbt-env")
 def dbt_env() -> None:
     """Print the environment in which dbt may be run by hand: eval "$(duemark dbt-env)"."""

@@ -62,8 +62,8 @@ class DataTestResult:
 
 
 def target_folder(settings: Settings) -> Path:
-    """Where dbt writes, in the home: manifest, partial parse, compiled SQL."""
-    return settings.home / "target"
+    """Where dbt writes: manifest, partial parse, compiled SQL."""
+    return settings.dbt_target or settings.home / "target"
 
 
 def fingerprint(settings: Settings) -> str:
