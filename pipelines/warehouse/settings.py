@@ -46,7 +46,9 @@ class Settings:
             landing=env.get("DUEMARK_LANDING") or str(home / "landing"),
             dbt_project=Path(env.get("DUEMARK_DBT_PROJECT") or ROOT / "dbt_project").expanduser().absolute(),
             dagster_database=env.get("DUEMARK_DAGSTER_DATABASE") or "dagster",
-            dbt_target=Path(target).expanduser().absolute() if (target := env.get("DUEMARK_DBT_TARGET")) else None,
+            dbt_target=Path(target).expanduser().absolute()
+            if (target := env.get("DUEMARK_DBT_TARGET"))
+            else None,
         )
 
     def as_env(self) -> dict[str, str]:
