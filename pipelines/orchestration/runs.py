@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dagster import Definitions
     from dagster._core.remote_origin import RemoteJobOrigin
 
+# By its origin the web interface draws a run on the timeline, by this tag it lists it under its job.
+REPOSITORY_TAG = ".dagster/repository"
 # The events are in the instance; the terminal is the caller's.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -49,9 +51,11 @@ def run_job(
     from dagster._core.execution.api import execute_run
 
     job = definitions.resolve_job_def(name)
+    origin = _origin(name)
+    tags = {**job.run_tags, REPOSITORY_TAG: origin.repository_origin.get_label()}
     with load_instance(settings) as instance:
         run = instance.create_run_for_job(
-            job, run_config={**(config or {}), **QUIET}, tags=job.run_tags, remote_job_origin=_origin(name)
+            job, run_config={**(config or {}), **QUIET}, tags=tags, remote_job_origin=origin
         )
         result = execute_run(InMemoryJob(job), run, instance)
     if not result.success:
