@@ -66,12 +66,12 @@ def demo() -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the web interface.")
-@click.option("--port", default=3000, show_default=True, help="Port of the web interface.")
+@click.option("--port", default=3000, show_default=True, help="Port of the web interface; 0: any.")
 def up(host: str, port: int) -> None:
     """Run everything: web interface, daemon, code locations, watcher; Ctrl-C or SIGTERM stops it."""
     from pipelines.orchestration.supervisor import supervise
 
-    sys.exit(supervise(Settings.from_env(), host, port))
+    sys.exit(supervise(Settings.from_env(), host, port, with_watch="watch" in main.commands))
 
 
 @main.command()

@@ -5,8 +5,16 @@ from __future__ import annotations
 from pipelines.logs import get_logger
 from pipelines.transform.project import Project, fingerprint
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
+
+
+def is_deployed(settings: Settings) -> bool:
+    """Whether the tables are those of the dbt project as it is now. Expects the migrations to have been run."""
+    with connect(settings, "transform") as connection:
+        row = connection.execute("select deployed_project from control.tick").fetchone()
+    return row is not None and row[0] == fingerprint(settings)
 
 
 def deploy(project: Project, *, force: bool = False) -> bool:
