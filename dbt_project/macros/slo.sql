@@ -126,7 +126,12 @@
                 select
                 from {{ source("catalog", "promise_job") }} as promise_job
                 inner join {{ statuses }} as begun using (application_id, job_id, business_date)
-                where promise_job.slo_id = promise.slo_id and promise_job.business_date = promise.business_date
+                where
+                    promise_job.slo_id = promise.slo_id
+                    and promise_job.business_date = promise.business_date
+                    -- all slots of the date, but of the promise that stands
+                    and promise_job.load_id = promise.load_id
+                    and promise_job.entry_no = promise.entry_no
             )
         )
 {%- endmacro %}

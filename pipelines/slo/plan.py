@@ -46,25 +46,33 @@ class _Gap:
 
 
 def plan_promises(settings: Settings, as_of: datetime) -> int:
-    """Make promises up to some weeks past `as_of` where they are missing; return how many.
+    """Make promises up to some weeks past `as_of` where they are missing.
 
-    One load, and none when nothing is missing.
+    One load, and none when nothing is missing. Returns the last load up to which all statuses and versions have the
+    promises they need; what comes after it is for the next tick.
     """
     with connect(settings, "ingest") as connection, connection.cursor() as cursor:
+        # Before the look: what is committed in between is seen, and not counted on.
+        seen = _last_load(cursor)
         if not _gaps(cursor, as_of):
-            return 0
+            return seen
         connection.rollback()
         load_id = begin_load(cursor)
         gaps = _gaps(cursor, as_of)
         if not gaps:
             connection.rollback()
-            return 0
+            return load_id - 1
         count = _store(cursor, load_id, gaps)
         end_load(cursor, load_id, "promises", f"{len(gaps)} versions", count)
     if count > ANALYSE_ABOVE:
         with connect(settings, "ingest", autocommit=True) as connection:
             connection.execute("analyze catalog.promise, catalog.promise_job")
-    return count
+    return load_id
+
+
+def _last_load(cursor: psycopg.Cursor[Any]) -> int:
+    row = cursor.execute("select coalesce(max(load_id), 0) from raw.load").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
@@ -87,10 +95,26 @@ def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
             where load_id > (select published_high from last_tick)
             group by application_id, job_id
         ),
+        -- a version that has no promises yet looks back over all that ever came
+        first_ever as (
+            select application_id, job_id, seen.business_date
+            from (
+                select distinct application_id, job_id
+                from standing inner join catalog.slo_job using (slo_id, load_id, entry_no)
+                left join catalog.plan_coverage using (slo_id, load_id, entry_no)
+                where is_open_start and planned_to is null and not is_retired and applies_before > applies_from
+            ) as unplanned
+            cross join lateral (
+                select business_date from raw.job_status as status
+                where status.application_id = unplanned.application_id and status.job_id = unplanned.job_id
+                order by business_date limit 1
+            ) as seen
+        ),
         first_status as (
-            select slo_id, load_id, entry_no, min(first_new.business_date) as business_date
+            select slo_id, load_id, entry_no, min(first_date.business_date) as business_date
             from standing inner join catalog.slo_job using (slo_id, load_id, entry_no)
-            inner join first_new using (application_id, job_id)
+            inner join (select * from first_new union all select * from first_ever) as first_date
+                using (application_id, job_id)
             where is_open_start
             group by slo_id, load_id, entry_no
         )

@@ -20,6 +20,7 @@ from pipelines.transform.deploy import deploy
 from pipelines.transform.project import ModelResult, Project
 from pipelines.transform.publish import Publication, publish
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
@@ -29,8 +30,8 @@ log = get_logger(__name__)
 # Session lock, held from start to publication: ticks are single.
 TICK_LOCK = 7_345_003
 
-# What subjects do before a tick looks at the loads; each is called with (settings, as_of). By name, because transform
-# imports no subject.
+# What subjects do before a tick looks at the loads; each is called with (settings, as_of) and returns the last load
+# that it has dealt with: the tick looks no further. By name, because transform imports no subject.
 PREPARATIONS = ("pipelines.slo.plan:plan_promises",)
 
 
@@ -81,10 +82,8 @@ def tick(
             )
         _refuse_step_back(lock, moment, is_default=as_of is None, rebuild=rebuild)
         with timer("prepare"):
-            for preparation in PREPARATIONS:
-                module, _, name = preparation.partition(":")
-                getattr(import_module(module), name)(settings, moment)
-        low, high, is_rebuild = _begin(lock, moment, rebuild=rebuild)
+            prepared = min(_prepare(settings, preparation, moment) for preparation in PREPARATIONS)
+        low, high, is_rebuild = _begin(lock, moment, prepared, rebuild=rebuild)
         with timer("dbt"):
             models = project.run("run", "--selector", "tick")
         with timer("publish"):
@@ -128,19 +127,26 @@ def _refuse_step_back(
     )
 
 
-def _begin(connection: psycopg.Connection[Any], as_of: datetime, *, rebuild: bool) -> tuple[int, int, bool]:
+def _prepare(settings: Settings, preparation: str, as_of: datetime) -> int:
+    module, _, name = preparation.partition(":")
+    return int(getattr(import_module(module), name)(settings, as_of))
+
+
+def _begin(
+    connection: psycopg.Connection[Any], as_of: datetime, high: int, *, rebuild: bool
+) -> tuple[int, int, bool]:
     """Set the control row: which loads, and from when to when."""
     row = connection.execute(
         """
         update control.tick set
-            high = (select coalesce(max(load_id), 0) from raw.load),
+            high = %(high)s,
             as_of = %(as_of)s,
             low = case when needs_rebuild or %(rebuild)s then 0 else published_high end,
             previous_as_of = case when needs_rebuild or %(rebuild)s then '-infinity' else published_as_of end,
             needs_rebuild = needs_rebuild or %(rebuild)s
         returning low, high, needs_rebuild
         """,
-        {"as_of": as_of, "rebuild": rebuild},
+        {"as_of": as_of, "high": high, "rebuild": rebuild},
     ).fetchone()
     if row is None:
         raise TickRefusedError(

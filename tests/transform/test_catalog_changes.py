@@ -5,6 +5,7 @@ Versions apply by the clock of the machine, so dates here are days from today.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pipelines.transform.tick as tick_module
 from pipelines.catalog.store import restate
+from pipelines.warehouse.settings import Settings
 from tests.transform.support import KILL_POINTS, Documents, Status, Warehouse, examples
 
 # In UTC and well away from its ends a test may cross midnight only if it runs for hours.
@@ -191,6 +194,26 @@ def test_an_occurrence_opens_early_by_a_status_of_its_own_jobs_only(warehouse: W
     warehouse.tick(noon(0))
     assert sorted(promised(warehouse)) == [-1, 0]
     assert_as_rebuilt(warehouse, noon(0))
+
+
+def test_what_lands_while_a_tick_prepares_is_left_to_the_next(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    warehouse.store_catalog(catalog(nightly()))
+    warehouse.ingest([status("first", "SUCCEED", -1)])
+    warehouse.tick(noon(-1))
+    arrivals = [[status("first", "SUCCEED", -3)]]
+
+    def arrive(settings: Settings, as_of: datetime) -> int:
+        """A file lands after the promises were made; its status moves the first business date."""
+        if arrivals:
+            warehouse.ingest(arrivals.pop())
+        return sys.maxsize
+
+    monkeypatch.setattr(sys.modules[__name__], "arrive", arrive, raising=False)
+    monkeypatch.setattr(tick_module, "PREPARATIONS", (*tick_module.PREPARATIONS, f"{__name__}:arrive"))
+    warehouse.tick(noon(-1))
+    warehouse.tick(noon(-1))
+    assert sorted(promised(warehouse)) == [-3, -2, -1]
+    assert_as_rebuilt(warehouse, noon(-1))
 
 
 def status(job: str, code: str, number: int, hour: int = 2, run_id: str | None = None) -> Status:
