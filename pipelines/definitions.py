@@ -15,6 +15,7 @@ from pipelines.transform.assets import TickConfig, model_specs, source_specs, ti
 from pipelines.transform.checks import dbt_checks, tick_checks
 from pipelines.transform.project import manifest_json
 from pipelines.warehouse.settings import Settings
+from sensors.arrivals import arrivals_sensor, tick_schedule
 
 # What subjects tell of their marts after a tick, by the mart's name.
 DESCRIBE = {"slo_performance": performance_metadata}
@@ -45,7 +46,8 @@ def build_defs(
     tracked = dg.Definitions(assets=tracked_specs(job_graph(settings)))
     jobs = dg.Definitions(
         jobs=[tick_job([feeds, tick], dg.RunConfig(ops={"transform": TickConfig()})), checks],
-        schedules=[checks_schedule(checks)],
+        schedules=[checks_schedule(checks), tick_schedule(DESCRIBE)],
+        sensors=[arrivals_sensor(DESCRIBE)],
     )
     shared = dg.Definitions(resources={"settings": settings}, executor=executor or dg.in_process_executor)
     return dg.Definitions.merge(landing, transform, slo, tracked, jobs, shared)

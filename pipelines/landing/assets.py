@@ -52,12 +52,13 @@ def feed_assets(manifest: Mapping[str, Any]) -> dg.AssetsDefinition:
                 context.log.error("%s", problem)
             report = ingest(settings, feeds=feeds)
         for feed in feeds:
-            yield dg.MaterializeResult(asset_key=feed_key(feed), metadata=_metadata(report, feed))
+            yield dg.MaterializeResult(asset_key=feed_key(feed), metadata=feed_metadata(report, feed))
 
     return _ingest
 
 
-def _metadata(report: "IngestReport", feed: str) -> dict[str, dg.MetadataValue[Any] | int | float]:
+def feed_metadata(report: "IngestReport", feed: str) -> dict[str, dg.MetadataValue[Any] | int | float]:
+    """What an ingest did for a feed."""
     files = [outcome for outcome in report.files if outcome.feed == feed]
     loaded = [outcome for outcome in files if outcome.status == "loaded"]
     quarantined = [outcome for outcome in files if outcome.status == "quarantined"]

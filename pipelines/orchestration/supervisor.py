@@ -54,6 +54,7 @@ STOP_SECONDS = 15.0
 # What a killed `up` left is gone after a few seconds.
 TAKE_OVER_SECONDS = 60.0
 MOST_LOG_BYTES = 32 << 20
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 # Runs before the program: the kernel shall end it when the supervisor's main thread is gone (1 is PR_SET_PDEATHSIG).
 # Without that call (macOS) the reaper alone does it.
@@ -230,7 +231,7 @@ class Child:
     is_ready: bool = False
     since: datetime | None = None
     """When it was started, or became ready, or went down."""
-    started_at: datetime = datetime.min.replace(tzinfo=UTC)
+    started_at: datetime = NEVER
     restarts: int = 0
     failures: int = 0
     start_after: float = 0.0

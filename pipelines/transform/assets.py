@@ -15,6 +15,7 @@ from pipelines.errors import DuemarkError
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table, table_spec, valid_owners
 from pipelines.transform.project import project_of
+from pipelines.transform.publish import Publication
 from pipelines.transform.tick import TickReport, tick
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -63,7 +64,7 @@ class Translator(DagsterDbtTranslator):
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """The subject, as its dbt group or else its folder within the layer says; of a source, its schema."""
         if schema := dbt_resource_props.get("source_name"):
-            return GROUPS.get(schema, schema)
+            return GROUPS.get(schema, str(schema))
         return str(dbt_resource_props["config"].get("group") or dbt_resource_props["fqn"][2])
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
@@ -200,20 +201,50 @@ def _models(
     published = {publication.name: publication for publication in report.publications}
     for spec in specs:
         name = spec.key.path[-1]
-        metadata: Metadata = {"as of": dg.MetadataValue.timestamp(report.as_of)}
         if mart := published.get(name):
-            metadata |= {
-                "rows inserted": mart.inserted,
-                "rows deleted": mart.deleted,
-                "rows, estimated": sizes.get(name, 0),
-                "seconds": round(mart.seconds, 3),
-            }
-        elif name in seconds:
-            metadata["seconds"] = round(seconds[name], 3)
-        if name in describe:
-            metadata |= describe[name](connection, report)
-            metadata["tick"] = dg.MetadataValue.md(_tick_table(report))
+            metadata = _mart(report, mart, sizes, connection, describe)
+        else:
+            metadata = {"as of": dg.MetadataValue.timestamp(report.as_of)}
+            if name in seconds:
+                metadata["seconds"] = round(seconds[name], 3)
         yield dg.MaterializeResult(asset_key=spec.key, metadata=metadata)
+
+
+def _mart(
+    report: TickReport,
+    mart: Publication,
+    sizes: Mapping[str, int],
+    connection: psycopg.Connection[Any],
+    describe: Mapping[str, Describe],
+) -> Metadata:
+    metadata: Metadata = {
+        "as of": dg.MetadataValue.timestamp(report.as_of),
+        "rows inserted": mart.inserted,
+        "rows deleted": mart.deleted,
+        "rows, estimated": sizes.get(mart.name, 0),
+        "seconds": round(mart.seconds, 3),
+    }
+    if mart.name in describe:
+        metadata |= describe[mart.name](connection, report)
+        metadata["tick"] = dg.MetadataValue.md(_tick_table(report))
+    return metadata
+
+
+def changed_marts(
+    settings: Settings, report: TickReport, describe: Mapping[str, Describe]
+) -> list[dg.AssetMaterialization]:
+    """What a tick outside a run has to tell Dagster: each mart in which it exchanged a row."""
+    changed = [mart for mart in report.publications if mart.inserted or mart.deleted]
+    if not changed:
+        return []
+    with connect(settings, "transform") as connection:
+        sizes = _sizes(connection)
+        return [
+            dg.AssetMaterialization(
+                ["marts", mart.name], metadata=_mart(report, mart, sizes, connection, describe)
+            )
+            for mart in changed
+        ]
 
 
 def _tick_table(report: TickReport) -> str:
