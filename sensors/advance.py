@@ -1,0 +1,162 @@
+"""One step of the pipeline in the evaluation of a sensor or a schedule: small work at once, big work by a run.
+
+A run costs eight to fifteen seconds before its first step, because its process imports everything anew. The code
+server has imported it, and keeps the dbt project parsed: what came in meanwhile is mostly a few records, visible a
+second after they are seen. What would not fit into an evaluation (Dagster gives it a minute) is done by a run of the
+job `tick`, and so is everything when DUEMARK_WARM_BYTES is 0.
+
+Whatever happens half-way is safe: a file is loaded once, ticks are single by lock, and one that died is done again.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from pipelines.errors import DuemarkError
+from pipelines.logs import get_logger
+from pipelines.transform.waiting import Waiting, waiting
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.landing.source import LandedFile
+    from pipelines.transform.assets import Describe
+
+log = get_logger(__name__)
+
+TICK_JOB = "tick"
+# Landed bytes, and records of loads, that an evaluation takes upon itself: a few seconds' work.
+WARM_BYTES = 4 << 20
+WARM_RECORDS = 50_000
+
+UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def is_under_way(instance: dg.DagsterInstance) -> bool:
+    """Whether a run of the job `tick` is queued or runs."""
+    return bool(instance.get_runs(dg.RunsFilter(job_name=TICK_JOB, statuses=UNDER_WAY), limit=1))
+
+
+def advance(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    describe: Mapping[str, Describe],
+    files: Sequence[LandedFile],
+    found: Waiting,
+) -> dg.SkipReason | dg.RunRequest:
+    """Load `files` and do the tick that is `found` waiting: here, told as a skip reason, or by the run returned."""
+    if not _is_small(settings, files, found):
+        return dg.RunRequest(tags={"duemark/reason": _reason(files, found)})
+    return dg.SkipReason(work(settings, instance, describe, files))
+
+
+def work(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    describe: Mapping[str, Describe],
+    files: Sequence[LandedFile],
+) -> str:
+    """Load `files`, do the tick that there is to do then, tell Dagster of both; return what was done, in words.
+
+    Raises DuemarkError as an ingest and a tick do.
+    """
+    from pipelines.landing.assets import feed_key, feed_metadata
+    from pipelines.landing.ingest import ingest
+    from pipelines.transform.assets import changed_marts
+    from pipelines.transform.project import project_of
+    from pipelines.transform.tick import TickRefusedError, tick
+
+    told = []
+    if files:
+        feeds = list(dict.fromkeys(file.feed for file in files))
+        # Times without an offset are read in the zone that the catalog gives their application.
+        look_at_catalog(settings)
+        report = ingest(settings, feeds=feeds)
+        for feed in feeds:
+            if any(outcome.feed == feed for outcome in report.files):
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization(feed_key(feed), metadata=feed_metadata(report, feed))
+                )
+        records = sum(outcome.record_count for outcome in report.loaded)
+        told.append(f"{len(report.loaded)} of {len(files)} files loaded, {records} records")
+    if waiting(settings).since is not None:
+        try:
+            done = tick(project_of(settings), wait=False)
+        except TickRefusedError as error:
+            # The other one may have begun before our files were there; the minute's tick looks again.
+            return "; ".join([*told, error.message])
+        for event in changed_marts(settings, done, describe):
+            instance.report_runless_asset_event(event)
+        rows = ", ".join(f"{mart.name} {mart.inserted}" for mart in done.publications if mart.inserted)
+        seconds = sum(done.seconds.values())
+        told.append(f"published up to load {done.high} in {seconds:.1f} s: {rows or 'no row changed'}")
+    return "; ".join(told) or "nothing to do any more"
+
+
+def _is_small(settings: Settings, files: Sequence[LandedFile], found: Waiting) -> bool:
+    most = int(os.environ.get("DUEMARK_WARM_BYTES") or WARM_BYTES)
+    # Compressed and columnar files hold several times their size.
+    size = sum(
+        file.stamp.size * (1 if file.path.endswith((".csv", "json", "jsonl")) else 8) for file in files
+    )
+    if not most or size > most or not _is_deployed(settings):
+        return False
+    with connect(settings, "transform") as connection:
+        row = connection.execute(
+            "select coalesce(sum(record_count), 0) from raw.load"
+            " where load_id > (select case when %s then 0 else published_high end from control.tick)",
+            [found.is_rebuild],
+        ).fetchone()
+    return row is not None and int(str(row[0])) <= WARM_RECORDS
+
+
+def _is_deployed(settings: Settings) -> bool:
+    from pipelines.transform.deploy import is_deployed
+
+    return is_deployed(settings)
+
+
+def _reason(files: Sequence[LandedFile], found: Waiting) -> str:
+    parts = [f"{len(files)} files landed"] if files else []
+    parts += [f"{found.loads} loads wait"] if found.loads else []
+    parts += ["a rebuild waits"] if found.is_rebuild else []
+    return ", ".join(parts) or f"since {found.since:%Y-%m-%d %H:%M:%S}Z something is due"
+
+
+# What was last looked at and refused: a broken catalog is not parsed again every few seconds.
+_refused: dict[Settings, str] = {}
+
+
+def look_at_catalog(settings: Settings) -> None:
+    """Store the catalog if its files changed, as a load that the next tick takes. Problems are logged, once.
+
+    Raises CatalogError where no catalog was stored ever.
+    """
+    from pipelines.catalog.store import fingerprint, refresh_catalog
+
+    now = fingerprint(settings)
+    if _refused.get(settings) != now and refresh_catalog(settings) is not None:
+        _refused[settings] = now
+
+
+@functools.lru_cache(maxsize=8)
+def warm_up(settings: Settings) -> None:
+    """Import and parse, once in a process and while nothing waits, what the first file would wait for."""
+    import pipelines.landing.ingest  # noqa: F401
+    from pipelines.transform.project import project_of
+
+    try:
+        project_of(settings).manifest  # noqa: B018 # the parse is kept
+    except DuemarkError as error:
+        log.warning("not warm", problem=error.message)

@@ -1,0 +1,72 @@
+"""Events and ticks of the pipelines: the sensor `arrivals` sees what landed, the schedule `tick` that time passed.
+
+They live in the code location `pipelines`, whose warm process does the work; see `sensors.advance`.
+"""
+# Dagster reads the types of the arguments: annotations stay values here.
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from pipelines.landing.ledger import pending
+from pipelines.transform.waiting import waiting
+from pipelines.warehouse.settings import Settings
+from sensors.advance import TICK_JOB, advance, is_under_way, look_at_catalog, warm_up
+
+if TYPE_CHECKING:
+    from pipelines.transform.assets import Describe
+
+# Dagster looks for sensors that are due every five seconds: with ten, a file would wait fifteen now and then.
+SECONDS = 9
+
+
+def arrivals_sensor(describe: "Mapping[str, Describe]") -> dg.SensorDefinition:
+    """The sensor `arrivals`; `describe` is what subjects tell of their marts after a tick, by the mart's name."""
+
+    @dg.sensor(
+        name="arrivals",
+        job_name=TICK_JOB,
+        minimum_interval_seconds=SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks whether files have landed. Few and small ones are loaded and published at once; for more it"
+        " asks for one run of the job `tick`, and for none while one is under way.",
+    )
+    def _arrivals(
+        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.SkipReason | dg.RunRequest:
+        files = pending(settings)
+        if not files:
+            warm_up(settings)
+            return dg.SkipReason("nothing has landed")
+        if is_under_way(context.instance):
+            return dg.SkipReason(f"{len(files)} files landed; a run of the job tick is under way")
+        return advance(settings, context.instance, describe, files, waiting(settings))
+
+    return _arrivals
+
+
+def tick_schedule(describe: "Mapping[str, Describe]") -> dg.ScheduleDefinition:
+    """The schedule `tick`, every minute: what fell due, what was loaded by hand, a catalog that changed."""
+
+    @dg.schedule(
+        name="tick",
+        job_name=TICK_JOB,
+        cron_schedule="* * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Brings the marts up to date when time alone has changed them, and whatever else waits; does"
+        " nothing when nothing does. After a pause one tick catches up with all of it.",
+    )
+    def _tick(
+        context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.SkipReason | dg.RunRequest:
+        look_at_catalog(settings)
+        found = waiting(settings)
+        if found.since is None:
+            return dg.SkipReason("nothing to do: no new loads, and nothing fell due")
+        if is_under_way(context.instance):
+            return dg.SkipReason("a run of the job tick is under way")
+        return advance(settings, context.instance, describe, [], found)
+
+    return _tick
