@@ -1,0 +1,147 @@
+"""What a person sees in the web interface, in a real browser. Pictures are kept where DUEMARK_SCREENSHOTS says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from pipelines.orchestration.instance import instance_env
+from tests.dagster.conftest import ROOT, House
+from tests.dagster.test_tick_job import AS_OF, STATUSES
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: nothing to look at a page with"),
+]
+START_SECONDS = 180
+
+
+@pytest.fixture(scope="module")
+def address(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The web interface of a house in which something is late, on a free port."""
+    house.land("statuses.csv", STATUSES)
+    house.tick(AS_OF)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    log = tmp_path_factory.mktemp("web") / "webserver.log"
+    command = [
+        sys.executable,
+        "-m",
+        "dagster_webserver",
+        "-w",
+        "workspace.yaml",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | instance_env(house.settings), stdout=output, stderr=output
+        )
+    try:
+        _wait(f"http://127.0.0.1:{port}/server_info", process, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"the web interface did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def browser_page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        # The first page also waits for the code location to load.
+        page.set_default_timeout(90_000)
+        expect.set_options(timeout=90_000)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def visit(
+    address: str, browser_page: Page, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[str], Page]]:
+    def go(path: str) -> Page:
+        browser_page.goto(address + path)
+        return browser_page
+
+    yield go
+    folder = Path(os.environ.get("DUEMARK_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    browser_page.screenshot(path=folder / f"{request.node.name}.png")
+
+
+def test_lineage_shows_every_group(visit: Callable[[str], Page]) -> None:
+    page = visit("/asset-groups")
+    for group in ("landing", "catalog", "slo", "overdrafts", "decision_support"):
+        expect(page.get_by_text(group, exact=True).first).to_be_visible()
+    expect(page.get_by_text("Materialize all")).to_be_visible()
+
+
+def test_lineage_of_a_subject_goes_from_feed_to_mart(visit: Callable[[str], Page]) -> None:
+    page = visit("/locations/pipelines/asset-groups/slo/lineage")
+    for asset in ("promise", "int_occurrence", "slo_performance"):
+        expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+
+
+def test_the_chain_of_overdrafts_is_a_graph(visit: Callable[[str], Page]) -> None:
+    page = visit("/locations/pipelines/asset-groups/decision_support/lineage")
+    for asset in ("load-overdrafts", "overdraft-report", "decision-support-load"):
+        expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+
+
+def test_a_mart_shows_what_is_late(visit: Callable[[str], Page]) -> None:
+    page = visit("/assets/marts/slo_performance?view=events")
+    expect(page.get_by_text("late now")).to_be_visible()
+    expect(page.get_by_role("cell", name="overdraft-charges", exact=True)).to_be_visible()
+    expect(page.get_by_text("on time, last 24 h")).to_be_visible()
+
+
+def test_a_mart_describes_its_columns(visit: Callable[[str], Page]) -> None:
+    page = visit("/assets/marts/slo_performance")
+    expect(page.get_by_text("What was promised and what came of it").first).to_be_visible()
+    expect(page.get_by_text("Statuses of its jobs after their first SUCCEED.").first).to_be_visible()
+
+
+def test_a_person_can_launch_a_tick(visit: Callable[[str], Page]) -> None:
+    page = visit("/locations/pipelines/jobs/tick/playground")
+    expect(page.get_by_text("as_of", exact=True).first).to_be_visible()
+    expect(page.get_by_text("rebuild", exact=True).first).to_be_visible()
+    expect(page.get_by_role("button", name="Launch Run")).to_be_enabled()
+
+
+def test_a_run_made_by_the_command_line_is_on_the_timeline(visit: Callable[[str], Page]) -> None:
+    page = visit("/overview/timeline")
+    expect(page.locator("a[href='/locations/pipelines/jobs/tick']").first).to_be_visible()
