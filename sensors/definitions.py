@@ -1,0 +1,15 @@
+"""The code location `oncall`: everything that must go on when the pipelines' own location does not load."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor
+
+
+def build_defs() -> dg.Definitions:
+    """All sensors of the location. Opens no connection."""
+    return dg.Definitions(sensors=[incidents_sensor, delivery_sensor])
+
+
+defs = build_defs()

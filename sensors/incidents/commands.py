@@ -1,0 +1,318 @@
+"""What the command line does with incidents: list, acknowledge, silence, replay. Functions give values and texts."""
+
+from __future__ import annotations
+
+import csv
+import getpass
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from psycopg.rows import dict_row
+
+from pipelines.errors import DuemarkError
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+from sensors.incidents.notices import Silence
+from sensors.incidents.store import read_silences
+
+if TYPE_CHECKING:
+    from sensors.incidents.replay import Replay
+
+Format = Literal["table", "csv", "json"]
+Row = dict[str, Any]
+
+
+# Incidents
+
+
+def incidents(
+    settings: Settings,
+    *,
+    show: Literal["open", "all"] = "open",
+    kind: str | None = None,
+    application: str | None = None,
+    slo: str | None = None,
+    limit: int = 500,
+) -> list[Row]:
+    """Incidents, the open ones by severity and age, or all from the newest on.
+
+    Each is a dict: incident_id, state (open, acknowledged, grouped, silenced, resolved), severity, title, kind,
+    subject, occurrence, application_id, began_at, opened_at, acknowledged_by, resolved_at, resolution,
+    grouped_under, grouped (how many are under it), message.
+    """
+    with connect(settings, "analyst") as connection, connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(
+            """
+            select
+                incident_id,
+                case
+                    when resolved_at is not null then 'resolved'
+                    when cause_incident_id is not null then 'grouped'
+                    when acknowledged_at is not null then 'acknowledged'
+                    when exists (
+                        select from ops.silence
+                        where starts_at <= %(now)s and ends_at > %(now)s
+                            and (silence.application_id is null or silence.application_id = incident.application_id)
+                            and (silence.slo_id is null or silence.slo_id = incident.slo_id)
+                            and (silence.kind is null or silence.kind = incident.kind)
+                    ) then 'silenced'
+                    else 'open'
+                end as state,
+                severity, title, kind, subject, occurrence, application_id, began_at, opened_at, acknowledged_by,
+                resolved_at, resolution, cause_incident_id as grouped_under,
+                (
+                    select count(*)::integer from ops.incident as child
+                    where child.cause_incident_id = incident.incident_id and child.resolved_at is null
+                ) as grouped,
+                message
+            from ops.incident
+            where (not %(open)s or resolved_at is null)
+                and (%(kind)s::text is null or kind = %(kind)s)
+                and (%(application)s::text is null or application_id = %(application)s)
+                and (%(slo)s::text is null or slo_id = %(slo)s)
+            order by
+                case when %(open)s then array_position(array['critical', 'warning', 'info'], severity) end,
+                case when %(open)s then incident_id else -incident_id end
+            limit %(limit)s
+            """,
+            {
+                "open": show == "open",
+                "now": datetime.now(UTC),
+                "kind": kind,
+                "application": application,
+                "slo": slo,
+                "limit": limit,
+            },
+        )
+        return cursor.fetchall()
+
+
+def acknowledge(
+    settings: Settings, incident_id: int, *, by: str | None = None, now: datetime | None = None
+) -> Row:
+    """Note that somebody has taken an open incident on; it is not repeated or escalated any more.
+
+    Returns its row, with what is grouped under it acknowledged too. Idempotent: who was first stays.
+
+    Raises:
+        DuemarkError: there is no such incident, or it is over.
+    """
+    who = by or getpass.getuser()
+    with connect(settings, "operate") as connection, connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(
+            """
+            update ops.incident set acknowledged_at = %(now)s, acknowledged_by = %(who)s
+            where (incident_id = %(id)s or cause_incident_id = %(id)s)
+                and resolved_at is null and acknowledged_at is null
+            """,
+            {"id": incident_id, "who": who, "now": now or datetime.now(UTC)},
+        )
+        row = cursor.execute("select * from ops.incident where incident_id = %s", [incident_id]).fetchone()
+        if row is None:
+            raise DuemarkError(
+                f"There is no incident {incident_id}.", "`duemark incidents` lists what is open."
+            )
+        if row["resolved_at"] is not None:
+            raise DuemarkError(
+                f"Incident {incident_id} is over ({row['resolution']}, {row['resolved_at']:%Y-%m-%d %H:%M} UTC).",
+                "There is nothing to acknowledge.",
+            )
+        return row
+
+
+# Silences
+
+
+def silence(
+    settings: Settings,
+    *,
+    reason: str,
+    application: str | None = None,
+    slo: str | None = None,
+    kind: str | None = None,
+    everything: bool = False,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    duration: timedelta | None = None,
+    by: str | None = None,
+    now: datetime | None = None,
+) -> Silence:
+    """Keep what matches from being told, from `start` (default: now) to `end`, or for `duration`.
+
+    All that is given has to match. Incidents are kept all the same, and what is still open at the end is told then.
+
+    Raises:
+        DuemarkError: nothing to match (and not `everything`), no end, an end in the past, no reason.
+    """
+    moment = now or datetime.now(UTC)
+    begins = start or moment
+    if not everything and application is None and slo is None and kind is None:
+        raise DuemarkError(
+            "A silence needs something to match.",
+            "Name an application, an SLO or a kind, or say that it is for all.",
+        )
+    if not reason.strip():
+        raise DuemarkError("A silence needs a reason.", "Say why, for whoever wonders why nobody was told.")
+    if (end is None) == (duration is None):
+        raise DuemarkError("A silence needs one end.", "Give until when, or for how long, such as 2h.")
+    ends = end if end is not None else begins + (duration or timedelta())
+    if begins.tzinfo is None or ends.tzinfo is None:
+        raise DuemarkError("The moments of a silence need an offset.", "Write 2026-03-02T18:00:00Z.")
+    if ends <= begins or ends <= moment:
+        raise DuemarkError(
+            f"The silence would be over at {ends.isoformat()}.", "Give an end that is yet to come."
+        )
+    with connect(settings, "operate") as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "insert into ops.silence (application_id, slo_id, kind, starts_at, ends_at, reason, created_by, created_at)"
+            " values (%s, %s, %s, %s, %s, %s, %s, %s) returning silence_id",
+            [application, slo, kind, begins, ends, reason.strip(), by or getpass.getuser(), moment],
+        )
+        row = cursor.fetchone()
+        return read_silences(cursor, "silence_id = %(id)s", {"id": row[0] if row else None})[0]
+
+
+def silences(settings: Settings, *, now: datetime | None = None) -> list[Silence]:
+    """Silences that last, or are yet to begin."""
+    with connect(settings, "operate") as connection, connection.cursor() as cursor:
+        return read_silences(cursor, "ends_at > %(now)s", {"now": now or datetime.now(UTC)})
+
+
+def end_silence(settings: Settings, silence_id: int, *, now: datetime | None = None) -> Silence:
+    """End a silence now; one that has not begun ends as it begins.
+
+    Raises:
+        DuemarkError: there is no such silence, or it is over.
+    """
+    moment = now or datetime.now(UTC)
+    with connect(settings, "operate") as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "update ops.silence set ends_at = greatest(%(now)s, starts_at + interval '1 microsecond')"
+            " where silence_id = %(id)s and ends_at > %(now)s",
+            {"id": silence_id, "now": moment},
+        )
+        if not cursor.rowcount:
+            raise DuemarkError(
+                f"There is no silence {silence_id} that lasts.",
+                "`duemark silence --list` shows those that do.",
+            )
+        return read_silences(cursor, "silence_id = %(id)s", {"id": silence_id})[0]
+
+
+def silence_row(one: Silence) -> Row:
+    """A silence as a dict, for `render`."""
+    return {
+        "silence_id": one.silence_id,
+        "application_id": one.application_id,
+        "slo_id": one.slo_id,
+        "kind": one.kind,
+        "starts_at": one.starts_at,
+        "ends_at": one.ends_at,
+        "reason": one.reason,
+        "created_by": one.created_by,
+    }
+
+
+# Replay
+
+
+def replay_days(settings: Settings, first: date, last: date) -> Replay:
+    """What the rules would have sent from the begin of `first` to the end of `last`, both UTC dates.
+
+    Raises:
+        DuemarkError: `last` is before `first`, or the routes have problems.
+    """
+    from sensors.incidents.replay import replay
+
+    end = datetime.combine(last, time(), UTC) + timedelta(days=1)
+    return replay(settings, datetime.combine(first, time(), UTC), end)
+
+
+def replay_rows(result: Replay, *, detail: bool = False) -> list[Row]:
+    """Counts by route and event, or with `detail` every message in its order, as dicts for `render`."""
+    if detail:
+        return [
+            {
+                "at": one.at,
+                "route": one.route,
+                "event": one.event,
+                "severity": one.severity,
+                "kinds": " ".join(one.kinds),
+                "title": one.title,
+            }
+            for one in result.sent
+        ]
+    days = max(1.0, (result.end - result.start) / timedelta(days=1))
+    return [
+        {"route": route, "event": event, "messages": count, "per_day": round(count / days, 2)}
+        for (route, event), count in sorted(result.counts().items())
+    ]
+
+
+# Output
+
+
+# What a table of incidents shows; CSV and JSON have everything.
+INCIDENT_COLUMNS = (
+    "incident_id",
+    "state",
+    "severity",
+    "title",
+    "began_at",
+    "acknowledged_by",
+    "resolution",
+    "grouped_under",
+    "message",
+)
+_LONG = frozenset({"title", "message", "reason"})
+
+
+def render(
+    rows: Sequence[Row], output: Format = "table", *, columns: Sequence[str] = (), width: int | None = None
+) -> str:
+    """Rows as a table for people, as CSV, or as a JSON list; ends with a newline. An empty table says so.
+
+    `columns`: those that a table shows, if they hold anything; default: all. `width` in characters.
+    """
+    if output == "json":
+        return json.dumps(rows, default=_plain, indent=2, ensure_ascii=False) + "\n"
+    if output == "csv":
+        lines = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(lines, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([{name: _plain(value) for name, value in row.items()} for row in rows])
+        return lines.getvalue()
+    if not rows:
+        return "nothing\n"
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = [name for name in columns or rows[0] if any(row[name] not in {None, ""} for row in rows)]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in shown:
+        table.add_column(
+            name.removesuffix("_id").replace("_", " "), no_wrap=name not in _LONG, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(_short(row[name])) for name in shown))
+    text = io.StringIO()
+    Console(file=text, width=width or 160).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return "" if value is None else value
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:%Y-%m-%d %H:%M}Z" if isinstance(value, datetime) else str(value)

@@ -1,0 +1,62 @@
+"""The two sensors of incidents: one judges the marts when a tick published them, one empties the outbox.
+
+Both do their work in their own evaluation, which a run would delay by ten seconds; each is quick, and done again from
+where it stood when it is cut off. Whatever they raise is raised: a sensor that swallows its errors shows green.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from time import monotonic
+
+import dagster as dg
+
+from pipelines.warehouse.settings import Settings
+from sensors.incidents.delivery import deliver
+from sensors.incidents.evaluate import Summary, evaluate, remind
+
+# Dagster ends an evaluation after 60 s, and lets it run on beside the next one; so it ends itself before.
+BUDGET_SECONDS = 30.0
+
+
+def look(settings: Settings, now: datetime | None = None, *, seconds: float = BUDGET_SECONDS) -> Summary:
+    """One evaluation of the sensor `incidents`: judge what the last tick published, tell what time alone makes due."""
+    deadline = monotonic() + seconds
+    summary = remind(settings, now)
+    while not summary.is_complete and monotonic() < deadline:
+        summary += evaluate(settings, now)
+    return summary
+
+
+@dg.sensor(
+    name="incidents",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Opens, groups and closes incidents when a tick has published, and writes who is told to the outbox.",
+)
+def incidents_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Judge the marts; the cursor holds when it last did, for people to read."""
+    summary = look(Settings.from_env())
+    if not summary.is_change:
+        return dg.SkipReason(
+            f"nothing new as of {summary.as_of.isoformat()}" if summary.as_of else "no tick yet"
+        )
+    context.update_cursor(datetime.now(UTC).isoformat())
+    return dg.SkipReason(
+        f"opened {summary.opened}, closed {summary.resolved}, {summary.messages} messages"
+        + ("" if summary.is_complete else "; more records to look through")
+    )
+
+
+@dg.sensor(
+    name="delivery",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Sends what stands in the outbox, and again what a route refused.",
+)
+def delivery_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Empty the outbox as far as the routes take it."""
+    done = deliver(Settings.from_env(), seconds=BUDGET_SECONDS)
+    if done.failed:
+        context.log.warning("%s alerts were refused and will be tried again", done.failed)
+    return dg.SkipReason(f"{done.delivered} delivered, {done.failed} refused, {done.pending} waiting")

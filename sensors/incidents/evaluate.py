@@ -1,0 +1,247 @@
+"""One look at the marts: what should be open is opened, what is over is closed, and both are written to the outbox.
+
+All of it in one transaction, so that an incident without its message, or a message without its incident, cannot be.
+Doing it twice, or a tick later, comes to the same: what should be open is a function of the marts, and a notice is
+written once for what it tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pipelines.logs import get_logger
+from pipelines.warehouse.settings import Settings
+from sensors.incidents import facts, rules
+from sensors.incidents.model import KINDS, Ending, Incident, Key, Occurrence, Rules, Wanted
+from sensors.incidents.store import current_routes, in_transaction, open_incidents, reconcile, tell
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Cursor = psycopg.Cursor[Any]
+
+log = get_logger(__name__)
+
+SLO_KINDS = frozenset({"overdue", "failed", "late"})
+RECORD_KINDS = frozenset({"rejected_records", "future_status"})
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation did. `as_of`: of the tick it judged, None before the first one.
+
+    `is_complete` is False when there was more to look through than one evaluation does: call again. `problems`: of
+    the routes' files, in whose place the last good ones were used.
+    """
+
+    as_of: datetime | None = None
+    opened: int = 0
+    resolved: int = 0
+    updated: int = 0
+    messages: int = 0
+    is_complete: bool = True
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_change(self) -> bool:
+        """Whether anything was written that somebody may want to know of."""
+        return bool(self.opened or self.resolved or self.messages)
+
+    def __add__(self, later: Summary) -> Summary:
+        """Both, one after the other."""
+        return Summary(
+            as_of=later.as_of,
+            opened=self.opened + later.opened,
+            resolved=self.resolved + later.resolved,
+            updated=self.updated + later.updated,
+            messages=self.messages + later.messages,
+            is_complete=later.is_complete,
+            problems=later.problems,
+        )
+
+
+def evaluate(settings: Settings, now: datetime | None = None) -> Summary:
+    """Judge the marts of the last tick and tell who has to know; `now` is the clock of repeats and escalations.
+
+    Safe from several processes at once: the second waits for the first.
+    """
+    moment = now or datetime.now(UTC)
+    summary: Summary = in_transaction(settings, lambda cursor: _evaluate(cursor, settings, moment))
+    if summary.is_change:
+        log.info(
+            "incidents",
+            as_of=summary.as_of.isoformat() if summary.as_of else None,
+            opened=summary.opened,
+            resolved=summary.resolved,
+            messages=summary.messages,
+        )
+    for problem in summary.problems:
+        log.error("routes refused, the ones before stand", problem=problem)
+    return summary
+
+
+def _evaluate(cursor: Cursor, settings: Settings, now: datetime) -> Summary:
+    routes, problems = current_routes(cursor, settings, now)
+    mark = facts.read_mark(cursor)
+    if mark.as_of is None:
+        return Summary(messages=tell(cursor, routes, now), problems=problems)
+    standing = open_incidents(cursor, KINDS)
+    look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now)
+    wanted = look.slos() + look.unregistered() + look.records() + look.calendars()
+    done = reconcile(cursor, KINDS, wanted, look.ending, now=now, regroup_after=routes.rules.regroup_after)
+    # What was over before the first look is kept, and nobody is woken up for it.
+    messages = tell(cursor, routes, now, [] if mark.is_first else done.over)
+    cursor.execute(
+        "update ops.evaluation set as_of = %s, published_at = %s, evaluated_at = %s, scanned_load_id = %s,"
+        " scanned_file_id = %s",
+        [mark.as_of, mark.published_at, now, look.scanned_load_id, look.scanned_file_id],
+    )
+    return Summary(
+        as_of=mark.as_of,
+        opened=len(done.opened),
+        resolved=len(done.resolved),
+        updated=done.updated,
+        messages=messages,
+        is_complete=look.scanned_load_id >= mark.high,
+        problems=problems,
+    )
+
+
+def remind(settings: Settings, now: datetime | None = None) -> Summary:
+    """Tell what time alone makes due: repeats, escalations, what a silence that ended held back.
+
+    Cheap, and the same at any time: judges nothing. `is_complete` is False when there is something to `evaluate`.
+    """
+    moment = now or datetime.now(UTC)
+
+    def work(cursor: Cursor) -> Summary:
+        mark = facts.read_mark(cursor)
+        is_moved = mark.published_at != mark.evaluated_published_at or mark.scanned_load_id < mark.high
+        if mark.as_of is not None and is_moved:
+            # The evaluation tells too, and first closes what is over.
+            return Summary(mark.as_of, is_complete=False)
+        routes, problems = current_routes(cursor, settings, moment)
+        return Summary(mark.as_of, messages=tell(cursor, routes, moment), problems=problems)
+
+    summary: Summary = in_transaction(settings, work)
+    return summary
+
+
+class _Look:
+    """One evaluation's reading: what is wanted of each kind, and how what is not wanted any more ended."""
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        settings: Rules,
+        mark: facts.Mark,
+        as_of: datetime,
+        standing: list[Incident],
+        now: datetime,
+    ) -> None:
+        self._cursor = cursor
+        self._rules = settings
+        self._mark = mark
+        self._as_of = as_of
+        self._standing = standing
+        self._now = now
+        self._occurrences: dict[tuple[str, str], Occurrence] = {}
+        # Loads may be cut off by a restored database: then there is nothing before them to look through.
+        self._low = min(mark.scanned_load_id, mark.high)
+        self.scanned_load_id = facts.next_load(cursor, self._low, mark.high)
+        self.scanned_file_id = mark.scanned_file_id
+
+    def _of(self, *kinds: str) -> list[Incident]:
+        return [one for one in self._standing if one.key.kind in kinds]
+
+    def slos(self) -> list[Wanted]:
+        """Overdue, failed, late, and the senders that are silent."""
+        occurrences = facts.read_occurrences(
+            self._cursor, self._rules, self._as_of, self._mark.high, self._of(*SLO_KINDS)
+        )
+        self._occurrences = {(one.key.slo_id, one.key.text()): one for one in occurrences}
+        graph = facts.MartGraph(self._cursor, self._mark.high)
+        keys = {one.incident_id: one.key for one in self._standing}
+        causes = {one.key: keys.get(one.cause_id or 0) for one in self._standing}
+        return slo_wanted(occurrences, graph, self._rules, self._as_of, causes, self._last_statuses)
+
+    def _last_statuses(self, applications: Iterable[str]) -> dict[str, datetime]:
+        return facts.last_statuses(self._cursor, list(applications), self._as_of, self._mark.high)
+
+    def unregistered(self) -> list[Wanted]:
+        """Jobs that the catalog does not have: those of new loads, and the open ones until they are registered."""
+        new = facts.unregistered(self._cursor, self._low, self.scanned_load_id)
+        wanted = {one.key: one for one in rules.unregistered_incidents(new, self._as_of)}
+        standing = self._of("unregistered_job")
+        known = facts.registered(self._cursor, [one.key.subject for one in standing])
+        for one in standing:
+            if one.key.subject not in known:
+                wanted[one.key] = rules.as_it_stands(one)
+        return rules.group_by(wanted.values(), standing, lambda one: one.application_id)
+
+    def records(self) -> list[Wanted]:
+        """Files with too much rejected, and statuses from too far ahead."""
+        since = self._now - self._rules.event_open
+        files, self.scanned_file_id = facts.landed_files(self._cursor, self._mark.scanned_file_id, since)
+        found = rules.rejected_incidents(files, self._rules)
+        standing = self._of("rejected_records")
+        rejected = rules.still_wanted(standing, found, self._rules, self._now)
+        future = rules.future_incidents(
+            one
+            for one in facts.future_statuses(
+                self._cursor, self._low, self.scanned_load_id, self._rules.future_status
+            )
+            if one.received_at > since
+        )
+        return rules.group_by(rejected, standing, lambda one: one.detail.get("feed")) + rules.still_wanted(
+            self._of("future_status"), future, self._rules, self._now
+        )
+
+    def calendars(self) -> list[Wanted]:
+        """Calendars in use that end soon."""
+        ends = facts.calendar_ends(self._cursor, self._mark.high)
+        return rules.calendar_incidents(ends, self._rules, self._as_of)
+
+    def ending(self, incident: Incident) -> Ending:
+        """How an incident that is not wanted any more ended."""
+        if incident.key.kind in SLO_KINDS:
+            return rules.slo_ending(incident, self._occurrences.get(incident.key[1:]))
+        if incident.key.kind in RECORD_KINDS:
+            return rules.event_ending(incident)
+        return _ENDINGS[incident.key.kind]
+
+
+_ENDINGS = {
+    "sender_silence": Ending("heard", "It sends again, or nothing of it is missing any more."),
+    "unregistered_job": Ending("registered", "The catalog has it now."),
+    "calendar_ending": Ending("extended", "The calendar goes on for longer, or nothing is due by it."),
+}
+
+
+def slo_wanted(
+    occurrences: list[Occurrence],
+    graph: rules.Graph,
+    settings: Rules,
+    as_of: datetime,
+    standing: Mapping[Key, Key | None],
+    last_statuses: rules.LastStatuses,
+) -> list[Wanted]:
+    """All that should be open of SLOs and their senders, each with what it is grouped under.
+
+    `standing`: the cause of every incident that is open.
+    """
+    watched = [one for one in occurrences if one.is_watched]
+    wanted = rules.slo_incidents(watched, as_of)
+    if all(one.is_over for one in wanted):
+        return wanted
+    held = rules.holds(watched, graph)
+    missed = rules.missed_jobs(watched, held, as_of)
+    silences, explained = rules.sender_silences(
+        missed, last_statuses(missed) if missed else {}, settings, as_of
+    )
+    silent = rules.wholly_explained(explained, watched)
+    causes = rules.slo_causes(watched, held)
+    return silences + rules.apply_slo_causes(wanted, causes, silent, standing)

@@ -1,0 +1,454 @@
+"""What the rules judge: read from the marts, the catalog and what has landed, for what changed.
+
+Every function reads in the caller's transaction, so that all of them see the marts of one tick.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sensors.incidents.model import Incident, JobKey, JobState, Occurrence, OccurrenceKey, Rules
+from sensors.incidents.rules import (
+    CalendarEnd,
+    FutureStatuses,
+    JobDate,
+    LandedFile,
+    Standing,
+    UnregisteredJob,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Cursor = psycopg.Cursor[Any]
+
+# Records that one evaluation looks through; what is more waits for the next, so that a back-fill holds up nothing.
+RECORDS_AT_ONCE = 1_000_000
+# Files of the ledger that are looked at again, because rows of two ingests may become visible in either order.
+FILE_OVERLAP = 1_000
+
+
+def single_row(cursor: Cursor) -> tuple[Any, ...]:
+    """The row of a query that always has one.
+
+    Raises:
+        LookupError: it has none.
+    """
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    if row is None:
+        raise LookupError("the query returned no row")
+    return row
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the marts show (`control.tick`) and how far the rules have looked (`ops.evaluation`)."""
+
+    as_of: datetime | None
+    high: int
+    published_at: datetime | None
+    evaluated_published_at: datetime | None
+    is_first: bool
+    scanned_load_id: int
+    scanned_file_id: int
+
+
+def read_mark(cursor: Cursor) -> Mark:
+    """Where the tick and the rules stand; `as_of` is None before the first tick."""
+    cursor.execute(
+        """
+        select
+            nullif(tick.published_as_of, '-infinity'), tick.published_high, tick.published_at,
+            evaluation.published_at, evaluation.evaluated_at is null, evaluation.scanned_load_id,
+            evaluation.scanned_file_id
+        from control.tick as tick, ops.evaluation as evaluation
+        """
+    )
+    return Mark(*single_row(cursor))
+
+
+def read_occurrences(
+    cursor: Cursor, rules: Rules, as_of: datetime, high: int, open_: Iterable[Incident]
+) -> list[Occurrence]:
+    """Occurrences that may open an incident, and those of the open incidents, each with its jobs."""
+    keys = {
+        OccurrenceKey(o.slo_id, o.business_date, o.slot or "") for o in open_ if o.slo_id and o.business_date
+    }
+    ordered = sorted(keys)
+    parameters = {
+        "as_of": as_of,
+        "high": high,
+        "watch": as_of - rules.watch,
+        "watch_newest": as_of - rules.watch_newest,
+        "slos": [key.slo_id for key in ordered],
+        "dates": [key.business_date for key in ordered],
+        "slots": [key.slot for key in ordered],
+    }
+    rows = cursor.execute(
+        """
+        with candidates as (
+            select slo_id, business_date, slot from marts.slo_performance as performance
+            where outcome = 'overdue' and expected_end_at > least(%(watch_newest)s, %(watch)s)
+                and (
+                    expected_end_at > %(watch)s
+                    or not exists (
+                        select from marts.slo_performance as newer
+                        where newer.slo_id = performance.slo_id
+                            and newer.expected_end_at > performance.expected_end_at
+                            and newer.expected_end_at < %(as_of)s
+                    )
+                )
+            union
+            select slo_id, business_date, slot from marts.slo_performance
+            where outcome = 'not_due' and expected_end_at >= %(as_of)s and progress = 'failed'
+            union
+            select slo_id, business_date, slot from marts.slo_performance as performance
+            where outcome = 'late' and expected_end_at > %(watch)s
+                and not exists (
+                    select from ops.incident
+                    where incident.kind = 'late' and incident.subject = performance.slo_id
+                        and incident.occurrence = performance.business_date || ' ' || performance.slot
+                )
+            union
+            select * from unnest(%(slos)s::text[], %(dates)s::date[], %(slots)s::text[])
+        )
+        select
+            performance.slo_id, performance.business_date, performance.slot, performance.application_id,
+            coalesce(slo.spec -> -1 ->> 'name', performance.slo_id), performance.outcome, performance.progress,
+            performance.expected_start_at, performance.expected_end_at, performance.actual_end_at,
+            performance.explanation, coalesce(job.spec ->> 'owner', application.spec ->> 'owner', ''),
+            not coalesce(slo.is_retired, true) and (
+                performance.expected_end_at > %(watch)s
+                or performance.expected_end_at > %(watch_newest)s and not exists (
+                    select from marts.slo_performance as newer
+                    where newer.slo_id = performance.slo_id
+                        and newer.expected_end_at > performance.expected_end_at
+                        and newer.expected_end_at < %(as_of)s
+                )
+            ),
+            exists (
+                select from ops.incident
+                where incident.kind = 'late' and incident.subject = performance.slo_id
+                    and incident.occurrence = performance.business_date || ' ' || performance.slot
+            )
+        from candidates
+        inner join marts.slo_performance as performance using (slo_id, business_date, slot)
+        left join lateral (
+            select is_retired, spec from catalog.slo_entry_version as version
+            where version.slo_id = performance.slo_id and version.load_id <= %(high)s
+            order by load_id desc limit 1
+        ) as slo on true
+        left join lateral (
+            select spec from catalog.job_version as version
+            where version.application_id = split_part(performance.blocking_job, '/', 1)
+                and version.job_id = substr(performance.blocking_job, strpos(performance.blocking_job, '/') + 1)
+                and version.load_id <= %(high)s
+            order by load_id desc limit 1
+        ) as job on true
+        left join lateral (
+            select spec from catalog.application_version as version
+            where version.application_id = split_part(performance.blocking_job, '/', 1)
+                and version.load_id <= %(high)s
+            order by load_id desc limit 1
+        ) as application on true
+        order by performance.slo_id, performance.business_date, performance.slot
+        """,
+        parameters,
+    ).fetchall()
+    jobs = _jobs_of(cursor, [OccurrenceKey(*row[:3]) for row in rows])
+    return [
+        Occurrence(
+            key=(key := OccurrenceKey(*row[:3])),
+            application_id=row[3],
+            name=row[4],
+            outcome=row[5],
+            progress=row[6],
+            expected_start_at=row[7],
+            expected_end_at=row[8],
+            actual_end_at=row[9],
+            explanation=row[10],
+            owner=row[11],
+            is_watched=row[12],
+            is_late_known=row[13],
+            jobs=jobs.get(key, ()),
+        )
+        for row in rows
+    ]
+
+
+_JOB_COLUMNS = """
+    application_id, job_id, progress, expected_start_at, expected_end_at, upstream_rank, last_status_at, actual_end_at
+"""
+
+
+def _job(row: Sequence[Any]) -> JobState:
+    application, job, *rest = row
+    return JobState((application, job), *rest)
+
+
+def _jobs_of(cursor: Cursor, keys: Sequence[OccurrenceKey]) -> dict[OccurrenceKey, tuple[JobState, ...]]:
+    found: dict[OccurrenceKey, list[JobState]] = defaultdict(list)
+    if keys:
+        rows = cursor.execute(
+            f"""
+            select slo_id, business_date, slot, {_JOB_COLUMNS}
+            from unnest(%s::text[], %s::date[], %s::text[]) as wanted (slo_id, business_date, slot)
+            inner join marts.slo_job_performance using (slo_id, business_date, slot)
+            order by slo_id, business_date, slot, application_id, job_id
+            """,  # noqa: S608
+            [[key.slo_id for key in keys], [key.business_date for key in keys], [key.slot for key in keys]],
+        )
+        for row in rows:
+            found[OccurrenceKey(*row[:3])].append(_job(row[3:]))
+    return {key: tuple(jobs) for key, jobs in found.items()}
+
+
+class MartGraph:
+    """The graph of jobs as the catalog has it, and how jobs stand, as `rules.holds` asks for them."""
+
+    def __init__(self, cursor: Cursor, high: int) -> None:
+        self._cursor = cursor
+        self._high = high
+        self._upstream: dict[JobKey, list[JobKey]] | None = None
+        self._known: dict[JobDate, list[Standing]] = {}
+
+    def upstream(self, job: JobKey) -> Collection[JobKey]:
+        if self._upstream is None:
+            self._upstream = self.all_upstream()
+        return self._upstream.get(job, ())
+
+    def all_upstream(self) -> dict[JobKey, list[JobKey]]:
+        """What every job of the catalog waits for."""
+        found: dict[JobKey, list[JobKey]] = defaultdict(list)
+        rows = self._cursor.execute(
+            """
+            select version.application_id, version.job_id, edge.value ->> 0, edge.value ->> 1
+            from (
+                select distinct on (application_id, job_id) * from catalog.job_version where load_id <= %s
+                order by application_id, job_id, load_id desc
+            ) as version
+            cross join lateral jsonb_array_elements(version.spec -> 'depends_on') as edge
+            where not version.is_retired
+            order by 1, 2, 3, 4
+            """,
+            [self._high],
+        )
+        for application, name, upstream_application, upstream_name in rows:
+            found[application, name].append((upstream_application, upstream_name))
+        return dict(found)
+
+    def standings(self, wanted: Collection[JobDate]) -> Mapping[JobDate, Sequence[Standing]]:
+        asked = [one for one in wanted if one not in self._known]
+        if asked:
+            for one in asked:
+                self._known[one] = []
+            rows = self._cursor.execute(
+                f"""
+                select distinct on (position, slo_id)
+                    position, slo_id, business_date, slot, {_JOB_COLUMNS}
+                from unnest(%s::text[], %s::text[], %s::date[], %s::timestamptz[])
+                    with ordinality as asked (asked_application, asked_job, asked_date, before, position)
+                cross join lateral (
+                    select max(business_date) as job_date from marts.slo_job_performance as job
+                    where job.application_id = asked_application and job.job_id = asked_job
+                        and job.business_date <= asked_date
+                ) as latest
+                inner join marts.slo_job_performance as job
+                    on job.application_id = asked_application and job.job_id = asked_job
+                    and job.business_date = job_date
+                order by
+                    position, slo_id, coalesce(job.expected_end_at <= before, false) desc, job.expected_end_at desc
+                """,  # noqa: S608
+                [
+                    [one.job[0] for one in asked],
+                    [one.job[1] for one in asked],
+                    [one.business_date for one in asked],
+                    [one.before for one in asked],
+                ],
+            )
+            for position, slo_id, business_date, slot, *job in rows:
+                key = OccurrenceKey(slo_id, business_date, slot)
+                self._known[asked[position - 1]].append(Standing(key, _job(job)))
+        return {one: self._known[one] for one in wanted}
+
+
+def last_statuses(
+    cursor: Cursor, applications: Collection[str], as_of: datetime, high: int
+) -> dict[str, datetime]:
+    """When each application last sent a status, of those that sent one for the ten business dates before."""
+    if not applications:
+        return {}
+    rows = cursor.execute(
+        """
+        select application_id, max(status_at) from raw.job_status
+        where application_id = any(%(applications)s) and load_id <= %(high)s and status_at <= %(as_of)s
+            and business_date between %(first)s and %(last)s
+        group by application_id
+        """,
+        {
+            "applications": list(applications),
+            "high": high,
+            "as_of": as_of,
+            "first": as_of.date() - timedelta(days=10),
+            "last": as_of.date() + timedelta(days=1),
+        },
+    )
+    return {str(row[0]): row[1] for row in rows}
+
+
+def next_load(cursor: Cursor, scanned: int, high: int) -> int:
+    """The load up to which to look through new records now: all of them, or as many as are enough at once."""
+    cursor.execute(
+        """
+        select coalesce(max(load_id), %(high)s) from (
+            select load_id, sum(record_count) over (order by load_id) - record_count as before
+            from raw.load where load_id > %(scanned)s and load_id <= %(high)s
+        ) as loads
+        where before < %(enough)s
+        """,
+        {"scanned": scanned, "high": high, "enough": RECORDS_AT_ONCE},
+    )
+    return int(single_row(cursor)[0])
+
+
+def unregistered(cursor: Cursor, low: int, high: int) -> list[UnregisteredJob]:
+    """Jobs in the loads after `low` up to `high` that the catalog does not have now."""
+    rows = cursor.execute(
+        """
+        with reported as (
+            select application_id, job_id, min(status_at) as first_status_at
+            from raw.job_status where load_id > %(low)s and load_id <= %(high)s
+            group by application_id, job_id
+        )
+        select reported.*, coalesce(not application.is_retired, false)
+        from reported
+        left join lateral (
+            select is_retired from catalog.job_version as version
+            where version.application_id = reported.application_id and version.job_id = reported.job_id
+            order by load_id desc limit 1
+        ) as job on true
+        left join lateral (
+            select is_retired from catalog.application_version as version
+            where version.application_id = reported.application_id
+            order by load_id desc limit 1
+        ) as application on true
+        where coalesce(job.is_retired, true)
+        """,
+        {"low": low, "high": high},
+    )
+    return [UnregisteredJob((row[0], row[1]), row[2], row[3]) for row in rows]
+
+
+def registered(cursor: Cursor, subjects: Collection[str]) -> set[str]:
+    """Those of `subjects`, applications or application/job, that the catalog has."""
+    rows = cursor.execute(
+        """
+        select subject from unnest(%s::text[]) as subject
+        where exists (
+            select from (
+                select is_retired from catalog.application_version as version
+                where version.application_id = subject order by load_id desc limit 1
+            ) as application where not is_retired
+        ) or exists (
+            select from (
+                select is_retired from catalog.job_version as version
+                where version.application_id = split_part(subject, '/', 1)
+                    and version.job_id = substr(subject, strpos(subject, '/') + 1)
+                    and strpos(subject, '/') > 0
+                order by load_id desc limit 1
+            ) as job where not is_retired
+        )
+        """,
+        [list(subjects)],
+    )
+    return {str(row[0]) for row in rows}
+
+
+def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[LandedFile], int]:
+    """Files with rejected records, and quarantined ones, that landed since `since` and have no incident yet.
+
+    Returns the highest id of the ledger too, up to which it has now been looked through.
+    """
+    rows = cursor.execute(
+        """
+        select landed_file_id, feed, path, status, record_count, rejected_count, coalesce(message, ''), seen_at
+        from raw.landed_file as file
+        where landed_file_id > %(scanned)s and seen_at > %(since)s
+            and (status = 'quarantined' or status = 'loaded' and rejected_count > 0)
+            and not exists (
+                select from ops.incident
+                where incident.kind = 'rejected_records' and incident.subject = file.path
+                    and incident.occurrence = file.landed_file_id::text
+            )
+        order by landed_file_id
+        """,
+        {"scanned": scanned - FILE_OVERLAP, "since": since},
+    ).fetchall()
+    cursor.execute("select coalesce(max(landed_file_id), 0) from raw.landed_file")
+    return [LandedFile(*row) for row in rows], int(single_row(cursor)[0])
+
+
+def future_statuses(cursor: Cursor, low: int, high: int, ahead: timedelta) -> list[FutureStatuses]:
+    """Statuses in the loads after `low` up to `high` that lie more than `ahead` after they came, by application."""
+    rows = cursor.execute(
+        """
+        select
+            application_id, count(*), max(status_at), max(load.received_at),
+            (array_agg(distinct application_id || '/' || job_id))[1:11]
+        from raw.job_status as status
+        inner join raw.load using (load_id)
+        where status.load_id > %(low)s and status.load_id <= %(high)s and status_at > load.received_at + %(ahead)s
+        group by application_id
+        """,
+        {"low": low, "high": high, "ahead": ahead},
+    )
+    return [FutureStatuses(row[0], row[1], row[2], row[3], tuple(row[4])) for row in rows]
+
+
+def calendar_ends(cursor: Cursor, high: int) -> list[CalendarEnd]:
+    """The last date of every calendar that an SLO of the catalog uses; worked out once per version of a calendar."""
+    from pipelines.catalog.calendars import holidays_version, last_date
+    from pipelines.catalog.models import Calendar
+
+    version = holidays_version()
+    rows = cursor.execute(
+        """
+        with calendars as (
+            select distinct on (calendar_id) calendar_id, load_id, is_retired, spec
+            from catalog.calendar_version where load_id <= %(high)s
+            order by calendar_id, load_id desc
+        ),
+        slos as (
+            select distinct on (slo_id) slo_id, is_retired, spec
+            from catalog.slo_entry_version where load_id <= %(high)s
+            order by slo_id, load_id desc
+        )
+        select
+            calendars.calendar_id, calendars.load_id, calendars.spec, array_agg(distinct slo_id order by slo_id),
+            known.calendar_id is not null, known.last_date
+        from calendars
+        inner join slos on slos.spec -> -1 ->> 'calendar' = calendars.calendar_id
+            and slos.spec -> -1 ->> 'effective_to' is null
+        left join ops.calendar_end as known
+            on known.calendar_id = calendars.calendar_id and known.load_id = calendars.load_id
+            and known.holidays_version = %(version)s
+        where not calendars.is_retired and not slos.is_retired
+        group by calendars.calendar_id, calendars.load_id, calendars.spec, known.calendar_id, known.last_date
+        order by calendars.calendar_id
+        """,
+        {"high": high, "version": version},
+    ).fetchall()
+    ends = []
+    for calendar_id, load_id, spec, slo_ids, is_known, last in rows:
+        if not is_known:
+            last = last_date(Calendar.model_validate(spec))  # noqa: PLW2901
+            cursor.execute(
+                "insert into ops.calendar_end values (%s, %s, %s, %s) on conflict do nothing",
+                [calendar_id, load_id, version, last],
+            )
+        ends.append(CalendarEnd(calendar_id, last, tuple(slo_ids)))
+    return ends

@@ -1,0 +1,219 @@
+"""The words of incidents: values without behaviour, shared by the rules, the database and the replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Literal, NamedTuple, get_args
+
+Severity = Literal["info", "warning", "critical"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+# Of these `evaluate` decides, from the marts and what has landed.
+Kind = Literal[
+    "overdue",
+    "late",
+    "failed",
+    "sender_silence",
+    "unregistered_job",
+    "calendar_ending",
+    "rejected_records",
+    "future_status",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# Kinds of others, who report theirs by `store.reconcile`: the forecast's, and those of Duemark's own parts.
+OTHER_KINDS = (
+    "at_risk",
+    "run_failed",
+    "check_failed",
+    "sensor_failed",
+    "sensor_late",
+    "location_failed",
+    "sensor_off",
+    "daemon_dead",
+    "run_stuck",
+    "delivery_failed",
+)
+
+Event = Literal["opened", "repeated", "escalated", "resolved", "back_on_track"]
+
+# Resolutions that are better news than the end of an incident.
+BACK_ON_TRACK = frozenset({"on_time", "restarted"})
+
+JobKey = tuple[str, str]
+"""Application id and job id."""
+
+Facts = Mapping[str, Any]
+
+
+class Key(NamedTuple):
+    """What an incident is of; there is at most one open of each key."""
+
+    kind: str
+    subject: str
+    occurrence: str = ""
+
+
+class OccurrenceKey(NamedTuple):
+    """One due instance of an SLO."""
+
+    slo_id: str
+    business_date: date
+    slot: str
+
+    def text(self) -> str:
+        """Business date and slot, as they stand in an incident's `occurrence`."""
+        return f"{self.business_date.isoformat()} {self.slot}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Settings of the rules; `catalog/routes/` may set them."""
+
+    watch: timedelta = timedelta(days=3)
+    """Occurrences that fell due longer ago open nothing, but for an SLO's newest."""
+    watch_newest: timedelta = timedelta(days=40)
+    """An SLO's newest due occurrence is watched for so long: a month, and some."""
+    regroup_after: timedelta = timedelta(minutes=15)
+    """What was grouped is told by itself when it is still open so long after its cause is over."""
+    silence_missing: int = 2
+    """Jobs that must have fallen due since an application's last status for it to count as silent."""
+    calendar_ends_within: timedelta = timedelta(days=60)
+    rejected_count: int = 100
+    """Rejected records of a file that open an incident."""
+    rejected_share: float = 0.01
+    """Share of a file's records that does, when it is at least `rejected_least` records."""
+    rejected_least: int = 5
+    future_status: timedelta = timedelta(days=1)
+    """How far ahead of its arrival a status may lie."""
+    event_open: timedelta = timedelta(days=1)
+    """An incident of records, which nothing puts right by itself, ends when it is acknowledged or after so long."""
+    digest_above: int = 10
+    """More messages than this to one route at once become one message that lists them."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job of an occurrence, as of the moment of judging. `changed_at`: its last status; `ended_at`: when complete."""
+
+    key: JobKey
+    progress: str
+    expected_start_at: datetime | None
+    expected_end_at: datetime
+    upstream_rank: int = 0
+    changed_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """An occurrence as of the moment of judging.
+
+    `is_watched`: recent enough to open incidents (see `rules`); `is_late_known`: there is an incident `late` of it.
+    """
+
+    key: OccurrenceKey
+    application_id: str
+    name: str
+    outcome: str
+    progress: str
+    expected_start_at: datetime | None
+    expected_end_at: datetime
+    actual_end_at: datetime | None
+    explanation: str
+    jobs: tuple[JobState, ...] = ()
+    owner: str = ""
+    is_watched: bool = True
+    is_late_known: bool = False
+
+    def incident(self, kind: str) -> Key:
+        """Key of its incident of `kind`."""
+        return Key(kind, self.key.slo_id, self.key.text())
+
+    @property
+    def is_failed(self) -> bool:
+        return self.progress == "failed" and self.outcome in {"not_due", "overdue"}
+
+    def troubled_jobs(self) -> tuple[JobState, ...]:
+        """The jobs to blame: all that are incomplete once it is overdue, before that those that failed."""
+        wanted = {"pending", "running", "failed"} if self.outcome == "overdue" else {"failed"}
+        return tuple(job for job in self.jobs if job.progress in wanted)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An incident that should be open, or, with `is_over`, one that is told although it is over already."""
+
+    key: Key
+    severity: Severity
+    title: str
+    message: str
+    began_at: datetime
+    seen_at: datetime
+    application_id: str | None = None
+    slo_id: str | None = None
+    business_date: date | None = None
+    slot: str | None = None
+    detail: Facts = field(default_factory=dict)
+    cause: Key | None = None
+    is_over: bool = False
+    resolution: str = ""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an incident ended: a word for the table, and a sentence."""
+
+    resolution: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A row of `ops.incident`."""
+
+    incident_id: int
+    key: Key
+    severity: Severity
+    title: str
+    message: str
+    began_at: datetime
+    opened_at: datetime
+    last_seen_at: datetime
+    tell_from: datetime
+    application_id: str | None = None
+    slo_id: str | None = None
+    business_date: date | None = None
+    slot: str | None = None
+    detail: Facts = field(default_factory=dict)
+    cause_id: int | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    escalated_at: datetime | None = None
+    resolved_at: datetime | None = None
+    resolution: str | None = None
+    resolved_into_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a route has heard of an incident: when first and when last."""
+
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message to one route, of one incident or, a digest, of several."""
+
+    route: str
+    event: str
+    incidents: tuple[Incident, ...]
+    events: tuple[Event, ...]
+    severity: Severity
+    title: str
+    body: str
+    payload: Facts = field(default_factory=dict)

@@ -1,0 +1,569 @@
+"""What should be open, as of a moment of judging: functions of facts, without a database or a clock.
+
+An occurrence opens incidents when it is watched: it fell due within `Rules.watch`, or it is its SLO's newest that is
+due. So a job that never reported for years, or a back-fill of years, opens as many incidents as it has SLOs, not as
+it has dates; and a monthly report that is a week overdue stays open.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import NamedTuple, Protocol
+
+from sensors.incidents.model import (
+    Ending,
+    Incident,
+    JobKey,
+    JobState,
+    Key,
+    Occurrence,
+    OccurrenceKey,
+    Rules,
+    Severity,
+    Wanted,
+)
+
+LastStatuses = Callable[[Iterable[str]], Mapping[str, datetime]]
+"""When applications last sent a status; those that sent none lately are left out."""
+
+# Jobs on one way upstream; more are followed no further.
+LONGEST_WAY = 200
+
+
+class JobDate(NamedTuple):
+    """A job at a business date, as asked for by one that is to start at `before` (None: not known)."""
+
+    job: JobKey
+    business_date: date
+    before: datetime | None
+
+
+class Standing(NamedTuple):
+    """How a job stands in an occurrence that promises it."""
+
+    occurrence: OccurrenceKey
+    job: JobState
+
+
+class Graph(Protocol):
+    """What the grouping asks of the catalog and of the marts."""
+
+    def upstream(self, job: JobKey) -> Collection[JobKey]:
+        """The jobs that `job` waits for."""
+
+    def standings(self, wanted: Collection[JobDate]) -> Mapping[JobDate, Sequence[Standing]]:
+        """How jobs stand at the same business date, else at their latest earlier one; one per SLO.
+
+        Of an intraday SLO the last slot due by `before`, else its last. A job without an SLO has none.
+        """
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What a job waits for: the job `job` of `occurrence` (its own one, or another).
+
+    It is not complete, or it was not when the one that waits was to start.
+    """
+
+    occurrence: OccurrenceKey
+    job: JobState
+
+
+# SLOs
+
+
+def slo_incidents(occurrences: Iterable[Occurrence], as_of: datetime) -> list[Wanted]:
+    """Overdue and failed occurrences, and late ones, which are over already."""
+    wanted = []
+    for one in occurrences:
+        if not one.is_watched:
+            continue
+        if one.outcome == "overdue":
+            wanted.append(_of(one, "overdue", "critical", one.expected_end_at, as_of))
+        if one.is_failed:
+            ends = [job.changed_at for job in one.jobs if job.progress == "failed" and job.changed_at]
+            wanted.append(_of(one, "failed", "warning", max(ends, default=as_of), as_of))
+        if one.outcome == "late" and not one.is_late_known:
+            wanted.append(
+                replace(
+                    _of(one, "late", "warning", one.expected_end_at, as_of), is_over=True, resolution="late"
+                )
+            )
+    return wanted
+
+
+def _of(one: Occurrence, kind: str, severity: Severity, began_at: datetime, as_of: datetime) -> Wanted:
+    slot = "" if one.key.slot == "00:00" else f" {one.key.slot}"
+    return Wanted(
+        key=one.incident(kind),
+        severity=severity,
+        title=f"{kind.capitalize()}: {one.name}, {one.key.business_date}{slot}",
+        message=one.explanation,
+        began_at=began_at,
+        seen_at=as_of,
+        application_id=one.application_id,
+        slo_id=one.key.slo_id,
+        business_date=one.key.business_date,
+        slot=one.key.slot,
+        detail={"name": one.name, "owner": one.owner} if one.owner else {"name": one.name},
+    )
+
+
+def slo_ending(incident: Incident, now_stands: Occurrence | None) -> Ending:
+    """How an overdue or failed incident ended, from how its occurrence stands now (None: there is none any more)."""
+    if now_stands is None:
+        return Ending("withdrawn", "The catalog does not promise this any more.")
+    said = now_stands.explanation
+    if now_stands.outcome in {"late", "on_time"}:
+        return Ending(now_stands.outcome, said)
+    if incident.key.kind == "failed" and not now_stands.is_failed:
+        return Ending("restarted", f"Running again. {said}")
+    if now_stands.outcome == "not_due":
+        return Ending("not_due", f"The promise was changed. {said}")
+    return Ending(
+        "unwatched", f"Still not complete, and not watched any longer: a newer one fell due. {said}"
+    )
+
+
+# Grouping
+
+
+def holds(occurrences: Iterable[Occurrence], graph: Graph) -> dict[tuple[OccurrenceKey, JobKey], list[Hold]]:
+    """For every troubled job of every occurrence, what it waits for, or had to, upstream.
+
+    The way upstream goes on through jobs that are not complete, and through jobs that no SLO promises. It starts at
+    the same business date, else at the upstream's latest earlier one, and goes on from there.
+    """
+    found: dict[tuple[OccurrenceKey, JobKey], list[Hold]] = {}
+    frontier: dict[JobDate, set[tuple[OccurrenceKey, JobKey]]] = defaultdict(set)
+    own: dict[OccurrenceKey, dict[JobKey, JobState]] = {}
+    start_of: dict[tuple[OccurrenceKey, JobKey], datetime] = {}
+    for one in occurrences:
+        own[one.key] = {job.key: job for job in one.jobs}
+        for job in one.troubled_jobs():
+            node = (one.key, job.key)
+            found[node] = []
+            start_of[node] = job.expected_start_at or job.expected_end_at
+            for above in graph.upstream(job.key):
+                frontier[JobDate(above, one.key.business_date, job.expected_start_at)].add(node)
+    seen: dict[tuple[OccurrenceKey, JobKey], set[tuple[JobKey, date]]] = defaultdict(set)
+    for _ in range(LONGEST_WAY):
+        if not frontier:
+            break
+        standings = graph.standings(list(frontier))
+        following: dict[JobDate, set[tuple[OccurrenceKey, JobKey]]] = defaultdict(set)
+        for asked, nodes in frontier.items():
+            for node in nodes:
+                if (asked.job, asked.business_date) in seen[node]:
+                    continue
+                seen[node].add((asked.job, asked.business_date))
+                at_node = own[node[0]].get(asked.job)
+                # A job of the same occurrence stands as it stands there.
+                there = [Standing(node[0], at_node)] if at_node else standings.get(asked, ())
+                if not there:
+                    ways = [(asked.business_date, asked.before)]
+                else:
+                    unfinished = [one for one in there if one.job.progress != "complete"]
+                    waited = [one for one in there if _ended_after(one.job, start_of[node])]
+                    found[node] += [Hold(one.occurrence, one.job) for one in [*unfinished, *waited]]
+                    ways = [(one.occurrence.business_date, one.job.expected_start_at) for one in unfinished]
+                for business_date, before in dict.fromkeys(ways):
+                    for above in graph.upstream(asked.job):
+                        following[JobDate(above, business_date, before)].add(node)
+        frontier = following
+    return found
+
+
+def _ended_after(job: JobState, moment: datetime) -> bool:
+    return job.ended_at is not None and job.ended_at > moment
+
+
+def slo_causes(
+    occurrences: Sequence[Occurrence], held: Mapping[tuple[OccurrenceKey, JobKey], Sequence[Hold]]
+) -> dict[OccurrenceKey, OccurrenceKey]:
+    """The occurrence in trouble that each other one is grouped under.
+
+    An occurrence is grouped when every job to blame in it waits for a job to blame in another one; under the most
+    upstream of those. The later windows of an intraday SLO are grouped under the day's first that is in trouble.
+    """
+    troubled = {
+        (one.key, job.key): one for one in occurrences if one.is_watched for job in one.troubled_jobs()
+    }
+    causes: dict[OccurrenceKey, OccurrenceKey] = {}
+    first: dict[tuple[str, date], OccurrenceKey] = {}
+    for one in sorted(
+        (one for one in occurrences if one.is_watched and one.troubled_jobs()), key=lambda one: one.key
+    ):
+        best: list[tuple[int, datetime, OccurrenceKey]] = []
+        for job in one.troubled_jobs():
+            upstream = [
+                (hold.job.upstream_rank, hold.job.expected_end_at, hold.occurrence)
+                for hold in held.get((one.key, job.key), ())
+                if hold.occurrence != one.key and (hold.occurrence, hold.job.key) in troubled
+            ]
+            if not upstream:
+                break
+            best.append(min(upstream))
+        else:
+            causes[one.key] = min(best)[2]
+        day = (one.key.slo_id, one.key.business_date)
+        if one.outcome == "overdue":
+            if one.key not in causes and day in first:
+                causes[one.key] = first[day]
+            first.setdefault(day, one.key)
+    return causes
+
+
+def apply_slo_causes(
+    wanted: Iterable[Wanted],
+    causes: Mapping[OccurrenceKey, OccurrenceKey],
+    silent: Mapping[OccurrenceKey, Key],
+    standing: Mapping[Key, Key | None],
+) -> list[Wanted]:
+    """Give the wanted incidents of SLOs their cause: a silent sender, or the upstream occurrence's incident.
+
+    Of two incidents of one occurrence that open together, overdue and failed, the first tells both. `standing`: the
+    cause of every incident that is open.
+    """
+    wanted = list(wanted)
+    keys = {one.key for one in wanted if not one.is_over}
+
+    def incident_of(occurrence: OccurrenceKey) -> Key | None:
+        for kind in ("overdue", "failed"):
+            key = Key(kind, occurrence.slo_id, occurrence.text())
+            if key in keys:
+                return key
+        return None
+
+    def cause_of(one: Wanted) -> Key | None:
+        if one.slo_id is None or one.business_date is None or one.slot is None or one.is_over:
+            return None
+        at = OccurrenceKey(one.slo_id, one.business_date, one.slot)
+        visited = {at}
+        while at in causes and causes[at] not in visited:
+            at = causes[at]
+            visited.add(at)
+        if at in silent and one.key.kind == "overdue":
+            return silent[at]
+        if len(visited) > 1 and (found := incident_of(at)) is not None:
+            return silent.get(at, found)
+        overdue = one.key._replace(kind="overdue")
+        if one.key.kind != "failed" or overdue not in keys:
+            return None
+        is_new = one.key not in standing and overdue not in standing
+        return overdue if is_new or standing.get(one.key) == overdue else None
+
+    return [replace(one, cause=cause_of(one)) for one in wanted]
+
+
+# Senders
+
+
+@dataclass(frozen=True)
+class Missed:
+    """What fell due without a word from its application: evidence that the sender is silent."""
+
+    occurrence: OccurrenceKey
+    job: JobState
+
+
+def missed_jobs(
+    occurrences: Iterable[Occurrence],
+    held: Mapping[tuple[OccurrenceKey, JobKey], Sequence[Hold]],
+    as_of: datetime,
+) -> dict[str, list[Missed]]:
+    """By application, the jobs that fell due and have no status, but for those that are kept waiting.
+
+    A job that waits for one that did report, or for another application's, is no evidence against its sender; nor
+    is one that had to wait beyond its start.
+    """
+    found: dict[str, list[Missed]] = defaultdict(list)
+    for one in occurrences:
+        if one.outcome != "overdue":
+            continue
+        for job in one.jobs:
+            if job.progress != "pending" or job.expected_end_at >= as_of:
+                continue
+            waits = held.get((one.key, job.key), ())
+            if any(hold.job.key[0] != job.key[0] or hold.job.progress != "pending" for hold in waits):
+                continue
+            found[job.key[0]].append(Missed(one.key, job))
+    return found
+
+
+def sender_silences(
+    missed: Mapping[str, Sequence[Missed]], last_status: Mapping[str, datetime], rules: Rules, as_of: datetime
+) -> tuple[list[Wanted], dict[OccurrenceKey, Key]]:
+    """Applications that usually send and are silent, and the occurrences that this explains.
+
+    An application is silent when at least `Rules.silence_missing` of its jobs fell due after its last status.
+    `last_status` holds the applications that sent anything in the days before; one that never sends is not among them.
+    """
+    wanted, explained = [], {}
+    for application, missing in sorted(missed.items()):
+        last = last_status.get(application)
+        if last is None:
+            continue
+        since = [one for one in missing if one.job.expected_end_at > last]
+        # A job that two SLOs promise is missed once.
+        if (
+            len({(one.job.key, one.occurrence.business_date, one.occurrence.slot) for one in since})
+            < rules.silence_missing
+        ):
+            continue
+        jobs = sorted({"/".join(one.job.key) for one in since})
+        key = Key("sender_silence", application)
+        wanted.append(
+            Wanted(
+                key=key,
+                severity="critical",
+                title=f"Sender silent: {application}",
+                message=f"Nothing was heard from {application} since {_instant(last)}; "
+                f"{_count(len(jobs), 'job')} fell due since: {_listed(jobs)}.",
+                began_at=min(one.job.expected_end_at for one in since),
+                seen_at=as_of,
+                application_id=application,
+                detail={"last_status_at": last.isoformat(), "jobs": jobs},
+            )
+        )
+        explained.update({one.occurrence: key for one in since})
+    return wanted, explained
+
+
+def wholly_explained(
+    explained: Mapping[OccurrenceKey, Key], occurrences: Iterable[Occurrence]
+) -> dict[OccurrenceKey, Key]:
+    """Of the occurrences that a silence explains, those where nobody else is to blame."""
+    silent = {key.subject for key in explained.values()}
+    return {
+        one.key: explained[one.key]
+        for one in occurrences
+        if one.key in explained
+        and all(job.progress == "pending" and job.key[0] in silent for job in one.troubled_jobs())
+    }
+
+
+# Records
+
+
+@dataclass(frozen=True)
+class UnregisteredJob:
+    """A job that reports and that the catalog does not have."""
+
+    job: JobKey
+    first_status_at: datetime
+    is_application_known: bool
+
+
+def unregistered_incidents(jobs: Iterable[UnregisteredJob], as_of: datetime) -> list[Wanted]:
+    """An incident per job that is not in the catalog; one per application where that is not either."""
+    wanted: dict[Key, Wanted] = {}
+    for one in sorted(jobs, key=lambda one: (one.first_status_at, one.job)):
+        application, job = one.job
+        if one.is_application_known:
+            subject, what = f"{application}/{job}", f"The job {job} of {application}"
+            hint = "declare it in catalog/jobs"
+        else:
+            subject, what = application, f"The application {application}"
+            hint = "declare it in catalog/applications, and its jobs in catalog/jobs"
+        key = Key("unregistered_job", subject)
+        wanted.setdefault(
+            key,
+            Wanted(
+                key=key,
+                severity="warning",
+                title=f"Unregistered: {subject}",
+                message=f"{what} reports and the catalog does not have it. Its statuses are kept; {hint}.",
+                began_at=one.first_status_at,
+                seen_at=as_of,
+                application_id=application,
+                detail={"first_job": job},
+            ),
+        )
+    return list(wanted.values())
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A file that was loaded with rejected records, or that could not be loaded at all."""
+
+    landed_file_id: int
+    feed: str
+    path: str
+    status: str
+    record_count: int
+    rejected_count: int
+    message: str
+    seen_at: datetime
+
+
+def rejected_incidents(files: Iterable[LandedFile], rules: Rules) -> list[Wanted]:
+    """Files of which too much was rejected: a count, a share, or all because they could not be read."""
+    wanted = []
+    for one in files:
+        total = one.record_count + one.rejected_count
+        share = one.rejected_count / total if total else 0.0
+        is_share = share >= rules.rejected_share and one.rejected_count >= min(rules.rejected_least, total)
+        if one.status == "quarantined":
+            message = (
+                f"The file could not be loaded: {one.message}"
+                if one.message
+                else "The file could not be loaded."
+            )
+        elif one.rejected_count and (one.rejected_count >= rules.rejected_count or is_share):
+            message = f"{one.rejected_count} of {total} records were rejected ({share:.1%})."
+        else:
+            continue
+        wanted.append(
+            Wanted(
+                key=Key("rejected_records", one.path, str(one.landed_file_id)),
+                severity="warning",
+                title=f"Rejected records: {one.path.rpartition('/')[2]}",
+                message=f"{message} They stand in marts.rejected_record, with every reason."
+                if one.status != "quarantined"
+                else message,
+                began_at=one.seen_at,
+                seen_at=one.seen_at,
+                detail={"feed": one.feed, "records": total, "rejected": one.rejected_count},
+            )
+        )
+    return wanted
+
+
+@dataclass(frozen=True)
+class FutureStatuses:
+    """Statuses of one application that lie too far ahead of their arrival."""
+
+    application_id: str
+    count: int
+    latest: datetime
+    received_at: datetime
+    jobs: tuple[str, ...] = ()
+
+
+def future_incidents(found: Iterable[FutureStatuses]) -> list[Wanted]:
+    """An incident per application whose clock, or whose years, are wrong."""
+    return [
+        Wanted(
+            key=Key("future_status", one.application_id),
+            severity="warning",
+            title=f"Statuses from the future: {one.application_id}",
+            message=f"{one.application_id} sent {_count(one.count, 'status', 'statuses')} of up to "
+            f"{_instant(one.latest)}, received {_instant(one.received_at)}: {_listed(one.jobs)}. "
+            "They are held until then.",
+            began_at=one.received_at,
+            seen_at=one.received_at,
+            application_id=one.application_id,
+            detail={"count": one.count, "latest": one.latest.isoformat()},
+        )
+        for one in found
+    ]
+
+
+def still_wanted(
+    open_: Iterable[Incident], new: Iterable[Wanted], rules: Rules, now: datetime
+) -> list[Wanted]:
+    """Incidents of records: the new ones, and those open ones that nobody acknowledged and that are not old."""
+    wanted = {one.key: one for one in new}
+    for one in open_:
+        is_old = now - max(one.last_seen_at, one.opened_at) >= rules.event_open
+        if one.key not in wanted and one.acknowledged_at is None and not is_old:
+            wanted[one.key] = as_it_stands(one)
+    return list(wanted.values())
+
+
+def event_ending(incident: Incident) -> Ending:
+    """How an incident of records ended."""
+    if incident.acknowledged_at is not None:
+        return Ending("acknowledged", f"Acknowledged by {incident.acknowledged_by}.")
+    return Ending("expired", "Nothing more of the kind came.")
+
+
+def as_it_stands(incident: Incident) -> Wanted:
+    """An open incident as one that should stay as it is."""
+    return Wanted(
+        key=incident.key,
+        severity=incident.severity,
+        title=incident.title,
+        message=incident.message,
+        began_at=incident.began_at,
+        seen_at=incident.last_seen_at,
+        application_id=incident.application_id,
+        slo_id=incident.slo_id,
+        business_date=incident.business_date,
+        slot=incident.slot,
+        detail=incident.detail,
+    )
+
+
+# Calendars
+
+
+@dataclass(frozen=True)
+class CalendarEnd:
+    """A calendar that SLOs use, and its last business date."""
+
+    calendar_id: str
+    last_date: date | None
+    slo_ids: tuple[str, ...]
+
+
+def calendar_incidents(ends: Iterable[CalendarEnd], rules: Rules, as_of: datetime) -> list[Wanted]:
+    """Calendars that end soon, or have: after their last date nothing is due, and nothing is missed."""
+    wanted = []
+    for one in ends:
+        if one.last_date is None or one.last_date >= as_of.date() + rules.calendar_ends_within:
+            continue
+        verb = "ended" if one.last_date < as_of.date() else "ends"
+        began = (
+            datetime.combine(one.last_date, datetime.min.time(), as_of.tzinfo) - rules.calendar_ends_within
+        )
+        wanted.append(
+            Wanted(
+                key=Key("calendar_ending", one.calendar_id),
+                severity="warning",
+                title=f"Calendar {verb}: {one.calendar_id}, {one.last_date}",
+                message=f"The calendar {one.calendar_id} {verb} on {one.last_date}, and with it what is due of "
+                f"{_listed(one.slo_ids)}. Set a later `until`, add dates, or install a newer list of holidays.",
+                began_at=began,
+                seen_at=as_of,
+                detail={"last_date": one.last_date.isoformat(), "slos": list(one.slo_ids)},
+            )
+        )
+    return wanted
+
+
+# Grouping of what has no graph
+
+
+def group_by(
+    wanted: Iterable[Wanted], open_: Iterable[Incident], group: Callable[[Wanted], Hashable]
+) -> list[Wanted]:
+    """Group what is alike under its first: the one open for longest, else the one that began first."""
+    wanted = list(wanted)
+    ids = {one.key: one.incident_id for one in open_}
+    first: dict[Hashable, Wanted] = {}
+    for one in sorted(
+        wanted, key=lambda one: (one.key not in ids, ids.get(one.key, 0), one.began_at, one.key)
+    ):
+        first.setdefault(group(one), one)
+    return [one if (root := first[group(one)]) is one else replace(one, cause=root.key) for one in wanted]
+
+
+# Words
+
+
+def _instant(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,295 @@
+"""Incidents and their outbox in the database: rows to values, and changes to rows, in the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+from psycopg.rows import dict_row
+
+from pipelines.catalog.load import CatalogError
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+from sensors.incidents.changes import changes, regrouped
+from sensors.incidents.facts import single_row
+from sensors.incidents.model import Ending, Incident, Key, Notice, Told, Wanted
+from sensors.incidents.notices import Silence, Situation, notices
+from sensors.incidents.routes import Routes, load_routes
+
+if TYPE_CHECKING:
+    Cursor = psycopg.Cursor[Any]
+
+# Session lock: whoever changes incidents does it alone. A second one waits, and finds the work done.
+INCIDENT_LOCK = 7_345_004
+# An operator who acknowledges in the same moment makes our snapshot stale; then all is done again.
+ATTEMPTS = 5
+
+
+@contextmanager
+def one_at_a_time(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the role `operate` under the lock of incidents, each transaction on one snapshot."""
+    with connect(settings, "operate", autocommit=True) as connection:
+        connection.execute("select pg_advisory_lock(%s)", [INCIDENT_LOCK])
+        # Only after the lock: a snapshot from before would not see what the one before us did.
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        yield cast("psycopg.Connection[Any]", connection)
+
+
+def in_transaction(settings: Settings, work: Callable[[Cursor], Any]) -> Any:
+    """Run `work` in one transaction under the lock, again when somebody changed the same rows meanwhile."""
+    with one_at_a_time(settings) as connection:
+        for attempt in range(ATTEMPTS):
+            try:
+                with connection.transaction(), connection.cursor() as cursor:
+                    return work(cursor)
+            except psycopg.errors.SerializationFailure:
+                if attempt + 1 == ATTEMPTS:
+                    raise
+    return None
+
+
+_COLUMNS = """
+    incident_id, kind, subject, occurrence, slo_id, business_date, slot, application_id, severity, title, message,
+    detail, began_at, opened_at, last_seen_at, tell_from, cause_incident_id, acknowledged_at, acknowledged_by,
+    escalated_at, resolved_at, resolution, resolved_into_id
+"""
+
+
+def read_incidents(cursor: Cursor, where: str, parameters: Sequence[object] = ()) -> list[Incident]:
+    """Rows of `ops.incident` for which `where` (SQL of ours, never of a user) holds, by id."""
+    with cursor.connection.cursor(row_factory=dict_row) as rows:
+        rows.execute(
+            f"select {_COLUMNS} from ops.incident where {where} order by incident_id",  # noqa: S608
+            parameters,
+        )
+        return [_incident(row) for row in rows]
+
+
+def open_incidents(cursor: Cursor, kinds: Collection[str] | None = None) -> list[Incident]:
+    """Open incidents, of these kinds or of all."""
+    if kinds is None:
+        return read_incidents(cursor, "resolved_at is null")
+    return read_incidents(cursor, "resolved_at is null and kind = any(%s)", [list(kinds)])
+
+
+def _incident(row: dict[str, Any]) -> Incident:
+    values = dict(row)
+    key = Key(values.pop("kind"), values.pop("subject"), values.pop("occurrence"))
+    return Incident(key=key, cause_id=values.pop("cause_incident_id"), **values)
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What became of the incidents of some kinds. `over`: closed now, or opened closed."""
+
+    opened: list[Incident] = field(default_factory=list)
+    resolved: list[Incident] = field(default_factory=list)
+    over: list[Incident] = field(default_factory=list)
+    updated: int = 0
+
+
+def reconcile(
+    cursor: Cursor,
+    kinds: Collection[str],
+    wanted: Iterable[Wanted],
+    ending: Callable[[Incident], Ending],
+    *,
+    now: datetime,
+    regroup_after: timedelta = timedelta(),
+) -> Reconciled:
+    """Make the open incidents of `kinds` those that are wanted: open, update and close rows.
+
+    For whoever reports kinds of its own: call it within `in_transaction`, and `tell` after it. Idempotent.
+    """
+    wanted = list(wanted)
+    standing = open_incidents(cursor, kinds)
+    todo = changes(standing, wanted, ending)
+    opened = [_insert(cursor, one, now) for one in todo.opened]
+    for row, one in todo.updated:
+        cursor.execute(
+            "update ops.incident set severity = %s, title = %s, message = %s, detail = %s,"
+            " last_seen_at = greatest(last_seen_at, %s) where incident_id = %s",
+            [
+                one.severity,
+                one.title,
+                one.message,
+                json.dumps(dict(one.detail)),
+                one.seen_at,
+                row.incident_id,
+            ],
+        )
+    into = {
+        (one.key.subject, one.key.occurrence): one.incident_id for one in opened if one.key.kind == "late"
+    }
+    resolved_ids = []
+    for row, end in todo.resolved:
+        is_late = row.key.kind == "overdue" and end.resolution == "late"
+        cursor.execute(
+            "update ops.incident set resolved_at = %s, resolution = %s, message = %s, resolved_into_id = %s"
+            " where incident_id = %s",
+            [
+                now,
+                end.resolution,
+                end.message,
+                into.get((row.key.subject, row.key.occurrence)) if is_late else None,
+                row.incident_id,
+            ],
+        )
+        resolved_ids.append(row.incident_id)
+    still_open = [one for one in open_incidents(cursor) if one.key.kind in kinds]
+    ids = {one.key: one.incident_id for one in still_open}
+    causes = regrouped(still_open, wanted, ids, now, regroup_after)
+    for group in causes:
+        cursor.execute(
+            "update ops.incident set cause_incident_id = %s, tell_from = %s where incident_id = %s",
+            [group.cause_id, group.tell_from, group.incident.incident_id],
+        )
+    opened_ids = [one.incident_id for one in opened]
+    rows = {
+        one.incident_id: one
+        for one in read_incidents(cursor, "incident_id = any(%s)", [opened_ids + resolved_ids])
+    }
+    answered = {row.key[1:] for row, _ in todo.resolved if row.key.kind == "overdue"}
+    over = [rows[one] for one in resolved_ids]
+    # The end of an overdue tells that it was late; a late that was never overdue is told as it is.
+    over += [
+        rows[one.incident_id] for one in opened if one.resolved_at is not None and one.key[1:] not in answered
+    ]
+    return Reconciled(
+        opened=[rows[one] for one in opened_ids],
+        resolved=[rows[one] for one in resolved_ids],
+        over=over,
+        updated=len(todo.updated) + len(causes),
+    )
+
+
+def _insert(cursor: Cursor, one: Wanted, now: datetime) -> Incident:
+    cursor.execute(
+        """
+        insert into ops.incident
+            (kind, subject, occurrence, slo_id, business_date, slot, application_id, severity, title, message, detail,
+             began_at, opened_at, last_seen_at, tell_from, resolved_at, resolution)
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        returning incident_id
+        """,
+        [
+            *one.key, one.slo_id, one.business_date, one.slot, one.application_id, one.severity, one.title, one.message,
+            json.dumps(dict(one.detail)), one.began_at, now, one.seen_at, now,
+            now if one.is_over else None, one.resolution if one.is_over else None,
+        ],
+    )  # fmt: skip
+    return Incident(
+        incident_id=int(single_row(cursor)[0]),
+        key=one.key,
+        severity=one.severity,
+        title=one.title,
+        message=one.message,
+        began_at=one.began_at,
+        opened_at=now,
+        last_seen_at=one.seen_at,
+        tell_from=now,
+        resolved_at=now if one.is_over else None,
+    )
+
+
+# Telling
+
+
+def tell(cursor: Cursor, routes: Routes, now: datetime, over: Sequence[Incident] = ()) -> int:
+    """Write what has to be told now to the outbox; returns how many messages. `over`: closed in this transaction."""
+    standing = open_incidents(cursor)
+    situation = Situation(
+        open=standing,
+        over=over,
+        told=read_told(cursor, [one.incident_id for one in [*standing, *over]]),
+        silences=read_silences(cursor, "starts_at <= %(now)s and ends_at > %(now)s", {"now": now}),
+    )
+    made = notices(situation, routes, now)
+    for notice in made:
+        enqueue(cursor, notice, now)
+    return len(made)
+
+
+def read_told(cursor: Cursor, incident_ids: Sequence[int]) -> dict[tuple[int, str], Told]:
+    """What routes have heard of these incidents."""
+    rows = cursor.execute(
+        "select incident_id, route, min(told_at), max(told_at) from ops.notice where incident_id = any(%s)"
+        " group by incident_id, route",
+        [list(incident_ids)],
+    )
+    return {(int(row[0]), str(row[1])): Told(row[2], row[3]) for row in rows}
+
+
+def enqueue(cursor: Cursor, notice: Notice, now: datetime) -> int:
+    """Add a message to the outbox, in the caller's transaction; returns its outbox_id."""
+    cursor.execute(
+        """
+        insert into ops.alert_outbox (route, event, severity, title, body, payload, created_at, next_attempt_at)
+        values (%(route)s, %(event)s, %(severity)s, %(title)s, %(body)s, %(payload)s, %(now)s, %(now)s)
+        returning outbox_id
+        """,
+        {
+            "route": notice.route,
+            "event": notice.event,
+            "severity": notice.severity,
+            "title": notice.title,
+            "body": notice.body,
+            "payload": json.dumps(dict(notice.payload)),
+            "now": now,
+        },
+    )
+    outbox_id = int(single_row(cursor)[0])
+    cursor.executemany(
+        "insert into ops.notice (outbox_id, incident_id, route, event, told_at) values (%s, %s, %s, %s, %s)",
+        [
+            (outbox_id, one.incident_id, notice.route, event, now)
+            for one, event in zip(notice.incidents, notice.events, strict=True)
+        ],
+    )
+    escalated = [
+        one.incident_id
+        for one, event in zip(notice.incidents, notice.events, strict=True)
+        if event == "escalated"
+    ]
+    if escalated:
+        cursor.execute(
+            "update ops.incident set escalated_at = %s where incident_id = any(%s)", [now, escalated]
+        )
+    return outbox_id
+
+
+def read_silences(
+    cursor: Cursor, where: str = "true", parameters: dict[str, object] | None = None
+) -> list[Silence]:
+    """Rows of `ops.silence` for which `where` (SQL of ours) holds, by id."""
+    rows = cursor.execute(
+        f"select silence_id, application_id, slo_id, kind, starts_at, ends_at, reason, created_by"  # noqa: S608
+        f" from ops.silence where {where} order by silence_id",
+        parameters or {},
+    )
+    return [Silence(*row) for row in rows]
+
+
+# Routes
+
+
+def current_routes(cursor: Cursor, settings: Settings, now: datetime) -> tuple[Routes, list[str]]:
+    """The routes of the catalog, and while its files have problems those of before with the problems as text."""
+    row = cursor.execute("select content from ops.route_set").fetchone()
+    try:
+        routes = load_routes(settings.catalog)
+    except CatalogError as error:
+        return (Routes.from_json(row[0]) if row else Routes()), [str(problem) for problem in error.problems]
+    content = routes.to_json()
+    if row is None or row[0] != content:
+        cursor.execute(
+            "insert into ops.route_set (is_only, content, stored_at) values (true, %(content)s, %(now)s)"
+            " on conflict (is_only) do update set content = excluded.content, stored_at = excluded.stored_at",
+            {"content": json.dumps(content), "now": now},
+        )
+    return routes, []

@@ -1,0 +1,231 @@
+"""The outbox to a real HTTP server and to files: retried, in order, by several at once, across crashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pipelines.warehouse.connect import connect
+from sensors.incidents.delivery import Delivered, backlog, deliver, wait_after
+from sensors.incidents.evaluate import evaluate, remind
+from tests.incidents.conftest import Bank, Hook, at
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def overdue(bank: Bank, hook: Hook) -> Callable[..., Bank]:
+    """One overdue incident whose message is in the outbox, at 03:01, for the server."""
+
+    def make(routes: str = "", url: str = "") -> Bank:
+        bank.write("routes/on_call.yml", routes or f'routes:\n  - {{id: all, to: "{url or hook.url}"}}\n')
+        bank.usual_day()
+        bank.sends("core/lone", "SUCCEED 02:20")
+        assert bank.at("03:01").messages > 0
+        return bank
+
+    return make
+
+
+def test_it_arrives_once_with_what_one_needs_to_know(overdue: Callable[..., Bank], hook: Hook) -> None:
+    bank = overdue()
+    assert deliver(bank.settings, at("03:01")) == Delivered(delivered=1)
+    assert deliver(bank.settings, at("03:01")) == Delivered()
+    (message,) = hook.taken()
+    assert message["title"] == "Overdue: The load, 2026-03-03"
+    assert message["type"] == "failure"
+    assert "waiting for core/a" in message["message"]
+    assert "Owner: team:core" in message["message"]
+    assert "duemark ack 1" in message["message"]
+
+
+def test_a_route_that_answers_503_gets_it_later(overdue: Callable[..., Bank], hook: Hook) -> None:
+    bank = overdue()
+    hook.codes += [503, 503]
+    assert deliver(bank.settings, at("03:01")) == Delivered(failed=1, pending=1)
+    assert "503" in backlog(bank.settings).last_error
+    # Not before ten seconds have passed, then not before another twenty.
+    assert deliver(bank.settings, at("03:01") + timedelta(seconds=9)) == Delivered(pending=1)
+    assert deliver(bank.settings, at("03:01") + timedelta(seconds=10)) == Delivered(failed=1, pending=1)
+    assert deliver(bank.settings, at("03:01") + timedelta(seconds=29)) == Delivered(pending=1)
+    assert deliver(bank.settings, at("03:01") + timedelta(seconds=30)) == Delivered(delivered=1)
+    assert len(hook.taken()) == 1
+    assert bank.query("select attempts, last_error from ops.alert_outbox") == [(3, None)]
+
+
+def test_waits_double_up_to_a_quarter_of_an_hour() -> None:
+    assert [wait_after(attempts).total_seconds() for attempts in (0, 1, 2, 5, 6, 7, 1000)] == [
+        10, 20, 40, 320, 640, 900, 900,
+    ]  # fmt: skip
+
+
+def test_nobody_is_there_and_the_message_waits(overdue: Callable[..., Bank]) -> None:
+    bank = overdue(url="json://127.0.0.1:9/nobody")
+    assert deliver(bank.settings, at("03:01")).failed == 1
+    assert backlog(bank.settings).pending == 1
+    assert backlog(bank.settings).most_attempts == 1
+
+
+def test_a_broken_route_does_not_hold_up_another(overdue: Callable[..., Bank], hook: Hook) -> None:
+    bank = overdue(
+        f"""
+routes:
+  - {{id: broken, to: "json://127.0.0.1:9/nobody"}}
+  - {{id: file, to: "file:alerts.jsonl"}}
+  - {{id: unset, to: "${{DUEMARK_TEST_UNSET}}"}}
+  - {{id: working, to: "{hook.url}"}}
+"""
+    )
+    assert deliver(bank.settings, at("03:01")) == Delivered(delivered=2, failed=2, pending=2)
+    assert len(hook.taken()) == 1
+    (line,) = (bank.settings.home / "alerts.jsonl").read_text().splitlines()
+    written = json.loads(line)
+    assert (written["event"], written["kind"], written["subject"]) == ("opened", "overdue", "slo-a")
+    errors = dict(bank.query("select route, last_error from ops.alert_outbox where delivered_at is null"))
+    assert "DUEMARK_TEST_UNSET is not set" in errors["unset"]
+
+
+def test_a_route_taken_from_the_environment(
+    overdue: Callable[..., Bank], hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DUEMARK_TEST_URL", hook.url)
+    bank = overdue(url="${DUEMARK_TEST_URL}")
+    assert deliver(bank.settings, at("03:01")).delivered == 1
+    assert bank.query("select content::text from ops.route_set")[0][0].count("127.0.0.1") == 0
+
+
+def test_a_route_that_is_gone_keeps_its_messages(overdue: Callable[..., Bank], hook: Hook) -> None:
+    bank = overdue()
+    bank.write("routes/on_call.yml", "routes: []\n")
+    remind(bank.settings, at("03:02"))
+    assert deliver(bank.settings, at("03:02")).failed == 1
+    assert "no route 'all'" in backlog(bank.settings).last_error
+    # Repaired, under another address: what waited goes there.
+    bank.write("routes/on_call.yml", f'routes:\n  - {{id: all, to: "{hook.url}"}}\n')
+    remind(bank.settings, at("03:03"))
+    assert deliver(bank.settings, at("03:03")).delivered == 1
+
+
+def test_messages_of_one_incident_keep_their_order(overdue: Callable[..., Bank], hook: Hook) -> None:
+    bank = overdue()
+    hook.codes += [503]
+    assert deliver(bank.settings, at("03:01")).failed == 1
+    bank.sends("core/a", "SUCCEED 03:01")
+    bank.at("03:01")
+    assert len(bank.messages()) == 2
+    # The end is due now, the opening in ten seconds: the end waits for it.
+    assert deliver(bank.settings, at("03:01")) == Delivered(pending=2)
+    assert deliver(bank.settings, at("03:02")).delivered == 2
+    assert [message["title"][-6:] for message in hook.taken()] == ["-03-03", "(over)"]
+    assert [message["type"] for message in hook.taken()] == ["failure", "success"]
+
+
+def test_several_at_once_send_each_message_once(bank: Bank, hook: Hook) -> None:
+    bank.write(
+        "routes/on_call.yml",
+        "routes:\n" + "".join(f'  - {{id: r{number}, to: "{hook.url}"}}\n' for number in range(6)),
+    )
+    bank.usual_day()
+    bank.sends("core/a", "START 01:00", "FAIL 01:10")
+    bank.at("03:40")
+    expected = bank.query("select count(*) from ops.alert_outbox")[0][0]
+    assert expected == 12
+    start = threading.Barrier(5)
+
+    def run() -> None:
+        start.wait()
+        deliver(bank.settings, at("03:40"))
+
+    threads = [threading.Thread(target=run) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Whoever met a message that another one held left its incident's later ones to the next delivery.
+    deliver(bank.settings, at("03:40"))
+    notices = [message["message"].rpartition("Notice ")[2] for message in hook.taken()]
+    assert sorted(notices, key=int) == [str(number) for number in range(1, expected + 1)]
+
+
+PROGRAM = """
+import sys, time
+from datetime import datetime
+from pipelines.warehouse.settings import Settings
+from sensors.incidents.{module} import {function}
+settings = Settings.from_env()
+{function}(settings, datetime.fromisoformat(sys.argv[1]))
+print("done", flush=True)
+time.sleep(60)
+"""
+
+
+def spawn(bank: Bank, module: str, function: str, moment: str) -> subprocess.Popen[str]:
+    program = PROGRAM.format(module=module, function=function)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, at(moment).isoformat()],
+        env={**os.environ, **bank.settings.as_env(), "DUEMARK_LOG_LEVEL": "ERROR"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_between_the_transaction_and_the_delivery(bank: Bank, hook: Hook) -> None:
+    bank.write("routes/on_call.yml", f'routes:\n  - {{id: all, to: "{hook.url}"}}\n')
+    bank.usual_day()
+    bank.sends("core/lone", "SUCCEED 02:20")
+    bank.tick("03:01")
+    process = spawn(bank, "evaluate", "evaluate", "03:01")
+    assert process.stdout is not None
+    assert "done\n" in iter(process.stdout.readline, "")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert evaluate(bank.settings, at("03:01")).messages == 0
+    assert deliver(bank.settings, at("03:01")) == Delivered(delivered=1)
+    assert len(hook.taken()) == 1
+
+
+def test_killed_while_it_delivers(overdue: Callable[..., Bank], hook: Hook) -> None:
+    bank = overdue()
+    hook.hold.clear()
+    process = spawn(bank, "delivery", "deliver", "03:01")
+    assert hook.arrived.wait(60)
+    # It is claimed: nobody else sends it meanwhile.
+    assert deliver(bank.settings, at("03:01")) == Delivered(pending=1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    hook.hold.set()
+    deadline = time.monotonic() + 20
+    while deliver(bank.settings, at("03:01")).delivered == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    numbers = {message["message"].rpartition("Notice ")[2] for _, message in hook.received}
+    assert numbers == {"1"}
+    assert bank.query("select count(*) from ops.alert_outbox where delivered_at is null") == [(0,)]
+
+
+def test_an_incident_and_its_message_are_written_together_or_not_at_all(bank: Bank) -> None:
+    bank.usual_day()
+    bank.sends("core/lone", "SUCCEED 02:20")
+    bank.tick("03:01")
+    with connect(bank.settings, autocommit=True) as connection:
+        connection.execute(
+            "alter table ops.alert_outbox add constraint full_disk check (title = '') not valid"
+        )
+        try:
+            with pytest.raises(Exception, match="full_disk"):
+                evaluate(bank.settings, at("03:01"))
+            assert (bank.all(), bank.outbox()) == ([], [])
+        finally:
+            connection.execute("alter table ops.alert_outbox drop constraint full_disk")
+    assert evaluate(bank.settings, at("03:01")).messages == 1
