@@ -1,0 +1,124 @@
+"""The reference part of `docs/marts.md`, written from what dbt's yml says of each mart.
+
+`python -m pipelines.transform.docs` writes it anew between its two marks; `--check` only tells whether it would.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipelines.errors import DuemarkError
+from pipelines.transform.project import manifest_json
+from pipelines.warehouse.settings import ROOT, Settings
+
+PAGE = ROOT / "docs" / "marts.md"
+BEGIN = "<!-- Made by `python -m pipelines.transform.docs`; edit the yml beside the mart. -->"
+END = "<!-- The end of what is made. -->"
+
+FORMS = {"scoped": "table", "view": "view", "table_function": "function", "table": "table"}
+TYPES = {"timestamp with time zone": "timestamptz"}
+
+
+def reference(manifest: Mapping[str, Any]) -> str:
+    """Every public mart of a manifest as Markdown: what it is, its key or its arguments, its columns."""
+    models = [
+        node
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model" and node["access"] == "public"
+    ]
+    parts = [
+        "\n".join(_mart(model))
+        for model in sorted(
+            models, key=lambda model: (_subject(model) != "slo", _subject(model), model["name"])
+        )
+    ]
+    return "\n\n".join(parts)
+
+
+def renewed(page: str, manifest: Mapping[str, Any]) -> str:
+    """`page` with its made part made anew. Raises DuemarkError where the marks are missing."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise DuemarkError(f"The page has lost a mark: {BEGIN} or {END}", "Put both back, each on its line.")
+    return f"{before}{BEGIN}\n\n{reference(manifest)}\n\n{END}{after}"
+
+
+def _subject(model: Mapping[str, Any]) -> str:
+    return str(model["fqn"][2])
+
+
+def _mart(model: Mapping[str, Any]) -> Iterator[str]:
+    form = FORMS[model["config"]["materialized"]]
+    yield f"### {model['name']}"
+    yield ""
+    key = next((each["columns"] for each in model["constraints"] if each["type"] == "primary_key"), [])
+    known = {"table": "A table", "view": "A view", "function": "A function"}[form]
+    yield f"{known}. {_line(model['description'])}" + (f" Primary key: {_names(key)}." if key else "")
+    yield ""
+    if form == "function":
+        yield "| argument | type | default |"
+        yield "|---|---|---|"
+        for argument in model["config"]["meta"]["arguments"]:
+            declaration, _, default = argument.partition(" default ")
+            name, _, kind = declaration.partition(" ")
+            yield f"| `{_cell(name)}` | {kind} | {default and f'`{default}`'} |"
+        yield ""
+    yield "| column | type | unit | meaning |"
+    yield "|---|---|---|---|"
+    for column in model["columns"].values():
+        yield _column(column)
+
+
+def _column(column: Mapping[str, Any]) -> str:
+    kind = TYPES.get(column["data_type"], column["data_type"])
+    is_never_null = any(each["type"] == "not_null" for each in column["constraints"])
+    return (
+        f"| `{column['name']}` | {kind}{', not null' if is_never_null else ''} | {_unit(column['name'], kind)}"
+        f" | {_cell(_line(column['description']))} |"
+    )
+
+
+def _unit(name: str, kind: str) -> str:
+    if kind == "timestamptz":
+        return "instant"
+    if kind == "date":
+        return "local date"
+    if kind == "interval":
+        return "duration"
+    if name.endswith("_bytes"):
+        return "bytes"
+    if name.endswith("_count") or name == "revisions":
+        return "count"
+    return ""
+
+
+def _names(columns: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in columns)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page anew; with `--check` only say (exit code 1) that it would change."""
+    present = PAGE.read_text("utf-8")
+    page = renewed(present, manifest_json(Settings.from_env()))
+    if page == present:
+        return 0
+    if "--check" in arguments:
+        sys.stderr.write("docs/marts.md is not as the yml of the marts: python -m pipelines.transform.docs\n")
+        return 1
+    PAGE.write_text(page, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
