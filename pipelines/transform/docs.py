@@ -54,7 +54,9 @@ def _mart(model: Mapping[str, Any]) -> Iterator[str]:
     form = FORMS[model["config"]["materialized"]]
     yield f"### {model['name']}"
     yield ""
-    key = next((each["columns"] for each in model["constraints"] if each["type"] == "primary_key"), [])
+    key: list[str] = next(
+        (each["columns"] for each in model["constraints"] if each["type"] == "primary_key"), []
+    )
     known = {"table": "A table", "view": "A view", "function": "A function"}[form]
     yield f"{known}. {_line(model['description'])}" + (f" Primary key: {_names(key)}." if key else "")
     yield ""
