@@ -43,6 +43,16 @@
             {{ get_assert_columns_equivalent(sql) }}
             {{ get_table_columns_and_constraints() }}
         {%- endcall %}
+        {%- set texts = model.columns.values() | selectattr("data_type", "equalto", "text") | map(attribute="name") | list %}
+        {%- if texts %}
+            {#- As raw and catalog have it, whatever the database's own is: order by code point, and the same index for both. #}
+            {%- call statement("collate") %}
+                alter table {{ relation }}
+                {% for name in texts %}
+                    alter {{ adapter.quote(name) }} type text collate "C"{{ "," if not loop.last }}
+                {% endfor %}
+            {%- endcall %}
+        {%- endif %}
         {%- do create_indexes(relation) %}
         {%- do apply_grants(relation, config.get("grants"), should_revoke=False) %}
         {%- do persist_docs(relation, model) %}

@@ -198,12 +198,13 @@ class Project:
             if result.node.resource_type == "model"
         ]
 
-    def test(self, names: Sequence[str] = ()) -> list[DataTestResult]:
-        """Run data tests, all of them or those of these names; a test that fails is a result, no error."""
+    def test(self, names: Sequence[str] = (), *, unit: bool = False) -> list[DataTestResult]:
+        """Run data tests (or unit tests), all or those of these names; a test that fails is a result, no error."""
+        kind = "unit_test" if unit else "test"
         selection = (
-            ["--select", *(f"{name},resource_type:test" for name in names)]
+            ["--select", *(f"{name},resource_type:{kind}" for name in names)]
             if names
-            else ["--exclude-resource-type", "unit_test"]
+            else ["--resource-type", kind]
         )
         outcome = self._invoke(["test", *selection], self.manifest, fails=False)
         return [

@@ -5,7 +5,8 @@ with
         select * from {{ ref("scope_job_date") }}
     ),
 
-    promise as (
+    -- each use through its own index
+    promise as not materialized (
         -- no status, and so no occurrence, is further ahead: local dates are at most 26 hours apart
         select * from {{ source("catalog", "promise") }}
         where opens_at <= {{ tick("as_of") }} + interval '26 hours'

@@ -15,5 +15,6 @@ select
     record.rejected_at,
     record.load_id
 from {{ source("raw", "rejected_record") }} as record
-cross join jsonb_array_elements(record.reasons) with ordinality as listed(reason, place)
+cross join generate_series(0, jsonb_array_length(record.reasons) - 1) as place
+cross join lateral (select record.reasons -> place as reason) as listed
 group by record.load_id, record.feed, record.path, record.line_no, record.record, record.rejected_at
