@@ -140,7 +140,9 @@ def _tell_ingest(report: IngestReport) -> None:
     for file in report.files:
         for odd in file.warnings:
             hint = f" {odd['hint']}" if odd.get("hint") else ""
-            click.echo(f"warning: {file.path}, line {odd['line']}: {odd['message']}{hint}", err=True)
+            message = str(odd["message"])
+            where = file.path if message.startswith("Line ") else f"{file.path}, line {odd['line']}"
+            click.echo(f"warning: {where}: {message}{hint}", err=True)
         if file.status != "loaded":
             click.echo(f"{file.status}: {file.path}: {file.message}", err=True)
             if file.hint:
@@ -152,7 +154,7 @@ def _tell_ingest(report: IngestReport) -> None:
     if not report.files:
         click.echo("nothing new has landed")
         return
-    click.echo(f"{len(loaded)} files loaded, {records} records, {rejected} rejected")
+    click.echo(f"{_count(len(loaded), 'file')} loaded, {_count(records, 'record')}, {rejected} rejected")
 
 
 @main.command()
@@ -169,9 +171,10 @@ def tick(as_of: str | None, rebuild: bool) -> None:
     from pipelines.transform.tick import tick as run_tick
     from pipelines.warehouse.migrate import migrate
 
+    moment = _instant(as_of)
     settings = Settings.from_env()
     migrate(settings)
-    report = run_tick(Project(settings), _instant(as_of), rebuild=rebuild)
+    report = run_tick(Project(settings), moment, rebuild=rebuild)
     for problem in report.problems:
         click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
     rows = ", ".join(f"{p.name} {p.inserted}" for p in report.publications)
@@ -184,12 +187,14 @@ def tick(as_of: str | None, rebuild: bool) -> None:
 def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
+    hint = "Write ISO 8601 with an offset: 2026-03-03T03:00:00-05:00, or …Z for UTC."
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise DuemarkError(
-            f"{text!r} is no moment.", "Write ISO 8601: 2026-03-03T03:00:00-05:00, or …Z for UTC."
-        ) from error
+        raise DuemarkError(f"{text!r} is no moment.", hint) from error
+    if moment.tzinfo is None:
+        raise DuemarkError(f"{text!r} has no offset.", hint)
+    return moment
 
 
 @main.command()
@@ -206,14 +211,17 @@ def check() -> None:
     for problem in sorted(problems):
         click.echo(str(problem), err=True)
     if catalog is None or problems:
-        click.echo(
-            f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {settings.catalog}", err=True
-        )
+        click.echo(f"{_count(len(problems), 'problem')} in {settings.catalog}", err=True)
         sys.exit(1)
     click.echo(
-        f"{settings.catalog}: {len(catalog.applications)} applications, {len(catalog.calendars)} calendars,"
-        f" {len(catalog.jobs)} jobs, {len(catalog.slos)} SLOs: no problems"
+        f"{settings.catalog}: {_count(len(catalog.applications), 'application')},"
+        f" {_count(len(catalog.calendars), 'calendar')}, {_count(len(catalog.jobs), 'job')},"
+        f" {_count(len(catalog.slos), 'SLO')}: no problems"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _route_problems(settings: Settings) -> list[Any]:

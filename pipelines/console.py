@@ -93,7 +93,9 @@ def _explained(error: psycopg.Error) -> DuemarkError:
     diagnosis: Any = error.diag
     message = diagnosis.message_primary or str(error).strip()
     hints = [text for text in (diagnosis.message_detail, diagnosis.message_hint) if text]
-    if isinstance(error, psycopg.errors.UndefinedTable):
+    if "slo_performance_at" in message:
+        hints.append("It is a function of a moment: slo_performance_at('2026-03-03T03:00:00Z').")
+    elif isinstance(error, psycopg.errors.UndefinedTable):
         hints.append("The marts are listed in docs/marts.md; the first `duemark tick` makes them.")
     if isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
         hints.append("`duemark sql` reads the marts and nothing else.")

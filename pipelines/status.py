@@ -164,11 +164,10 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
         load_catalog(settings.catalog)
     except CatalogError as error:
         count = len(error.problems)
-        return Part(
-            "catalog",
-            False,
-            f"{count} problems, the one stored at {row[1]:%Y-%m-%d %H:%M}Z stands: `duemark check`",
+        what = (
+            f"{count} problem{'' if count == 1 else 's'}, the one stored at {row[1]:%Y-%m-%d %H:%M}Z stands"
         )
+        return Part("catalog", False, f"{what}: `duemark check`")
     return Part("catalog", True, "changed; the next tick stores it")
 
 
@@ -181,7 +180,9 @@ def _landing(settings: Settings, now: datetime) -> Part:
     oldest = min(file.stamp.modified_at for file in files)
     age = now - oldest
     facts = {"files": len(files), "oldest_seconds": round(age.total_seconds())}
-    return Part("landing", age <= LANDING_AGE, f"{len(files)} files wait, the oldest for {_age(age)}", facts)
+    return Part(
+        "landing", age <= LANDING_AGE, f"{_waits(len(files), 'file')}, the oldest for {_age(age)}", facts
+    )
 
 
 def _landing_folder(settings: Settings) -> Part:
@@ -217,7 +218,7 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
     what = (
         "a rebuild waits"
         if needs_rebuild
-        else f"{found.loads} loads wait"
+        else _waits(found.loads, "load")
         if found.loads
         else "time has passed a due time"
     )
@@ -256,7 +257,7 @@ def _delivery(connection: psycopg.Connection[Any], now: datetime) -> Part:
     if not count:
         return Part("delivery", True, "nothing waits", {"messages": 0})
     age = now - oldest
-    reason = f"{count} messages wait, the oldest for {_age(age)}" + (
+    reason = f"{_waits(count, 'message')}, the oldest for {_age(age)}" + (
         f"; last error: {error}" if error else ""
     )
     return Part(
@@ -287,6 +288,10 @@ def _disk(settings: Settings) -> Part:
     return Part(
         "disk", usage.free >= LEAST_FREE_BYTES, f"{_bytes(usage.free)} free where {settings.home} is", facts
     )
+
+
+def _waits(count: int, what: str) -> str:
+    return f"{count} {what} waits" if count == 1 else f"{count} {what}s wait"
 
 
 def _bytes(count: int) -> str:
