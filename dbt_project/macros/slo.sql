@@ -78,9 +78,9 @@
   Occurrences of the (slo_id, business_date) in `keys`: of the version that applies, not after its end, and for an SLO
   with an open start not before the first business date that has a status of its jobs. An occurrence is there from the
   start of its business date in its SLO's zone, or from the first status of that date.
-  `statuses`: relation of the visible statuses.
+  `seen`: relation of the jobs' dates that have a visible status.
 -#}
-{% macro occurrences_of(keys, versions, statuses, as_of) -%}
+{% macro occurrences_of(keys, versions, seen, as_of) -%}
     select
         promise.slo_id,
         promise.business_date,
@@ -110,7 +110,7 @@
         select slo_id, load_id, entry_no, min(first_date.business_date) as first_business_date
         from {{ versions }} as version
         inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
-        cross join lateral ({{ first_business_date("slo_job", statuses) }}) as first_date
+        cross join lateral ({{ first_business_date("slo_job", seen) }}) as first_date
         where version.is_open_start and slo_id in (select slo_id from {{ keys }})
         group by slo_id, load_id, entry_no
     ) as first_date
@@ -125,7 +125,7 @@
             or exists (
                 select
                 from {{ source("catalog", "promise_job") }} as promise_job
-                inner join {{ statuses }} as begun using (application_id, job_id, business_date)
+                inner join {{ seen }} as begun using (application_id, job_id, business_date)
                 where
                     promise_job.slo_id = promise.slo_id
                     and promise_job.business_date = promise.business_date
@@ -137,12 +137,28 @@
 {%- endmacro %}
 
 {#- The first business date of a job, through the index: `job` has application_id and job_id. -#}
-{% macro first_business_date(job, statuses) -%}
+{% macro first_business_date(job, seen) -%}
     select seen.business_date
-    from {{ statuses }} as seen
+    from {{ seen }} as seen
     where seen.application_id = {{ job }}.application_id and seen.job_id = {{ job }}.job_id
     order by seen.business_date
     limit 1
+{%- endmacro %}
+
+{#- Jobs' dates that have a visible status: as the last tick saw them, for the cost of one look at an index each. -#}
+{% macro seen_before() -%}
+    {{ published("job_run", {"application_id": 'text collate "C"', "job_id": 'text collate "C"', "business_date": "date"}) }}
+{%- endmacro %}
+
+{#- … and as this tick sees them. What is visible only ever grows, so that `scope_job_date` holds the rest. -#}
+{% macro seen_now(scope_job_date) -%}
+    (
+        select application_id, job_id, business_date
+        from {{ scope_job_date }}
+        union all
+        select application_id, job_id, business_date
+        from {{ seen_before() }} as before
+    )
 {%- endmacro %}
 
 {#- Which runs count for which slot: the last window begun at a run's first status; earlier than the first, the first. -#}

@@ -89,6 +89,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "DUEMARK_DBT_USER": user,
         "DUEMARK_DBT_PASSWORD": given.get("password") or "",
         "DUEMARK_DBT_DATABASE": given.get("dbname") or user,
+        "DUEMARK_DBT_SSLMODE": given.get("sslmode") or "prefer",
     }
 
 

@@ -20,7 +20,7 @@ SHARED = {"warehouse", "catalog", "landing", "transform"}
 # Transform runs every subject's models, and may ask the subjects what to run before and after.
 MAY_IMPORT_SUBJECTS = {"transform"}
 # The only modules that see everything: what puts it together, and the command line.
-TOP = {"definitions", "cli"}
+TOP = {"definitions", "cli", "demo"}
 
 
 def modules_of(source: str, package: str) -> Iterator[str]:

@@ -53,18 +53,8 @@ with
         inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
         inner join (select distinct application_id, job_id from scope_job_date) as changed_job
             using (application_id, job_id)
-        inner join lateral ({{ first_business_date("slo_job", ref("stg_job_status")) }}) as first_now on true
-        left join lateral (
-            select seen.business_date
-            from {{ source("raw", "job_status") }} as seen
-            where
-                seen.application_id = slo_job.application_id
-                and seen.job_id = slo_job.job_id
-                and seen.load_id <= {{ tick("low") }}
-                and seen.status_at <= {{ tick("previous_as_of") }}
-            order by seen.business_date
-            limit 1
-        ) as first_before on true
+        inner join lateral ({{ first_business_date("slo_job", seen_now(ref("scope_job_date"))) }}) as first_now on true
+        left join lateral ({{ first_business_date("slo_job", seen_before()) }}) as first_before on true
         inner join promise
             on
                 slo_version.slo_id = promise.slo_id

@@ -56,7 +56,7 @@ with recursive
             upstream.expected_start_at,
             waiting.steps + 1
         from waiting
-        inner join {{ ref("stg_job_edge") }} as edge using (application_id, job_id)
+        inner join {{ ref("int_job_edge") }} as edge using (application_id, job_id)
         cross join lateral (
             -- the same business date, else the latest earlier one; of windows the last that is due before the start
             select *
@@ -92,7 +92,7 @@ with recursive
         union
         select downstream.root_application_id, downstream.root_job_id, edge.application_id, edge.job_id
         from downstream
-        inner join {{ ref("stg_job_edge") }} as edge
+        inner join {{ ref("int_job_edge") }} as edge
             on downstream.application_id = edge.upstream_application_id and downstream.job_id = edge.upstream_job_id
     ),
 
@@ -102,7 +102,7 @@ with recursive
             downstream.root_job_id,
             array_agg(distinct slo_job.slo_id order by slo_job.slo_id) as slo_ids
         from downstream
-        inner join {{ ref("stg_slo_job") }} as slo_job using (application_id, job_id)
+        inner join {{ ref("int_slo_job") }} as slo_job using (application_id, job_id)
         group by downstream.root_application_id, downstream.root_job_id
     )
 

@@ -1,3 +1,5 @@
+{{ config(materialized="view", schema="intermediate") }}
+
 select
     job.application_id,
     job.job_id,
