@@ -260,6 +260,20 @@ def status(as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--interval", default=10.0, show_default=True, metavar="SECONDS", help="From look to look.")
+@click.option("--once", is_flag=True, help="Look once, as from cron: say what is wrong; exit code 1 when anything is.")
+def watch(interval: float, once: bool) -> None:
+    """Watch Duemark itself from outside: tell of failed runs and checks, dead processes, undelivered alerts.
+
+    A process of its own, which needs nothing but the database: run it where the rest cannot take it down. `up` runs
+    one too. DUEMARK_DEADMAN_URL is pinged twice a minute as long as it can see and tell.
+    """
+    from sensors.watch.outside import run
+
+    sys.exit(run(Settings.from_env(), interval, once=once))
+
+
+@main.command()
 @click.option("--jobs", default=40, show_default=True, help="Jobs of the bank.")
 @click.option("--days", default=60, show_default=True, help="Business days.")
 @click.option("--seed", default=1, show_default=True, help="Decides everything that happens.")

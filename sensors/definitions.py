@@ -5,11 +5,12 @@ from __future__ import annotations
 import dagster as dg
 
 from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor
+from sensors.watch.dagster_sensors import watch_sensor
 
 
 def build_defs() -> dg.Definitions:
     """All sensors of the location. Opens no connection."""
-    return dg.Definitions(sensors=[incidents_sensor, delivery_sensor])
+    return dg.Definitions(sensors=[incidents_sensor, delivery_sensor, watch_sensor])
 
 
 defs = build_defs()

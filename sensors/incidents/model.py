@@ -35,6 +35,7 @@ OTHER_KINDS = (
     "daemon_dead",
     "run_stuck",
     "delivery_failed",
+    "database_down",
 )
 
 Event = Literal["opened", "repeated", "escalated", "resolved", "back_on_track"]

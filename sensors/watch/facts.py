@@ -1,0 +1,647 @@
+"""What there is to know of Dagster and of the outbox, read with plain SQL: it works when Dagster does not.
+
+Dagster's times are in UTC without saying so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from pipelines.orchestration.locations import Answer, Declared, Server, ask, error_text, has_run
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+from sensors.incidents.model import Key
+from sensors.watch.limits import Limits
+
+if TYPE_CHECKING:
+    Cursor = psycopg.Cursor[Any]
+    Connection = psycopg.Connection[Any]
+
+# Whoever writes to the event log commits within this; rows of the log are looked at twice rather than not at all.
+OVERLAP = timedelta(minutes=10)
+# Longer without a look, and nobody was watching.
+GAP = timedelta(minutes=2)
+# Tracked SLOs show their `met` as a check: that is told as an incident of the SLO.
+NOT_OURS = '["slos", %'
+STATEMENT_TIMEOUT = "15s"
+
+
+# What is remembered from look to look
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a location, or the daemon, stood when it was last asked: up or down since `since`, as of `at`.
+
+    `who`: of the daemon, which process. `is_error`: it answers that its code does not load.
+    """
+
+    is_up: bool
+    since: datetime
+    at: datetime
+    reason: str = ""
+    is_error: bool = False
+    who: str = ""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What all watchers know together; a row of `ops.watch`."""
+
+    looked_at: datetime | None = None
+    watching_since: datetime | None = None
+    daemon: Standing | None = None
+    locations: Mapping[str, Standing] = field(default_factory=dict)
+    event_id: int = 0
+    """Of the event log, before which all has been looked at."""
+    next_event_id: int = 0
+    """What `event_id` becomes, once it is `OVERLAP` old."""
+    next_event_at: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the two instants that are columns."""
+        return {
+            "daemon": _standing_json(self.daemon) if self.daemon else None,
+            "locations": {name: _standing_json(one) for name, one in self.locations.items()},
+            "event_id": self.event_id,
+            "next_event_id": self.next_event_id,
+            "next_event_at": self.next_event_at.isoformat() if self.next_event_at else None,
+        }
+
+    @classmethod
+    def from_json(
+        cls, looked_at: datetime | None, watching_since: datetime | None, content: Mapping[str, Any]
+    ) -> Memory:
+        """What `to_json` made."""
+        daemon, next_event_at = content.get("daemon"), content.get("next_event_at")
+        return cls(
+            looked_at=looked_at,
+            watching_since=watching_since,
+            daemon=_standing(daemon) if daemon else None,
+            locations={name: _standing(one) for name, one in content.get("locations", {}).items()},
+            event_id=int(content.get("event_id", 0)),
+            next_event_id=int(content.get("next_event_id", 0)),
+            next_event_at=datetime.fromisoformat(next_event_at) if next_event_at else None,
+        )
+
+
+def _standing_json(one: Standing) -> dict[str, Any]:
+    return {
+        "is_up": one.is_up, "since": one.since.isoformat(), "at": one.at.isoformat(), "reason": one.reason,
+        "is_error": one.is_error, "who": one.who,
+    }  # fmt: skip
+
+
+def _standing(content: Mapping[str, Any]) -> Standing:
+    return Standing(
+        bool(content["is_up"]),
+        datetime.fromisoformat(content["since"]),
+        datetime.fromisoformat(content["at"]),
+        str(content["reason"]),
+        bool(content["is_error"]),
+        str(content["who"]),
+    )
+
+
+def read_memory(cursor: Cursor) -> Memory:
+    """The row of `ops.watch`."""
+    row = cursor.execute("select looked_at, watching_since, memory from ops.watch").fetchone()
+    return Memory.from_json(*row) if row else Memory()
+
+
+def write_memory(cursor: Cursor, memory: Memory, watcher: str) -> None:
+    """Keep it for the next look."""
+    cursor.execute(
+        "insert into ops.watch (is_only, looked_at, watching_since, memory)"
+        " values (true, %(at)s, %(since)s, %(memory)s)"
+        " on conflict (is_only) do update set looked_at = excluded.looked_at,"
+        " watching_since = excluded.watching_since, memory = excluded.memory",
+        {"at": memory.looked_at, "since": memory.watching_since, "memory": json.dumps(memory.to_json())},
+    )
+    cursor.execute(
+        "insert into ops.watcher (watcher, looked_at) values (%(name)s, %(at)s)"
+        " on conflict (watcher) do update set looked_at = excluded.looked_at",
+        {"name": watcher, "at": memory.looked_at},
+    )
+
+
+def remembered(memory: Memory, facts: Facts, answers: Sequence[Answer], limits: Limits) -> Memory:
+    """What is known after a look."""
+    now = facts.now
+    is_gap = memory.looked_at is None or now - memory.looked_at > GAP
+    # A watcher that does not see the workspace leaves what others know, as long as they look.
+    locations = {name: one for name, one in memory.locations.items() if not answers and now - one.at <= GAP}
+    for answer in answers:
+        before = memory.locations.get(answer.location)
+        if before is not None and before.at >= answer.at:
+            # Another watcher has asked since.
+            locations[answer.location] = before
+            continue
+        # What was down before anybody looked may have been down for a minute only.
+        is_same = before is not None and before.is_up == answer.is_ok and not is_gap
+        since = before.since if is_same and before is not None else answer.at
+        locations[answer.location] = Standing(answer.is_ok, since, answer.at, answer.reason, answer.is_error)
+    is_due = memory.next_event_at is None or now - memory.next_event_at >= OVERLAP
+    return replace(
+        memory,
+        looked_at=now,
+        watching_since=now if is_gap else memory.watching_since,
+        daemon=_daemon(memory.daemon, facts.heartbeats, now, limits),
+        locations=locations,
+        event_id=memory.next_event_id if is_due else memory.event_id,
+        next_event_id=facts.last_event_id if is_due else memory.next_event_id,
+        next_event_at=now if is_due else memory.next_event_at,
+    )
+
+
+def _daemon(
+    before: Standing | None, heartbeats: Sequence[Heartbeat], now: datetime, limits: Limits
+) -> Standing:
+    """Only parts of the newest process count: others are left from before it, or no longer configured."""
+    if not heartbeats:
+        reason = "it never gave a heartbeat"
+        return before if before and not before.is_up else Standing(False, now, now, reason)
+    newest = max(heartbeats, key=lambda one: one.at)
+    late = sorted(
+        (one for one in heartbeats if one.process == newest.process and now - one.at > limits.heartbeat),
+        key=lambda one: one.at,
+    )
+    if not late:
+        is_same = before is not None and before.is_up and before.who == newest.process
+        since = before.since if is_same and before is not None else now
+        return Standing(True, since, now, who=newest.process)
+    if newest in late:
+        since, reason = newest.at, f"no heartbeat since {newest.at:%H:%M:%S} UTC"
+    else:
+        since = late[0].at
+        reason = f"no heartbeat of its part {', '.join(one.part for one in late)} since {since:%H:%M:%S} UTC"
+    return Standing(False, since, now, reason, who=newest.process)
+
+
+# Facts
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The last one of a part of the daemon, by a process."""
+
+    part: str
+    process: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A tick that failed. `is_timeout`: it took too long. `reason`: what was raised."""
+
+    at: datetime
+    is_timeout: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Instigator:
+    """A sensor or schedule as Dagster keeps it.
+
+    `ticked_at`: its last tick that reached its code; `is_failing`: the last one that ended failed; `failed`: the last
+    failure that is recent, or is the last tick of all.
+    """
+
+    location: str
+    name: str
+    is_schedule: bool
+    status: str
+    """RUNNING or STOPPED where somebody switched it; DECLARED_IN_CODE: as the code says."""
+    interval: int | None
+    started_at: datetime | None
+    ticked_at: datetime | None
+    is_failing: bool = False
+    failed: Tick | None = None
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """The last failed run of a job; `is_over`: a run that succeeded ended after it."""
+
+    job: str
+    run_id: str
+    ended_at: datetime
+    is_over: bool
+    is_retried: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class PendingRun:
+    """A run that has not ended. `is_gone`: its code server says that it has no such process."""
+
+    run_id: str
+    job: str
+    status: str
+    created_at: datetime
+    active_at: datetime
+    is_gone: bool = False
+
+
+@dataclass(frozen=True)
+class FailedCheck:
+    """The last failure of an asset check; `is_over`: it passed after it. `is_warning`: its severity."""
+
+    asset: str
+    check: str
+    partition: str
+    failed_at: datetime
+    is_over: bool
+    is_warning: bool
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits in the outbox for one route for longer than it may."""
+
+    route: str
+    messages: int
+    oldest_at: datetime
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that findings are made of, as of `now`."""
+
+    now: datetime
+    memory: Memory = field(default_factory=Memory)
+    heartbeats: Sequence[Heartbeat] = ()
+    instigators: Sequence[Instigator] = ()
+    failed_runs: Sequence[FailedRun] = ()
+    pending_runs: Sequence[PendingRun] = ()
+    failed_checks: Sequence[FailedCheck] = ()
+    waiting: Sequence[Waiting] = ()
+    declared: Mapping[str, Sequence[Declared]] = field(default_factory=dict)
+    """By location; without the locations of which it is not known."""
+    covered: Mapping[Key, datetime] = field(default_factory=dict)
+    """The last failure that an incident of the key has told of."""
+    last_event_id: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What code servers said, before the look: `gone` are runs whose processes their servers do not have."""
+
+    answers: Sequence[Answer] = ()
+    gone: Collection[str] = ()
+
+
+def dagster_connection(settings: Settings) -> Connection:
+    """A connection to Dagster's own database, which nothing is written through."""
+    connection = connect(settings, autocommit=True, database=settings.dagster_database)
+    connection.execute(
+        f"set statement_timeout = '{STATEMENT_TIMEOUT}'; set default_transaction_read_only = on"
+    )
+    return connection
+
+
+def ask_servers(settings: Settings, limits: Limits, now: datetime | None = None) -> Asked:
+    """Ask the code servers, which needs no lock: do they load, and are runs that say nothing still theirs?"""
+    answers = ask(settings)
+    moment = now or datetime.now(UTC)
+    gone = []
+    with dagster_connection(settings) as connection, connection.cursor() as cursor:
+        if _is_there(cursor):
+            for run in _pending_runs(cursor):
+                server = _server_of(cursor, run.run_id) if run.status in {"STARTED", "STARTING"} else None
+                if (
+                    server is not None
+                    and moment - run.active_at > limits.orphaned
+                    and has_run(server, run.run_id) is False
+                ):
+                    gone.append(run.run_id)
+    return Asked(answers, frozenset(gone))
+
+
+def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked, now: datetime) -> Facts:
+    """Read everything, the memory too, and remember it in `Facts.memory`; `cursor` is one of the warehouse."""
+    memory = read_memory(cursor)
+    open_checks = _open_checks(cursor)
+    since = min(memory.looked_at or now, now) - OVERLAP
+    facts = Facts(
+        now,
+        waiting=_waiting(cursor, limits, now),
+        declared={one.location: one.declared for one in asked.answers if one.declared is not None},
+        covered=_covered(cursor, since),
+    )
+    with dagster_connection(settings) as connection, connection.cursor() as dagster:
+        if _is_there(dagster):
+            gone = asked.gone
+            facts = replace(
+                facts,
+                heartbeats=_heartbeats(dagster),
+                instigators=_instigators(dagster, since),
+                failed_runs=_failed_runs(dagster, now - limits.forgotten),
+                pending_runs=[replace(run, is_gone=run.run_id in gone) for run in _pending_runs(dagster)],
+                failed_checks=_failed_checks(dagster, memory.event_id, open_checks, now - limits.forgotten),
+                last_event_id=_last_event_id(dagster),
+            )
+    return replace(facts, memory=remembered(memory, facts, asked.answers, limits))
+
+
+def _is_there(cursor: Cursor) -> bool:
+    """Dagster makes its tables when it is first started."""
+    row = cursor.execute(
+        "select count(*) from unnest(%s::text[]) as name where to_regclass('public.' || name) is null",
+        [
+            [
+                "runs",
+                "run_tags",
+                "event_logs",
+                "daemon_heartbeats",
+                "instigators",
+                "job_ticks",
+                "asset_check_executions",
+            ]
+        ],
+    ).fetchone()
+    return row is not None and row[0] == 0
+
+
+def _heartbeats(cursor: Cursor) -> list[Heartbeat]:
+    rows = cursor.execute(
+        "select daemon_type, coalesce(daemon_id, ''), timestamp at time zone 'UTC' from daemon_heartbeats"
+    )
+    return [Heartbeat(*row) for row in rows]
+
+
+# A tick whose code server was not reached tells of the location, not of the sensor.
+_UNREACHED = (
+    "(job_ticks.status = 'FAILURE' and tick_body like '%%UserCodeUnreachableError%%'"
+    " and tick_body not like '%%timed out%%')"
+)
+
+
+def _instigators(cursor: Cursor, since: datetime) -> list[Instigator]:
+    rows = cursor.execute(
+        f"""
+        select
+            instigator_body::jsonb, instigator_type = 'SCHEDULE', instigators.status, ticked.at, ended.status, ended.at,
+            ended.tick_body, failed.at, failed.tick_body
+        from instigators
+        left join lateral (
+            select job_ticks.timestamp at time zone 'UTC' as at from job_ticks
+            where job_ticks.selector_id = instigators.selector_id and not {_UNREACHED}
+            order by job_ticks.timestamp desc limit 1
+        ) as ticked on true
+        left join lateral (
+            select
+                job_ticks.status, job_ticks.timestamp at time zone 'UTC' as at,
+                case when job_ticks.status = 'FAILURE' then tick_body end as tick_body
+            from job_ticks
+            where job_ticks.selector_id = instigators.selector_id and job_ticks.status <> 'STARTED'
+                and not {_UNREACHED}
+            order by job_ticks.timestamp desc limit 1
+        ) as ended on true
+        left join lateral (
+            select job_ticks.timestamp at time zone 'UTC' as at, tick_body from job_ticks
+            where job_ticks.selector_id = instigators.selector_id and job_ticks.status = 'FAILURE'
+                and job_ticks.timestamp > %(since)s::timestamptz at time zone 'UTC'
+                and not {_UNREACHED}
+            order by job_ticks.timestamp desc limit 1
+        ) as failed on true
+        where instigator_type in ('SENSOR', 'SCHEDULE')
+        """,  # noqa: S608 - a constant
+        {"since": since},
+    ).fetchall()
+    return [_instigator(*row) for row in rows]
+
+
+def _instigator(
+    body: Mapping[str, Any], is_schedule: bool, status: str, ticked_at: datetime | None, ended: str | None,
+    ended_at: datetime | None, ended_body: str | None, failed_at: datetime | None, failed_body: str | None,
+) -> Instigator:  # fmt: skip
+    origin, data = body["origin"], body.get("job_specific_data") or {}
+    location = origin["external_repository_origin"]["repository_location_origin"].get("location_name") or ""
+    started = data.get("start_timestamp") if is_schedule else data.get("last_sensor_start_timestamp")
+    is_failing = ended == "FAILURE" and ended_at is not None
+    if is_failing and (failed_at is None or (ended_at is not None and ended_at > failed_at)):
+        failed_at, failed_body = ended_at, ended_body
+    return Instigator(
+        location=location,
+        name=origin["job_name"],
+        is_schedule=is_schedule,
+        status=status,
+        interval=data.get("min_interval"),
+        started_at=datetime.fromtimestamp(started, UTC) if started else None,
+        ticked_at=ticked_at,
+        is_failing=is_failing,
+        failed=_tick(failed_at, failed_body or "") if failed_at else None,
+    )
+
+
+def _tick(at: datetime, body: str) -> Tick:
+    is_timeout = "UserCodeUnreachableError" in body and "timed out" in body
+    try:
+        reason = error_text(json.loads(body).get("error"))
+    except ValueError:
+        reason = ""
+    return Tick(at, is_timeout, reason)
+
+
+def _failed_runs(cursor: Cursor, floor: datetime) -> list[FailedRun]:
+    rows = cursor.execute(
+        """
+        select distinct on (failed.pipeline_name)
+            failed.pipeline_name, failed.run_id, to_timestamp(failed.ended),
+            exists (
+                select from runs as other
+                where other.pipeline_name = failed.pipeline_name and other.status = 'SUCCESS'
+                    and other.update_timestamp >= failed.update_timestamp and other.end_time > failed.ended
+            ),
+            exists (
+                select from run_tags
+                where run_tags.run_id = failed.run_id and key = 'dagster/will_retry' and value = 'true'
+            )
+        from (
+            select
+                *, coalesce(end_time, extract(epoch from update_timestamp at time zone 'UTC')::float) as ended
+            from runs
+            where status = 'FAILURE' and update_timestamp > %(floor)s::timestamptz at time zone 'UTC'
+        ) as failed
+        order by failed.pipeline_name, failed.ended desc
+        """,
+        {"floor": floor},
+    ).fetchall()
+    return [
+        FailedRun(job, run_id, ended_at, is_over, is_retried, _run_reason(cursor, run_id))
+        for job, run_id, ended_at, is_over, is_retried in rows
+    ]
+
+
+def _run_reason(cursor: Cursor, run_id: str) -> str:
+    """What the run's first failed step raised, or what was said of its end."""
+    rows = cursor.execute(
+        "select event, dagster_event_type from event_logs where run_id = %s and dagster_event_type ="
+        " any(array['STEP_FAILURE', 'PIPELINE_FAILURE', 'RUN_FAILURE', 'ENGINE_EVENT'])"
+        " order by dagster_event_type <> 'STEP_FAILURE', id desc limit 3",
+        [run_id],
+    ).fetchall()
+    fallback = ""
+    for body, kind in rows:
+        try:
+            event = json.loads(body)["dagster_event"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        data = event.get("event_specific_data") or {}
+        if kind == "STEP_FAILURE":
+            said = (data.get("user_failure_data") or {}).get("description") or error_text(data.get("error"))
+            return f"Step {event.get('step_key')}: {' '.join(str(said).split())[:500]}"
+        fallback = fallback or error_text(data.get("error")) or str(event.get("message") or "")
+        if kind == "ENGINE_EVENT" and "exit" in str(event.get("message")):
+            return " ".join(str(event["message"]).split())[:500]
+    return " ".join(fallback.split())[:500]
+
+
+def _pending_runs(cursor: Cursor) -> list[PendingRun]:
+    rows = cursor.execute(
+        """
+        select
+            run_id, pipeline_name, status, create_timestamp at time zone 'UTC',
+            greatest(
+                create_timestamp at time zone 'UTC', to_timestamp(start_time),
+                (
+                    select event_logs.timestamp at time zone 'UTC' from event_logs
+                    where event_logs.run_id = runs.run_id order by event_logs.id desc limit 1
+                )
+            )
+        from runs
+        where status in ('NOT_STARTED', 'QUEUED', 'STARTING', 'STARTED', 'CANCELING')
+        order by id
+        limit 1000
+        """
+    )
+    return [PendingRun(*row) for row in rows]
+
+
+def _server_of(cursor: Cursor, run_id: str) -> Server | None:
+    row = cursor.execute(
+        "select value from run_tags where run_id = %s and key = '.dagster/grpc_info'", [run_id]
+    ).fetchone()
+    if row is None:
+        return None
+    try:
+        info = json.loads(row[0])
+        return Server(
+            "",
+            info.get("socket"),
+            info.get("host") or "localhost",
+            info.get("port"),
+            bool(info.get("use_ssl")),
+        )
+    except (ValueError, AttributeError):
+        return None
+
+
+def _last_event_id(cursor: Cursor) -> int:
+    row = cursor.execute("select coalesce(max(id), 0) from event_logs").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _failed_checks(
+    cursor: Cursor, event_id: int, open_: Collection[tuple[str, str, str]], floor: datetime
+) -> list[FailedCheck]:
+    """Checks that failed since the event, and those that are open, each as it is now."""
+    rows = cursor.execute(
+        """
+        select distinct asset_key, data ->> 'check_name', coalesce(data ->> 'partition', '')
+        from event_logs
+        cross join lateral (
+            select event::jsonb -> 'dagster_event' -> 'event_specific_data' as data
+        ) as parsed
+        where dagster_event_type = 'ASSET_CHECK_EVALUATION' and id > %(low)s and asset_key not like %(not_ours)s
+            and (data -> 'success') = 'false'
+        """,
+        {"low": event_id, "not_ours": NOT_OURS},
+    ).fetchall()
+    found = {(str(asset), str(check), str(partition)) for asset, check, partition in rows}
+    checks = [_check(cursor, *one, floor) for one in sorted(found | set(open_))]
+    return [one for one in checks if one is not None]
+
+
+def _check(cursor: Cursor, asset: str, check: str, partition: str, floor: datetime) -> FailedCheck | None:
+    rows = cursor.execute(
+        """
+        select distinct on (execution_status)
+            execution_status, evaluation_event_timestamp at time zone 'UTC', run_id, evaluation_event
+        from asset_check_executions
+        where asset_key = %s and check_name = %s and coalesce(partition, '') = %s
+            and execution_status in ('SUCCEEDED', 'FAILED') and evaluation_event_storage_id is not null
+        order by execution_status, evaluation_event_storage_id desc
+        """,
+        [asset, check, partition],
+    ).fetchall()
+    ended = {row[0]: row[1:] for row in rows}
+    failed, passed = ended.get("FAILED"), ended.get("SUCCEEDED")
+    if failed is None or failed[0] < floor:
+        return None
+    try:
+        data = json.loads(failed[2])["dagster_event"]["event_specific_data"]
+    except (ValueError, KeyError, TypeError):
+        data = {}
+    return FailedCheck(
+        "/".join(json.loads(asset)),
+        check,
+        partition,
+        failed[0],
+        passed is not None and passed[0] > failed[0],
+        str((data.get("severity") or {}).get("__enum__", "")).endswith(".WARN"),
+        failed[1] or "",
+        " ".join(str(data.get("description") or "").split())[:500],
+    )
+
+
+# Facts of the warehouse
+
+
+def _open_checks(cursor: Cursor) -> set[tuple[str, str, str]]:
+    rows = cursor.execute(
+        "select detail ->> 'asset_key', detail ->> 'check', occurrence from ops.incident"
+        " where kind = 'check_failed' and resolved_at is null"
+    )
+    return {(str(row[0]), str(row[1]), str(row[2])) for row in rows}
+
+
+def _waiting(cursor: Cursor, limits: Limits, now: datetime) -> list[Waiting]:
+    rows = cursor.execute(
+        """
+        select
+            route, count(*), min(created_at), max(attempts),
+            coalesce((array_agg(last_error order by attempts desc) filter (where last_error is not null))[1], '')
+        from ops.alert_outbox
+        where delivered_at is null and created_at < %(since)s
+        group by route
+        order by route
+        """,
+        {"since": now - limits.undelivered},
+    )
+    return [Waiting(*row) for row in rows]
+
+
+def _covered(cursor: Cursor, since: datetime) -> dict[Key, datetime]:
+    rows = cursor.execute(
+        """
+        select kind, subject, occurrence, max((detail ->> 'failed_at')::timestamptz)
+        from ops.incident
+        where kind in ('run_failed', 'check_failed', 'sensor_failed', 'sensor_late') and detail ? 'failed_at'
+        group by kind, subject, occurrence
+        having max((detail ->> 'failed_at')::timestamptz) > %(since)s or bool_or(resolved_at is null)
+        """,
+        {"since": since},
+    )
+    return {Key(row[0], row[1], row[2]): row[3] for row in rows}

@@ -1,0 +1,450 @@
+"""What is wrong: functions of the facts, without a clock and without a connection.
+
+Each failure is an incident of its own kind and subject, so that it is told once however often somebody looks. What
+cannot be judged just now stays as it is: nobody can tell a sensor that stopped from one whose daemon is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pipelines.orchestration.locations import Declared
+from sensors.incidents.model import Ending, Incident, Key, Severity, Wanted
+from sensors.incidents.routes import OWN_APPLICATION
+from sensors.incidents.rules import as_it_stands
+from sensors.watch.facts import Facts, FailedCheck, FailedRun, Instigator, PendingRun, Standing
+from sensors.watch.limits import Limits
+
+# The nine classes, as the specification of operations numbers them.
+RUN_FAILED = "run_failed"
+CHECK_FAILED = "check_failed"
+SENSOR_FAILED = "sensor_failed"
+SENSOR_LATE = "sensor_late"
+LOCATION_FAILED = "location_failed"
+SENSOR_OFF = "sensor_off"
+DAEMON_DEAD = "daemon_dead"
+RUN_STUCK = "run_stuck"
+DELIVERY_FAILED = "delivery_failed"
+KINDS = (
+    RUN_FAILED,
+    CHECK_FAILED,
+    SENSOR_FAILED,
+    SENSOR_LATE,
+    LOCATION_FAILED,
+    SENSOR_OFF,
+    DAEMON_DEAD,
+    RUN_STUCK,
+    DELIVERY_FAILED,
+)
+
+DAEMON = "daemon"
+QUEUE = "queue"
+# Runs without a job of their own: somebody materialised assets by hand.
+ASSET_JOB = "__ASSET_JOB"
+
+_ENDINGS = {
+    RUN_FAILED: Ending("succeeded", "A later run of it succeeded."),
+    CHECK_FAILED: Ending("passed", "It passes again."),
+    SENSOR_FAILED: Ending("running", "It evaluates again without an error, or was switched off or removed."),
+    SENSOR_LATE: Ending("running", "It ticks again in time, or was switched off or removed."),
+    LOCATION_FAILED: Ending("loaded", "It loads again, or is no longer in the workspace."),
+    SENSOR_OFF: Ending("running", "It is on again, or no longer expected."),
+    DAEMON_DEAD: Ending("alive", "It gives heartbeats again."),
+    RUN_STUCK: Ending("moving", "It goes on, or has ended."),
+    DELIVERY_FAILED: Ending("delivered", "What was waiting has been delivered."),
+}
+FORGOTTEN = Ending(
+    "expired", "Nothing has put it right, and it has not been repeated either; it is not told any more."
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong."""
+
+    kind: str
+    subject: str
+    title: str
+    message: str
+    began_at: datetime
+    occurrence: str = ""
+    severity: Severity = "critical"
+    cause: Key | None = None
+    failed_at: datetime | None = None
+    """Of a failure that may be over before the next look: when."""
+    detail: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return Key(self.kind, self.subject, self.occurrence)
+
+    def wanted(self, now: datetime) -> Wanted:
+        """As an incident, seen at `now`."""
+        detail = dict(self.detail)
+        if self.failed_at is not None:
+            detail["failed_at"] = self.failed_at.isoformat()
+        return Wanted(
+            key=self.key,
+            severity=self.severity,
+            title=self.title,
+            message=self.message,
+            began_at=self.began_at,
+            seen_at=now,
+            application_id=OWN_APPLICATION,
+            detail=detail,
+            cause=self.cause,
+        )
+
+
+def judge(
+    facts: Facts, limits: Limits, expected: Collection[tuple[str, str]], standing: Sequence[Incident]
+) -> list[Wanted]:
+    """All that should be open of the nine kinds: what is wrong, and what is open and cannot be judged."""
+    look = _Look(facts, limits, expected, {one.key: one for one in standing})
+    wanted = {one.key: one.wanted(facts.now) for one in look.findings()}
+    for one in standing:
+        if one.key not in wanted and look.is_unknown(one):
+            wanted[one.key] = as_it_stands(one)
+    return list(wanted.values())
+
+
+def ending(incident: Incident, facts: Facts, limits: Limits) -> Ending:
+    """How an incident that is not wanted any more ended."""
+    failed_at = incident.detail.get("failed_at")
+    is_event = incident.key.kind in {RUN_FAILED, CHECK_FAILED} and isinstance(failed_at, str)
+    if is_event and facts.now - datetime.fromisoformat(str(failed_at)) >= limits.forgotten:
+        return FORGOTTEN
+    return _ENDINGS[incident.key.kind]
+
+
+def clock(moment: datetime) -> str:
+    """An instant in a message."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class _Look:
+    def __init__(
+        self,
+        facts: Facts,
+        limits: Limits,
+        expected: Collection[tuple[str, str]],
+        standing: dict[Key, Incident],
+    ) -> None:
+        self._facts = facts
+        self._limits = limits
+        self._expected = expected
+        self._standing = standing
+        self._now = facts.now
+        self._memory = facts.memory
+        self._watching_since = facts.memory.watching_since or facts.now
+        self._rows = {(one.location, one.name): one for one in facts.instigators}
+        self._code = {
+            (location, one.name): one for location, found in facts.declared.items() for one in found
+        }
+
+    def findings(self) -> Iterator[Finding]:
+        """All nine classes."""
+        for run in self._facts.failed_runs:
+            if self._is_open(Key(RUN_FAILED, run.job), run.ended_at, is_over=run.is_over):
+                yield _run_failed(run)
+        for check in self._facts.failed_checks:
+            key = Key(CHECK_FAILED, f"{check.asset} {check.check}", check.partition)
+            if self._is_open(key, check.failed_at, is_over=check.is_over):
+                yield _check_failed(check)
+        yield from self._daemon()
+        yield from self._locations()
+        yield from self._instigators()
+        yield from self._runs()
+        for route in self._facts.waiting:
+            yield Finding(
+                DELIVERY_FAILED,
+                route.route,
+                f"Alerts do not reach the route {route.route}",
+                f"{route.route} refuses them: {route.reason}" if route.reason else "Nobody delivers them.",
+                route.oldest_at,
+            )
+
+    def is_unknown(self, one: Incident) -> bool:
+        """Whether it cannot be told now if it is over."""
+        kind, subject = one.key.kind, one.key.subject
+        if kind == LOCATION_FAILED:
+            # Where nobody sees the workspace, only who opened it knows.
+            return not self._memory.locations
+        if kind in {SENSOR_FAILED, SENSOR_LATE, SENSOR_OFF}:
+            return not self._is_heard(subject.split("/", 1)[0])
+        if kind == RUN_STUCK:
+            return subject == QUEUE and not self._is_daemon_up()
+        return False
+
+    def _is_open(self, key: Key, failed_at: datetime, *, is_over: bool) -> bool:
+        """A failure that is over is told all the same when nobody has told of it: the next look ends it."""
+        if not is_over:
+            return True
+        covered = self._facts.covered.get(key)
+        since = (self._memory.looked_at or self._now) - timedelta(minutes=10)
+        return failed_at > since and (covered is None or failed_at > covered)
+
+    def _is_watched(self) -> bool:
+        """Whether somebody has been watching for long enough to miss something."""
+        return self._now - self._watching_since >= self._limits.grace
+
+    def _is_daemon_up(self) -> bool:
+        return self._memory.daemon is not None and self._memory.daemon.is_up
+
+    def _is_heard(self, location: str) -> bool:
+        """Whether its sensors could tick now, as far as is known.
+
+        A daemon that was killed is known to be dead after a while only, and its sensors are late before that.
+        """
+        place, daemon = self._memory.locations.get(location), self._memory.daemon
+        if daemon is None or not daemon.is_up or (place is not None and not place.is_up):
+            return False
+        oldest = min(one.at for one in self._facts.heartbeats if one.process == daemon.who)
+        return self._now - oldest < self._limits.heartbeat / 2
+
+    # 7
+
+    def _daemon(self) -> Iterator[Finding]:
+        daemon = self._memory.daemon
+        if daemon is not None and not daemon.is_up and self._is_watched():
+            yield Finding(
+                DAEMON_DEAD,
+                DAEMON,
+                "The daemon is dead",
+                f"The Dagster daemon: {daemon.reason}. Without it nothing is ticked, queued or monitored.",
+                daemon.since,
+            )
+
+    # 5
+
+    def _locations(self) -> Iterator[Finding]:
+        for name, place in self._memory.locations.items():
+            if not place.is_up and self._is_location_told(name, place):
+                does = "does not load" if place.is_error else "does not answer"
+                yield Finding(
+                    LOCATION_FAILED,
+                    name,
+                    f"The code location {name} {does}",
+                    f"The code location {name} {does}: {place.reason}. Its sensors, schedules and runs stand still.",
+                    place.since,
+                )
+
+    def _is_location_told(self, name: str, place: Standing) -> bool:
+        """An error of the code stays until somebody mends it; silence may be a restart."""
+        is_told = Key(LOCATION_FAILED, name) in self._standing
+        return is_told or place.is_error or (self._now - place.since >= self._limits.location)
+
+    # 3, 4, 6
+
+    def _instigators(self) -> Iterator[Finding]:
+        for key in sorted({*self._rows, *self._code, *self._expected}):
+            location = key[0]
+            row, code = self._rows.get(key), self._code.get(key)
+            is_expected = key in self._expected or (code is not None and code.is_on)
+            # Of a location that nobody can ask, the rows of Dagster are all that is known.
+            is_coded = code is not None or (
+                location not in self._facts.declared and not self._is_foreign(location)
+            )
+            if not self._is_heard(location):
+                continue
+            if is_expected and (reason := self._off(location, row, code, is_coded=is_coded)):
+                yield self._finding(SENSOR_OFF, key, *reason)
+            elif is_coded and not _is_stopped(row, code):
+                yield from self._ticks(key, row, code)
+
+    def _is_foreign(self, location: str) -> bool:
+        """Whether the workspace, which is known, does not have the location."""
+        return bool(self._memory.locations) and location not in self._memory.locations
+
+    def _off(
+        self, location: str, row: Instigator | None, code: Declared | None, *, is_coded: bool
+    ) -> tuple[str, datetime] | None:
+        """Why what is expected does not run, and since when; None when it does, or may do so soon."""
+        since = self._could_tick_since(location)
+        is_settled = self._now - since >= self._limits.grace
+        if not is_coded and is_settled:
+            where = (
+                "workspace has no such code location"
+                if self._is_foreign(location)
+                else "code does not have it"
+            )
+            return f"is missing: it is expected, and the {where}", since
+        if row is not None and row.status == "STOPPED":
+            return "was switched off", self._now
+        if code is not None and _is_stopped(row, code):
+            return "is off: it is expected to be on, and nobody has switched it on", since
+        if row is None and code is None and is_coded and is_settled:
+            return "is missing: it is expected, and never ran", since
+        return None
+
+    def _ticks(
+        self, key: tuple[str, str], row: Instigator | None, code: Declared | None
+    ) -> Iterator[Finding]:
+        if row is not None and row.failed is not None:
+            failed = row.failed
+            kind = SENSOR_LATE if failed.is_timeout else SENSOR_FAILED
+            is_over = not row.is_failing and self._now - failed.at >= self._limits.quiet
+            incident = Key(kind, "/".join(key))
+            if self._is_open(incident, failed.at, is_over=is_over):
+                reason = (
+                    "timed out" if failed.is_timeout else f"raised: {failed.reason or 'it does not say what'}"
+                )
+                yield self._finding(kind, key, reason, failed.at, failed_at=failed.at)
+                if kind == SENSOR_LATE:
+                    return
+        due = self._due(key[0], row, code)
+        if due is not None and self._now - due >= self._limits.tick and self._is_watched():
+            last = f"last on {clock(row.ticked_at)}" if row and row.ticked_at else "and never did"
+            yield self._finding(SENSOR_LATE, key, f"stopped ticking, {last}", due)
+
+    def _due(self, location: str, row: Instigator | None, code: Declared | None) -> datetime | None:
+        """When it should have ticked since its last tick; None when it should not."""
+        since = self._could_tick_since(location)
+        if row is not None and row.started_at is not None:
+            since = max(since, row.started_at)
+        ticked_at = row.ticked_at if row is not None else None
+        if code is not None and code.cron:
+            due = last_cron(code, self._now - self._limits.tick)
+            return due if due is not None and due > max(since, ticked_at or since) else None
+        if row is not None and row.is_schedule:
+            return None
+        interval = (
+            (code.interval if code is not None else None) or (row.interval if row is not None else None) or 30
+        )
+        return max(since, ticked_at or since) + timedelta(seconds=interval)
+
+    def _could_tick_since(self, location: str) -> datetime:
+        """Since when daemon and location have been there, while somebody watched."""
+        moments = [self._watching_since]
+        if self._memory.daemon is not None:
+            moments.append(self._memory.daemon.since)
+        if location in self._memory.locations:
+            moments.append(self._memory.locations[location].since)
+        return max(moments)
+
+    def _finding(
+        self,
+        kind: str,
+        key: tuple[str, str],
+        what: str,
+        began_at: datetime,
+        failed_at: datetime | None = None,
+    ) -> Finding:
+        location, name = key
+        noun = "schedule" if self._is_schedule(key) else "sensor"
+        known = self._standing.get(Key(kind, "/".join(key)))
+        head, _, rest = what.partition(": ")
+        return Finding(
+            kind,
+            "/".join(key),
+            f"The {noun} {name} {head.partition(',')[0]}",
+            f"The {noun} {name} of the code location {location} {head}{': ' if rest else ''}{rest}.",
+            known.began_at if known is not None else began_at,
+            failed_at=failed_at,
+        )
+
+    def _is_schedule(self, key: tuple[str, str]) -> bool:
+        row, code = self._rows.get(key), self._code.get(key)
+        return row.is_schedule if row is not None else code is not None and bool(code.cron)
+
+    # 8
+
+    def _runs(self) -> Iterator[Finding]:
+        queued = [
+            run
+            for run in self._facts.pending_runs
+            if run.status == "QUEUED" and self._now - run.created_at >= self._limits.queued
+        ]
+        if queued and self._is_daemon_up():
+            oldest = min(queued, key=lambda run: run.created_at)
+            yield Finding(
+                RUN_STUCK,
+                QUEUE,
+                "Runs are stuck in the queue",
+                f"The oldest, run {oldest.run_id} of {job_name(oldest.job)}, has been waiting since"
+                f" {clock(oldest.created_at)}.",
+                oldest.created_at,
+            )
+        for run in self._facts.pending_runs:
+            if (reason := self._stuck(run)) is not None:
+                yield Finding(
+                    RUN_STUCK,
+                    run.job,
+                    f"A run of {job_name(run.job)} is stuck",
+                    f"Run {run.run_id} of {job_name(run.job)} {reason}.",
+                    run.active_at,
+                    occurrence=run.run_id,
+                )
+
+    def _stuck(self, run: PendingRun) -> str | None:
+        if run.status == "QUEUED":
+            return None
+        silent = self._now - run.active_at
+        since = clock(run.active_at)
+        if run.is_gone and silent >= self._limits.orphaned:
+            return f"has no process any more, and has said nothing since {since}; terminate it"
+        if run.status == "STARTED":
+            return f"has said nothing since {since}" if silent >= self._limits.silent else None
+        if silent < self._limits.starting:
+            return None
+        return f"is {'being cancelled' if run.status == 'CANCELING' else 'starting'} since {since}"
+
+
+def _is_stopped(row: Instigator | None, code: Declared | None) -> bool:
+    if row is None or (row.status == "DECLARED_IN_CODE" and code is not None):
+        return code is None or not code.is_on
+    return row.status == "STOPPED"
+
+
+def job_name(name: str) -> str:
+    """A job as people know it."""
+    return "assets by hand" if name == ASSET_JOB else name
+
+
+def _run_failed(run: FailedRun) -> Finding:
+    retried = " Dagster does it again." if run.is_retried else ""
+    reason = f": {run.reason.rstrip('.')}" if run.reason else ""
+    return Finding(
+        RUN_FAILED,
+        run.job,
+        f"A run of {job_name(run.job)} failed",
+        f"Run {run.run_id} of {job_name(run.job)} failed on {clock(run.ended_at)}{reason}.{retried}",
+        run.ended_at,
+        failed_at=run.ended_at,
+        detail=(("run_id", run.run_id),),
+    )
+
+
+def _check_failed(check: FailedCheck) -> Finding:
+    import json
+
+    reason = f": {check.reason.rstrip('.')}" if check.reason else ""
+    of = f" (partition {check.partition})" if check.partition else ""
+    return Finding(
+        CHECK_FAILED,
+        f"{check.asset} {check.check}",
+        f"The check {check.check} of {check.asset} failed",
+        f"The check {check.check} of {check.asset}{of} failed on {clock(check.failed_at)}{reason}.",
+        check.failed_at,
+        occurrence=check.partition,
+        severity="warning" if check.is_warning else "critical",
+        failed_at=check.failed_at,
+        detail=(
+            ("asset_key", json.dumps(check.asset.split("/"))),
+            ("check", check.check),
+            ("run_id", check.run_id),
+        ),
+    )
+
+
+def last_cron(code: Declared, before: datetime) -> datetime | None:
+    """The last instant at or before `before` at which the schedule should have ticked."""
+    # Dagster's own reading of cron, which its scheduler follows.
+    from dagster._utils.schedules import reverse_cron_string_iterator
+
+    moments: Iterable[datetime] = (
+        next(reverse_cron_string_iterator(before.timestamp(), cron, code.timezone)) for cron in code.cron
+    )
+    return max(moments, default=None)
