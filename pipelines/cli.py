@@ -92,44 +92,19 @@ def ingest(paths: tuple[str, ...], feed: str | None) -> None:
     Each file is loaded once, whole or not at all; records that break the contract are kept aside with every reason
     (mart rejected_record). Exit code 1 when a file or a record was not taken.
     """
-    from pipelines.catalog.store import store_catalog
+    from pipelines.catalog.store import refresh_catalog
     from pipelines.landing.ingest import ingest as load
     from pipelines.warehouse.migrate import migrate
 
     settings = Settings.from_env()
     migrate(settings)
-    problem = _catalog_problem(settings) if _stored(settings) else None
-    if problem is None and not _stored(settings):
-        store_catalog(settings)
+    problem = refresh_catalog(settings)
+    if problem is not None:
+        click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
     report = load(settings, list(paths) or None, feed=feed)
     _tell_ingest(report)
-    sys.exit(
-        1
-        if problem or any(f.status in {"quarantined", "changed"} or f.rejected_count for f in report.files)
-        else 0
-    )
-
-
-def _stored(settings: Settings) -> bool:
-    from pipelines.warehouse.connect import connect
-
-    with connect(settings, "ingest") as connection:
-        return (
-            connection.execute("select from raw.load where feed = 'catalog' limit 1").fetchone() is not None
-        )
-
-
-def _catalog_problem(settings: Settings) -> DuemarkError | None:
-    """Store the catalog where one stands already: a broken edit is told, and what stood goes on to stand."""
-    from pipelines.catalog.load import CatalogError
-    from pipelines.catalog.store import store_catalog
-
-    try:
-        store_catalog(settings)
-    except CatalogError as error:
-        click.echo(f"duemark: {error.message}\n  The catalog that was stored before stands.", err=True)
-        return error
-    return None
+    refused = any(f.status in {"quarantined", "changed"} or f.rejected_count for f in report.files)
+    sys.exit(1 if problem or refused else 0)
 
 
 def _tell_ingest(report: IngestReport) -> None:
@@ -261,7 +236,9 @@ def status(as_json: bool) -> None:
 
 @main.command()
 @click.option("--interval", default=10.0, show_default=True, metavar="SECONDS", help="From look to look.")
-@click.option("--once", is_flag=True, help="Look once, as from cron: say what is wrong; exit code 1 when anything is.")
+@click.option(
+    "--once", is_flag=True, help="Look once, as from cron: say what is wrong; exit code 1 when anything is."
+)
 def watch(interval: float, once: bool) -> None:
     """Watch Duemark itself from outside: tell of failed runs and checks, dead processes, undelivered alerts.
 
