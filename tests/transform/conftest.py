@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from psycopg import sql
 
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import Project
-from pipelines.warehouse.connect import with_database
+from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.settings import ROOT, Settings
 from tests.conftest import _database, _drop
 from tests.transform.support import Warehouse
@@ -28,6 +29,11 @@ def deployed(server_url: str, template: str, tmp_path_factory: pytest.TempPathFa
         dbt_project=ROOT / "dbt_project",
         dagster_database=f"{template}_dagster",
     )
+    with connect(settings, autocommit=True) as connection:
+        # Servers do not crash here, and thousands of commits need not wait for a disk.
+        connection.execute(
+            sql.SQL("alter database {} set synchronous_commit = off").format(sql.Identifier(name))
+        )
     project = Project(settings)
     deploy(project)
     yield Warehouse(settings, project)

@@ -94,9 +94,7 @@ class Warehouse:
                 "select schemaname, tablename from pg_tables where schemaname in ('raw', 'catalog', 'marts')"
             ).fetchall()
             for schema, table in tables:
-                connection.execute(
-                    sql.SQL("delete from {}").format(sql.Identifier(str(schema), str(table)))
-                )
+                connection.execute(sql.SQL("delete from {}").format(sql.Identifier(str(schema), str(table))))
             connection.execute(
                 "update control.tick set low = 0, high = 0, previous_as_of = '-infinity', as_of = '-infinity',"
                 " published_high = 0, published_as_of = '-infinity', published_at = null, needs_rebuild = true"
@@ -111,7 +109,7 @@ class Warehouse:
             (folder / "all.yml").write_text(json.dumps({kind: entries}, indent=1), "utf-8")
 
     def store_catalog(self, documents: Documents) -> int | None:
-        """Put these files in place of the catalog, and store them as a tick would; the load, None when nothing changed."""
+        """Put these files in place of the catalog, and store them as a tick would; None when nothing changed."""
         self.write_catalog(documents)
         return store_catalog(self.settings)
 
@@ -152,7 +150,9 @@ class Warehouse:
                 " $$ begin raise exception 'refused by the test'; end $$"
             )
             connection.execute(
-                sql.SQL("create trigger refuse before insert on {} execute function public.refuse()").format(name)
+                sql.SQL("create trigger refuse before insert on {} execute function public.refuse()").format(
+                    name
+                )
             )
             try:
                 yield
@@ -167,9 +167,7 @@ class Warehouse:
 
     def marts(self) -> Rows:
         """All rows of all marts, each in the order of its columns."""
-        return {
-            name: self.query(f"select * from marts.{name} as mart order by mart::text") for name in MARTS
-        }
+        return {name: self.query(f"select * from marts.{name} as mart order by mart::text") for name in MARTS}
 
     def rows(self, mart: str, *columns: str, where: str = "true") -> list[tuple[Any, ...]]:
         """These columns of the rows, ordered by them; instants as text in UTC, intervals in minutes."""

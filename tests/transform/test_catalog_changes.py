@@ -36,13 +36,19 @@ def noon(number: int) -> datetime:
     return datetime.combine(today() + timedelta(days=number), time(12), UTC)
 
 
-def catalog(*slos: dict[str, Any], calendar: dict[str, Any] | None = None, second_after_first: bool = True) -> Documents:
+def catalog(
+    *slos: dict[str, Any], calendar: dict[str, Any] | None = None, second_after_first: bool = True
+) -> Documents:
     """Two jobs; by default the second depends on the first."""
     up, down = ("first", "second") if second_after_first else ("second", "first")
     return {
         "applications": [{"id": "bank", "timezone": ZONE}],
         "calendars": [
-            {"id": "every_day", "weekdays": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], **(calendar or {})}
+            {
+                "id": "every_day",
+                "weekdays": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+                **(calendar or {}),
+            }
         ],
         "jobs": [{"id": up, "application": "bank"}, {"id": down, "application": "bank", "depends_on": [up]}],
         "slos": list(slos),
@@ -61,9 +67,12 @@ def nightly(end: str = "03:00", **more: Any) -> dict[str, Any]:
 
 def promised(warehouse: Warehouse) -> dict[int, str]:
     """Days from today to when the occurrence is due: HH:MM."""
-    rows = warehouse.query("select business_date, expected_end_at from marts.slo_performance where slo_id = 'nightly'")
+    rows = warehouse.query(
+        "select business_date, expected_end_at from marts.slo_performance where slo_id = 'nightly'"
+    )
     return {
-        (row["business_date"] - today()).days: row["expected_end_at"].astimezone(UTC).strftime("%H:%M") for row in rows
+        (row["business_date"] - today()).days: row["expected_end_at"].astimezone(UTC).strftime("%H:%M")
+        for row in rows
     }
 
 
@@ -95,7 +104,9 @@ def test_dates_added_to_and_taken_from_a_calendar(warehouse: Warehouse) -> None:
     warehouse.store_catalog(catalog(nightly(effective_from=day(-3)), calendar={"exclude": [day(-2), day(2)]}))
     warehouse.tick(noon(4))
     assert sorted(promised(warehouse)) == [-3, -1, 0, 1, 3, 4]
-    warehouse.store_catalog(catalog(nightly(effective_from=day(-3)), calendar={"exclude": [day(-1), day(0), day(3)]}))
+    warehouse.store_catalog(
+        catalog(nightly(effective_from=day(-3)), calendar={"exclude": [day(-1), day(0), day(3)]})
+    )
     warehouse.tick(noon(4))
     # What had ended stays as it was promised, or not promised.
     assert sorted(promised(warehouse)) == [-3, -1, 1, 2, 4]
@@ -122,7 +133,11 @@ def test_a_later_entry_holds_from_its_date_but_not_in_the_past(warehouse: Wareho
     warehouse.store_catalog(catalog(nightly("03:00", effective_from=day(-4))))
     warehouse.tick(noon(3))
     warehouse.store_catalog(
-        catalog(nightly("03:00", effective_from=day(-4)), nightly("05:00", effective_from=day(-2)), nightly("07:00", effective_from=day(2)))
+        catalog(
+            nightly("03:00", effective_from=day(-4)),
+            nightly("05:00", effective_from=day(-2)),
+            nightly("07:00", effective_from=day(2)),
+        )
     )
     warehouse.tick(noon(3))
     assert promised(warehouse) == {
@@ -182,10 +197,18 @@ def test_an_occurrence_opens_early_by_a_status_of_its_own_jobs_only(warehouse: W
         "applications": [*documents["applications"], {"id": "tonga", "timezone": "Pacific/Tongatapu"}],
         "jobs": [*documents["jobs"], {"id": "early", "application": "tonga"}],
     }
-    both = nightly(effective_from=day(-1), jobs=[{"job": "first", "end": "03:00"}, {"job": "tonga/early", "end": "03:00"}])
+    jobs = [{"job": "first", "end": "03:00"}, {"job": "tonga/early", "end": "03:00"}]
+    both = nightly(effective_from=day(-1), jobs=jobs)
     warehouse.store_catalog({**ahead, "slos": [both]})
     warehouse.ingest(
-        [{**status("early", "START", 1), "application_id": "tonga", "status_at": noon(0), "business_date": day(1)}]
+        [
+            {
+                **status("early", "START", 1),
+                "application_id": "tonga",
+                "status_at": noon(0),
+                "business_date": day(1),
+            }
+        ]
     )
     warehouse.tick(noon(0))
     assert sorted(promised(warehouse)) == [-1, 0, 1]
@@ -196,7 +219,9 @@ def test_an_occurrence_opens_early_by_a_status_of_its_own_jobs_only(warehouse: W
     assert_as_rebuilt(warehouse, noon(0))
 
 
-def test_what_lands_while_a_tick_prepares_is_left_to_the_next(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lands_while_a_tick_prepares_is_left_to_the_next(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     warehouse.store_catalog(catalog(nightly()))
     warehouse.ingest([status("first", "SUCCEED", -1)])
     warehouse.tick(noon(-1))
@@ -244,7 +269,13 @@ class Change:
         slo = nightly(self.end, timezone=self.zone)
         if self.is_intraday:
             slo |= {
-                "every": {"minutes": 60, "from": "01:00", "to": "03:00", "due_after": "30m", "early_tolerance": "5m"},
+                "every": {
+                    "minutes": 60,
+                    "from": "01:00",
+                    "to": "03:00",
+                    "due_after": "30m",
+                    "early_tolerance": "5m",
+                },
                 "jobs": [{"job": "second"}],
             }
         if self.since is not None:
@@ -281,7 +312,7 @@ STEPS = st.one_of(
 )
 
 
-@examples(15)
+@examples(12)
 @given(
     first=CHANGES,
     steps=st.lists(STEPS, min_size=3, max_size=9),

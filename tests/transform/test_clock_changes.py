@@ -82,7 +82,9 @@ def test_statuses_in_the_gap_and_the_overlap(
     report = bank.ingest("\n".join(lines) + "\n")
     assert report.files[0].rejected_count == 0
     # Only in an overlap the time alone does not tell the instant.
-    overlaps = bank.query("select business_date from raw.job_status where is_ambiguous order by business_date")
+    overlaps = bank.query(
+        "select business_date from raw.job_status where is_ambiguous order by business_date"
+    )
     assert [str(row["business_date"]) for row in overlaps] == (
         [] if with_offset else ["2025-04-06", "2025-10-26", "2025-11-02"]
     )
@@ -121,24 +123,28 @@ def test_windows_over_the_gap_and_the_overlap(warehouse: Warehouse) -> None:
     )
     warehouse.tick("2025-12-01 00:00")
 
-    def slots(slo_id: str) -> list[tuple[Any, ...]]:
-        return warehouse.rows("slo_performance", "slot", "expected_start_at", where=f"slo_id = '{slo_id}'")
+    def slots(slo_id: str) -> list[str]:
+        """Each window's name, and when it begins in UTC."""
+        rows = warehouse.rows("slo_performance", "slot", "expected_start_at", where=f"slo_id = '{slo_id}'")
+        return [f"{slot} {begins_at[-5:]}" for slot, begins_at in rows]
 
-    # Windows that fall on one instant are one, the first.
-    assert slots("york 2025-03-09") == [
-        ("01:00", "2025-03-09 06:00"), ("01:30", "2025-03-09 06:30"), ("02:00", "2025-03-09 07:00"), ("02:30", "2025-03-09 07:30"),
-    ]  # fmt: skip
+    # Windows that fall on one instant are one, the first; times are of the day before in UTC where Lord Howe is.
+    assert slots("york 2025-03-09") == ["01:00 06:00", "01:30 06:30", "02:00 07:00", "02:30 07:30"]
     assert slots("york 2025-11-02") == [
-        ("01:00", "2025-11-02 05:00"), ("01:30", "2025-11-02 05:30"), ("02:00", "2025-11-02 07:00"),
-        ("02:30", "2025-11-02 07:30"), ("03:00", "2025-11-02 08:00"),
-    ]  # fmt: skip
-    assert slots("howe 2025-10-05") == [
-        ("01:00", "2025-10-04 14:30"), ("01:30", "2025-10-04 15:00"), ("02:00", "2025-10-04 15:30"), ("03:00", "2025-10-04 16:00"),
-    ]  # fmt: skip
+        "01:00 05:00",
+        "01:30 05:30",
+        "02:00 07:00",
+        "02:30 07:30",
+        "03:00 08:00",
+    ]
+    assert slots("howe 2025-10-05") == ["01:00 14:30", "01:30 15:00", "02:00 15:30", "03:00 16:00"]
     assert slots("howe 2025-04-06") == [
-        ("01:00", "2025-04-05 14:00"), ("01:30", "2025-04-05 14:30"), ("02:00", "2025-04-05 15:30"),
-        ("02:30", "2025-04-05 16:00"), ("03:00", "2025-04-05 16:30"),
-    ]  # fmt: skip
+        "01:00 14:00",
+        "01:30 14:30",
+        "02:00 15:30",
+        "02:30 16:00",
+        "03:00 16:30",
+    ]
     assert warehouse.rows("slo_job_run", "business_date", "slot", "run_key") == [
         ("2025-03-09", "02:00", "after the gap"), ("2025-11-02", "01:30", "second"),
     ]  # fmt: skip

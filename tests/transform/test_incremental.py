@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.transform.deploy import deploy
+from pipelines.transform.project import Project
+from pipelines.warehouse.settings import Settings
 from tests.transform.support import KILL_POINTS, Warehouse, examples
+from tests.transform.test_golden import CATALOG, CHARGE, HEADER
 from tests.transform.worlds import World, assert_as_judged, verdict, worlds
 
 
@@ -33,12 +38,13 @@ def histories(draw: st.DrawFn) -> History:
     for moment in reversed(world.moments[:-1]):
         step = draw(st.sampled_from(["tick", "tick", "tick", *KILL_POINTS]))
         # From the last moment back, each at a place not after the one before: moments stay in order.
-        last = next((place for place, (_, value) in enumerate(steps) if isinstance(value, datetime)), len(steps))
+        ticks = [place for place, (_, value) in enumerate(steps) if isinstance(value, datetime)]
+        last = min(ticks, default=len(steps))
         steps.insert(draw(st.integers(0, last)), (step, moment))
     return History(world, tuple(steps))
 
 
-@examples(25)
+@examples(20)
 @given(history=histories())
 def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: History) -> None:
     world = history.world
@@ -64,3 +70,34 @@ def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: 
     deployed.tick(as_of)
     assert grown == deployed.marts(), "a new warehouse differs"
     assert_as_judged(grown, verdict(deployed.settings.catalog, world.statuses, as_of))
+
+
+@pytest.mark.parametrize("way", ["a new database", "deployed again"])
+def test_a_warehouse_that_grew_is_the_same_as_one_made_anew(
+    warehouse: Warehouse, settings: Settings, way: str
+) -> None:
+    warehouse.store_catalog(CATALOG)
+    statuses = [
+        ("", 1, "START"),
+        ("", 2, "FAIL"),
+        ("r2", 2, "START"),
+        ("r2", 4, "SUCCEED"),
+        ("r2", 1, "FAIL"),
+    ]
+    lines = [CHARGE.format(code, f"0{hour}:00:00", f"{run},h{hour}") for run, hour, code in statuses]
+    for number, line in enumerate(lines):
+        warehouse.ingest(HEADER + line)
+        warehouse.tick(f"2026-03-03 {number + 6:02}:30")
+    grown = warehouse.marts()
+    as_of = f"2026-03-03 {len(lines) + 5:02}:30"
+    if way == "a new database":
+        new = Warehouse(replace(settings, catalog=warehouse.settings.catalog), Project(settings))
+        new.ingest(HEADER + "".join(reversed(lines)))
+        new.tick(as_of)
+        assert new.marts() == grown
+    else:
+        assert not deploy(warehouse.project), "the project that was deployed"
+        assert deploy(warehouse.project, force=True)
+        assert warehouse.marts()["slo_performance"] == []
+        assert warehouse.tick(as_of).is_rebuild
+        assert warehouse.marts() == grown

@@ -37,7 +37,9 @@ def bank(warehouse: Warehouse) -> Warehouse:
     warehouse.store_catalog(CATALOG)
     warehouse.ingest(HEADER + CHARGE.format("START", "00:31:00", "r1,h1"))
     warehouse.tick("2026-03-03 07:00")
-    warehouse.ingest(HEADER + CHARGE.format("SUCCEED", "02:30:00", "r1,h1") + CHARGE.format("START", "02:40:00", "r2,h1"))
+    warehouse.ingest(
+        HEADER + CHARGE.format("SUCCEED", "02:30:00", "r1,h1") + CHARGE.format("START", "02:40:00", "r2,h1")
+    )
     return warehouse
 
 
@@ -66,14 +68,19 @@ def waiting_backend(bank: Warehouse, relation: str) -> int:
 
 def published(connection: psycopg.Connection[tuple[object, ...]]) -> list[object]:
     """What readers see: all marts, and up to where they stand."""
-    rows = [connection.execute(f"select * from marts.{name} as mart order by mart::text".encode()).fetchall() for name in MARTS]
+    rows = [
+        connection.execute(f"select * from marts.{name} as mart order by mart::text".encode()).fetchall()
+        for name in MARTS
+    ]
     return [rows, connection.execute("select published_high, published_as_of from control.tick").fetchall()]
 
 
 def assert_done_by_the_next(bank: Warehouse) -> None:
     bank.tick("2026-03-03 08:30")
     found = bank.marts()
-    assert bank.rows("slo_performance", "outcome", "revisions", where="slo_id = 'charges'") == [("on_time", 1)]
+    assert bank.rows("slo_performance", "outcome", "revisions", where="slo_id = 'charges'") == [
+        ("on_time", 1)
+    ]
     bank.tick("2026-03-03 08:30", rebuild=True)
     assert bank.marts() == found
 
@@ -135,12 +142,15 @@ def test_a_tick_that_dies_again_and_again_loses_nothing(bank: Warehouse) -> None
     moments = ["2026-03-03 07:10", "2026-03-03 07:31", "2026-03-03 08:00", "2026-03-03 08:20"]
     for point, moment in zip(("publish", "begin", "scope", "dbt"), moments, strict=True):
         bank.killed_tick(utc(moment), point)
-    assert bank.query("select published_as_of from control.tick") == [{"published_as_of": utc("2026-03-03 07:00")}]
+    assert bank.query("select published_as_of from control.tick") == [
+        {"published_as_of": utc("2026-03-03 07:00")}
+    ]
     assert_done_by_the_next(bank)
 
 
 def test_a_rebuild_that_died_is_done_by_the_next_tick(bank: Warehouse) -> None:
-    with bank.refusing_inserts("slo_job_performance"), pytest.raises(DbtError, match="slo_job_performance was not published"):
+    message = "slo_job_performance was not published"
+    with bank.refusing_inserts("slo_job_performance"), pytest.raises(DbtError, match=message):
         bank.tick("2026-03-03 06:00", rebuild=True)
     report = bank.tick("2026-03-03 08:30")
     assert (report.low, report.is_rebuild) == (0, True)

@@ -21,6 +21,7 @@ from tests.transform.support import Documents, Row, Rows, Status
 FIRST, LAST = date(2026, 3, 6), date(2026, 3, 9)
 ZONES = {"east": "America/New_York", "lion": "Asia/Singapore"}
 MICROSECOND = timedelta(microseconds=1)
+PROMISED_TIMES = [{"end": "03:00"}, {"start": "00:30", "end": "03:00"}, {"start": "02:30", "end": "26:00"}]
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,18 @@ class World:
 
 @st.composite
 def worlds(draw: st.DrawFn, max_statuses: int = 24) -> World:
-    """Two to five jobs of two zones in up to five SLOs; statuses at few instants, the same ones at which SLOs fall due."""
+    """Two to five jobs of two zones in up to four SLOs; statuses at few instants, at which SLOs fall due too."""
     documents, jobs = draw(catalogs())
     instants = draw(st.lists(_instants(), min_size=2, max_size=8, unique=True))
     statuses = tuple(
-        draw(st.lists(_statuses(jobs, instants), min_size=1, max_size=max_statuses, unique_by=lambda s: tuple(s.values())))
+        draw(
+            st.lists(
+                _statuses(jobs, instants),
+                min_size=1,
+                max_size=max_statuses,
+                unique_by=lambda s: tuple(s.values()),
+            )
+        )
     )
     moments = draw(st.lists(st.one_of(st.sampled_from(instants), _instants()), min_size=2, max_size=6))
     return World(documents, statuses, tuple(sorted(moments)))
@@ -83,13 +91,13 @@ def worlds(draw: st.DrawFn, max_statuses: int = 24) -> World:
 @st.composite
 def catalogs(draw: st.DrawFn) -> tuple[Documents, list[tuple[str, str]]]:
     """A catalog, and its jobs as (application, job)."""
-    jobs = [
-        (draw(st.sampled_from(sorted(ZONES))), f"j{number}") for number in range(draw(st.integers(2, 5)))
-    ]
+    jobs = [(draw(st.sampled_from(sorted(ZONES))), f"j{number}") for number in range(draw(st.integers(2, 5)))]
     entries = []
     for place, (application, job) in enumerate(jobs):
         upstream = draw(st.lists(st.sampled_from(jobs[:place]), max_size=2, unique=True)) if place else []
-        entries.append({"id": job, "application": application, "depends_on": ["/".join(key) for key in upstream]})
+        entries.append(
+            {"id": job, "application": application, "depends_on": ["/".join(key) for key in upstream]}
+        )
     slos: list[dict[str, Any]] = [draw(_daily(jobs, "nightly", None))]
     if draw(st.booleans()):
         slos.append(draw(_daily(jobs, "since", draw(st.sampled_from([FIRST, FIRST + timedelta(days=1)])))))
@@ -98,7 +106,7 @@ def catalogs(draw: st.DrawFn) -> tuple[Documents, list[tuple[str, str]]]:
     if draw(st.booleans()):
         # Later entries replace the earlier ones from their date on.
         slos += [draw(_daily(jobs, "changing", since)) for since in (None, date(2026, 3, 8))]
-    documents = {
+    documents: Documents = {
         "applications": [{"id": name, "timezone": zone} for name, zone in ZONES.items()],
         "calendars": [
             {"id": "every_day", "weekdays": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]},
@@ -120,7 +128,7 @@ def _daily(draw: st.DrawFn, jobs: list[tuple[str, str]], slo_id: str, since: dat
         "jobs": [
             {
                 "job": "/".join(job),
-                **draw(st.sampled_from([{"end": "03:00"}, {"start": "00:30", "end": "03:00"}, {"start": "02:30", "end": "26:00"}])),
+                **draw(st.sampled_from(PROMISED_TIMES)),
                 **draw(st.sampled_from([{}, {"day_offset": 1}])),
             }
             for job in chosen
@@ -161,13 +169,17 @@ def _instants() -> st.SearchStrategy[datetime]:
     return st.builds(
         lambda instant, shift: instant + shift,
         local,
-        st.sampled_from([timedelta(), timedelta(), timedelta(), MICROSECOND, -MICROSECOND, timedelta(minutes=7)]),
+        st.sampled_from(
+            [timedelta(), timedelta(), timedelta(), MICROSECOND, -MICROSECOND, timedelta(minutes=7)]
+        ),
     )
 
 
 @st.composite
 def _statuses(draw: st.DrawFn, jobs: list[tuple[str, str]], instants: list[datetime]) -> Status:
-    application, job = draw(st.sampled_from([*jobs, *jobs, *jobs, ("east", "unregistered"), ("nobody", "j0")]))
+    application, job = draw(
+        st.sampled_from([*jobs, *jobs, *jobs, ("east", "unregistered"), ("nobody", "j0")])
+    )
     status_at = draw(st.sampled_from(instants))
     zone = ZoneInfo(ZONES[application]) if application in ZONES else UTC
     return {
@@ -182,7 +194,9 @@ def _statuses(draw: st.DrawFn, jobs: list[tuple[str, str]], instants: list[datet
     }
 
 
-def verdict(catalog: Path, statuses: Sequence[Status], as_of: datetime) -> Verdict:
+def verdict(
+    catalog: Path, statuses: Sequence[Status], as_of: datetime, known_at: datetime | None = None
+) -> Verdict:
     """What the oracle says, of a catalog that has stood as it is from the beginning.
 
     It judges every entry of an SLO by itself: only one without `effective_from` waits for a first status.
@@ -199,30 +213,24 @@ def verdict(catalog: Path, statuses: Sequence[Status], as_of: datetime) -> Verdi
                 for promise in expand(resolve(loaded, entry), FIRST - timedelta(days=7), last)
             ]
             open_start = {slo_id} if entry.effective_from is None else set()
-            parts.append(judge(statuses, promises, as_of, open_start=open_start))
+            parts.append(judge(statuses, promises, as_of, known_at, open_start))
     return Verdict(
-        slo_performance=sorted(
-            (row for part in parts for row in part.slo_performance), key=_key("slo_id", "business_date", "slot")
-        ),
-        job_run=judge(statuses, [], as_of).job_run,
+        slo_performance=[row for part in parts for row in part.slo_performance],
+        job_run=judge(statuses, [], as_of, known_at).job_run,
         slo_job_run=[row for part in parts for row in part.slo_job_run],
     )
-
-
-def _key(*names: str) -> Any:
-    return lambda row: tuple(row[name] for name in names)
 
 
 def assert_as_judged(marts: Rows, judged: Verdict) -> None:
     """Every column that the oracle knows, of every row."""
     for name in ("job_run", "slo_job_run", "slo_performance"):
-        expected: list[Row] = getattr(judged, name)
-        columns = list(expected[0]) if expected else []
-        assert _sorted(_only(marts[name], columns)) == _sorted(expected), name
+        assert_same(marts[name], getattr(judged, name))
 
 
-def _only(rows: Iterable[Row], columns: Sequence[str]) -> list[Row]:
-    return [{name: row[name] for name in columns} for row in rows]
+def assert_same(found: Iterable[Row], expected: Sequence[Row]) -> None:
+    """The same rows in any order, by the columns of those expected."""
+    columns = list(expected[0]) if expected else []
+    assert _sorted({name: row[name] for name in columns} for row in found) == _sorted(expected)
 
 
 def _sorted(rows: Iterable[Row]) -> list[Row]:
