@@ -91,7 +91,8 @@ def test_a_warehouse_that_grew_is_the_same_as_one_made_anew(
     grown = warehouse.marts()
     as_of = f"2026-03-03 {len(lines) + 5:02}:30"
     if way == "a new database":
-        new = Warehouse(replace(settings, catalog=warehouse.settings.catalog), Project(settings))
+        theirs = replace(settings, catalog=warehouse.settings.catalog)
+        new = Warehouse(theirs, Project(theirs))
         new.ingest(HEADER + "".join(reversed(lines)))
         new.tick(as_of)
         assert new.marts() == grown
