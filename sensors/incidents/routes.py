@@ -26,7 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipelines.catalog.documents import Document, Location, Problem, read_document
@@ -42,6 +42,12 @@ _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^
 FOLDER = "routes"
 # Incidents of Duemark's own parts are of this application, whether the catalog has it or not.
 OWN_APPLICATION = "duemark"
+
+
+def _refuse(faults: Sequence[Fault]) -> None:
+    if faults:
+        text = "; ".join(message for _, message, _ in faults)
+        raise PydanticCustomError("several", "{message}", {"message": text, "faults": list(faults)})
 
 
 class Escalation(Entry):
@@ -78,21 +84,24 @@ class Route(Entry):
     )
     escalate: Escalation | None = Field(default=None, description="such as {after: 30m, to: another-route}")
 
+    @field_validator("kinds")
+    @classmethod
+    def _check_kinds(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        known = (*KINDS, *OTHER_KINDS)
+        _refuse(
+            [
+                ((index,), f"there is no kind `{kind}`", nearest(kind, known, "known kinds"))
+                for index, kind in enumerate(value or ())
+                if kind not in known
+            ]
+        )
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults: list[Fault] = []
         if self.escalate is not None and self.escalate.to == self.id:
             hint = "name another route, or remove `escalate`"
-            faults.append((("escalate", "to"), "the route escalates to itself", hint))
-        known = (*KINDS, *OTHER_KINDS)
-        faults += [
-            (("kinds", index), f"there is no kind `{kind}`", nearest(kind, known, "known kinds"))
-            for index, kind in enumerate(self.kinds or ())
-            if kind not in known
-        ]
-        if faults:
-            text = "; ".join(message for _, message, _ in faults)
-            raise PydanticCustomError("several", "{message}", {"message": text, "faults": faults})
+            _refuse([(("escalate", "to"), "the route escalates to itself", hint)])
         return self
 
     def matches(self, incident: Incident) -> bool:

@@ -1,0 +1,140 @@
+"""What the command line and the two sensors do with incidents."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipelines.errors import DuemarkError
+from sensors.definitions import build_defs
+from sensors.incidents.commands import (
+    INCIDENT_COLUMNS,
+    acknowledge,
+    end_silence,
+    incidents,
+    render,
+    silence,
+    silence_row,
+    silences,
+)
+from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor, look
+from tests.incidents.conftest import Bank, at
+
+
+@pytest.fixture
+def overdue(bank: Bank) -> Bank:
+    bank.usual_day()
+    bank.sends("core/a", "START 01:00", "FAIL 01:20")
+    bank.sends("core/lone", "SUCCEED 02:20")
+    bank.at("05:30")
+    return bank
+
+
+def test_the_list(overdue: Bank) -> None:
+    rows = incidents(overdue.settings)
+    assert [(row["state"], row["title"]) for row in rows] == [
+        ("open", "Overdue: The load, 2026-03-03"),
+        ("grouped", "Overdue: slo-b, 2026-03-03"),
+        ("grouped", "Overdue: slo-c, 2026-03-03"),
+        ("grouped", "Failed: The load, 2026-03-03"),
+    ]
+    assert rows[0]["grouped"] == 3
+    assert [row["title"] for row in incidents(overdue.settings, kind="failed")] == [
+        "Failed: The load, 2026-03-03"
+    ]
+    assert len(incidents(overdue.settings, application="desk")) == 2
+    assert len(incidents(overdue.settings, slo="slo-c")) == 1
+    assert len(incidents(overdue.settings, limit=1)) == 1
+    table = render(rows, columns=INCIDENT_COLUMNS, width=160)
+    assert "Overdue: The load, 2026-03-03" in table
+    assert max(map(len, table.splitlines())) <= 160
+    assert json.loads(render(rows, "json"))[0]["kind"] == "overdue"
+
+
+def test_all_of_them_newest_first(overdue: Bank) -> None:
+    overdue.sends("core/a", "SUCCEED 05:31")
+    overdue.at("05:32")
+    rows = incidents(overdue.settings, show="all")
+    ids = [row["incident_id"] for row in rows]
+    assert ids == sorted(ids, reverse=True)
+    assert {row["state"] for row in rows} == {"open", "grouped", "resolved"}
+
+
+def test_acknowledging_takes_what_is_grouped_along(overdue: Bank) -> None:
+    rows = incidents(overdue.settings)
+    acknowledge(overdue.settings, rows[0]["incident_id"], by="ann", now=at("05:31"))
+    assert {one.acknowledged_by for one in overdue.open().values()} == {"ann"}
+    with pytest.raises(DuemarkError, match="no incident 999"):
+        acknowledge(overdue.settings, 999)
+    overdue.sends("core/a", "SUCCEED 05:31")
+    overdue.at("05:32")
+    with pytest.raises(DuemarkError, match=r"is over \(late, "):
+        acknowledge(overdue.settings, rows[0]["incident_id"])
+
+
+def test_silences(overdue: Bank) -> None:
+    settings = overdue.settings
+    made = silence(settings, application="core", reason=" move ", duration=timedelta(hours=2), by="ann")
+    assert (made.reason, made.created_by, made.ends_at - made.starts_at) == (
+        "move",
+        "ann",
+        timedelta(hours=2),
+    )
+    assert silences(settings) == [made]
+    assert incidents(settings)[0]["state"] == "silenced"
+    assert silence_row(made)["application_id"] == "core"
+    end_silence(settings, made.silence_id)
+    assert silences(settings) == []
+    with pytest.raises(DuemarkError, match="no silence"):
+        end_silence(settings, made.silence_id)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"reason": "x", "duration": timedelta(hours=1)}, "something to match"),
+        ({"reason": " ", "slo": "a", "duration": timedelta(hours=1)}, "needs a reason"),
+        ({"reason": "x", "slo": "a"}, "needs one end"),
+        ({"reason": "x", "slo": "a", "end": at("01:00"), "duration": timedelta(hours=1)}, "needs one end"),
+        ({"reason": "x", "slo": "a", "end": at("01:00")}, "would be over"),
+        ({"reason": "x", "slo": "a", "end": at("01:00").replace(tzinfo=None)}, "need an offset"),
+    ],
+)
+def test_silences_that_make_no_sense(bank: Bank, given: dict[str, object], message: str) -> None:
+    with pytest.raises(DuemarkError, match=message):
+        silence(bank.settings, now=at("02:00"), **given)  # type: ignore[arg-type]
+
+
+def test_the_sensors(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in bank.settings.as_env().items():
+        monkeypatch.setenv(name, value)
+    context = dg.build_sensor_context()
+    assert incidents_sensor(context) == dg.SkipReason("no tick yet")
+    bank.usual_day()
+    bank.sends("core/lone", "SUCCEED 02:20")
+    bank.tick("03:01")
+    assert incidents_sensor(context) == dg.SkipReason("opened 1, closed 0, 1 messages")
+    assert incidents_sensor(context) == dg.SkipReason("nothing new as of 2026-03-03T03:01:00+00:00")
+    assert delivery_sensor(dg.build_sensor_context()) == dg.SkipReason("1 delivered, 0 refused, 0 waiting")
+    assert len((Path(bank.settings.home) / "alerts.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_back_fill_is_looked_through_in_parts(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensors.incidents.facts.RECORDS_AT_ONCE", 2)
+    for number in range(6):
+        bank.sends(f"core/stray{number}", "START 01:00", "SUCCEED 01:10")
+    bank.tick("02:00")
+    summary = look(bank.settings, at("02:00"))
+    assert summary.is_complete
+    assert summary.opened == 6
+    assert look(bank.settings, at("02:00")).opened == 0
+
+
+def test_the_location_has_both_sensors_running() -> None:
+    sensors = list(build_defs().sensors or [])
+    assert {"incidents", "delivery"} <= {one.name for one in sensors}
+    assert {one.default_status for one in sensors} == {dg.DefaultSensorStatus.RUNNING}
