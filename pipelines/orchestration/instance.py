@@ -35,6 +35,10 @@ concurrency:
 run_queue:
   dequeue_interval_seconds: 1
 
+run_launcher:
+  module: pipelines.orchestration.launcher
+  class: CodeServerRunLauncher
+
 # A run whose process died is found out and done again, once; a run that failed is not: it would fail again.
 run_monitoring:
   enabled: true

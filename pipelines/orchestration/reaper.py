@@ -12,36 +12,39 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 GRACE_SECONDS = 5.0
 
 
-def end_groups(groups: Iterable[int], grace: float = GRACE_SECONDS) -> None:
-    """SIGTERM to process groups, and SIGKILL to what is left of them after `grace` seconds."""
-    left = set(groups)
-    for group in left:
-        _signal(group, signal.SIGTERM)
+def end_groups(
+    groups: Iterable[int], grace: float = GRACE_SECONDS, reap: Callable[[], object] = lambda: None
+) -> None:
+    """SIGTERM to process groups, and SIGKILL to what is left of them after `grace` seconds.
+
+    `reap` waits for children of the caller that have ended.
+    """
+    left = [group for group in groups if _signal(group, signal.SIGTERM)]
     deadline = time.monotonic() + grace
     while left and time.monotonic() < deadline:
-        left = {group for group in left if is_alive(group)}
-        time.sleep(0.05)
+        time.sleep(0.1)
+        reap()
+        left = [group for group in left if _signal(group, 0) and not _is_ended(group)]
     for group in left:
         _signal(group, signal.SIGKILL)
+    reap()
 
 
-def is_alive(group: int) -> bool:
-    """Whether any process of the group is left, one that nobody has waited for not counted."""
+def _is_ended(group: int) -> bool:
+    """Whether only processes are left that have ended, and that nobody waits for: a container may have no init."""
     import psutil
 
-    if not _signal(group, 0):
-        return False
-    for process in psutil.process_iter():
+    for pid in psutil.pids():
         with contextlib.suppress(psutil.Error, OSError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
+            if os.getpgid(pid) == group and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return False
+    return True
 
 
 def _signal(group: int, number: int) -> bool:

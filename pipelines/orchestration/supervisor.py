@@ -50,7 +50,7 @@ STATUS_SECONDS = 5.0
 # A part that dies again and again is started ever more seldom; one that lived so long starts afresh at once.
 LONGEST_DELAY = 30.0
 STEADY = timedelta(seconds=60)
-STOP_SECONDS = 15.0
+STOP_SECONDS = 10.0
 # What a killed `up` left is gone after a few seconds.
 TAKE_OVER_SECONDS = 60.0
 MOST_LOG_BYTES = 32 << 20
@@ -393,23 +393,22 @@ class Supervisor:
         )
 
     def _end(self, process: subprocess.Popen[bytes], grace: float = 5.0) -> None:
-        end_groups([process.pid], grace)
+        end_groups([process.pid], grace, process.poll)
         process.wait()
         self._tell_reaper(f"-{process.pid}")
 
     def _stop(self) -> None:
         """The watcher first, which would tell of the others' end; then who starts runs, then who runs them."""
         self.page.tell("stopping")
-        for child in reversed(self.children):
-            if child.process is not None:
-                _signal_group(child.process.pid, signal.SIGTERM)
-                if child.part.name in {"watch", "daemon"}:
-                    self._end(child.process, STOP_SECONDS)
-                    child.process = None
-        left = [child.process for child in self.children if child.process is not None]
-        end_groups([process.pid for process in left], STOP_SECONDS)
-        for process in left:
-            process.wait()
+        left = {child.part.name: child.process for child in self.children if child.process is not None}
+        for name in ("watch", "daemon"):
+            if process := left.pop(name, None):
+                self._end(process)
+                log.debug("ended", part=name, code=process.returncode)
+        processes = left.values()
+        end_groups([one.pid for one in processes], STOP_SECONDS, lambda: [one.poll() for one in processes])
+        for name, process in left.items():
+            log.debug("ended", part=name, code=process.wait())
         for child in self.children:
             (run_folder(self.settings) / f"{child.part.name}.pid").unlink(missing_ok=True)
         for location in LOCATIONS:
@@ -488,11 +487,6 @@ class Supervisor:
             draft.write_text(text, "utf-8")
             draft.replace(run_folder(self.settings) / "up.json")
             self._has_written = text
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
 
 
 def _last_line(path: Path) -> str:
