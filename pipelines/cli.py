@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -176,13 +176,15 @@ def _instant(text: str | None) -> datetime | None:
 def check() -> None:
     """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any."""
     from pipelines.catalog.load import CatalogError, load_catalog
+    from sensors.incidents.routes import check_routes
 
     settings = Settings.from_env()
-    catalog, problems = None, _route_problems(settings)
+    catalog, problems = None, []
     try:
         catalog = load_catalog(settings.catalog)
     except CatalogError as error:
         problems += error.problems
+    problems += check_routes(settings.catalog, catalog)
     for problem in sorted(problems):
         click.echo(str(problem), err=True)
     if catalog is None or problems:
@@ -197,12 +199,6 @@ def check() -> None:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _route_problems(settings: Settings) -> list[Any]:
-    from sensors.incidents.routes import check_routes
-
-    return list(check_routes(settings.catalog))
 
 
 @main.command()
@@ -264,15 +260,27 @@ def watch(interval: float, once: bool) -> None:
     "--split", type=click.Choice(["application", "day", "month", "one"]), default="application", show_default=True,
     help="One file per application and date, per date, per month, or one.",
 )  # fmt: skip
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--live", is_flag=True,
+    help="Go on sending the statuses of the catalog's jobs as time passes, to OUT/landing or where files land.",
+)  # fmt: skip
+@click.option("--speed", default=1.0, show_default=True, help="With --live: let its clock run faster.")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False), required=False)
 def simulate(
     jobs: int, days: int, seed: int, end: datetime | None, catalog: Path | None,
-    split: Literal["application", "day", "month", "one"], out: Path,
+    split: Literal["application", "day", "month", "one"], live: bool, speed: float, out: Path | None,
 ) -> None:  # fmt: skip
     """Simulate a bank: writes OUT/catalog, OUT/landing/job_status/… and OUT/truth/….
 
     The same arguments give the same bytes. To run it: DUEMARK_CATALOG=OUT/catalog DUEMARK_LANDING=OUT/landing.
+
+    `duemark simulate --live` sends beside a running `duemark up`, until Ctrl-C; nothing but files comes of it.
     """
+    if live:
+        _simulate_live(out, catalog, seed, speed)
+        return
+    if out is None:
+        raise DuemarkError("Where shall it be written?", "Name a folder: duemark simulate OUT")
     from pipelines.simulator import simulate as run
 
     summary = run(out, jobs, days, seed, end=end.date() if end else None, catalog=catalog, split=split)
@@ -281,6 +289,95 @@ def simulate(
         f" {summary.first_date} to {summary.last_date}, {summary.records} records and {summary.bad_records} bad"
         f" ones in {summary.files} files; judge it as of {summary.as_of}"
     )
+
+
+def _simulate_live(out: Path | None, catalog: Path | None, seed: int, speed: float) -> None:
+    from pipelines.simulator.live import live
+
+    settings = Settings.from_env()
+    if out is None and "://" in settings.landing:
+        raise DuemarkError(
+            f"Files land in {settings.landing}, which is no folder of this machine.",
+            "Name one: duemark simulate --live OUT",
+        )
+    landing = Path(settings.landing) if out is None else out / "landing"
+    click.echo(f"sending to {landing}; Ctrl-C stops it")
+    try:
+        for sent in live(landing, catalog or settings.catalog, seed, speed=speed):
+            click.echo(f"{sent.up_to:%Y-%m-%d %H:%M:%S}Z {sent.statuses} statuses in {len(sent.files)} files")
+    except KeyboardInterrupt:
+        click.echo("stopped")
+
+
+@main.command()
+@click.option("--all", "everything", is_flag=True, help="Those that are over, too, the newest first.")
+@click.option("--kind", help="Of one kind: overdue, late, failed, …")
+@click.option("--application", help="Of one application.")
+@click.option("--slo", help="Of one SLO.")
+@click.option(
+    "--replay", nargs=2, type=click.DateTime(["%Y-%m-%d"]), metavar="FROM TO",
+    help="Instead: what the rules would have sent on past days (UTC), both included.",
+)  # fmt: skip
+@click.option("--detail", is_flag=True, help="With --replay: every message, not their number.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
+def incidents(
+    everything: bool, kind: str | None, application: str | None, slo: str | None,
+    replay: tuple[datetime, datetime] | None, detail: bool, form: Format,
+) -> None:  # fmt: skip
+    """List what is open: what is wrong, since when, and who took it on."""
+    from sensors.incidents import commands
+
+    settings = Settings.from_env()
+    if replay:
+        result = commands.replay_days(settings, replay[0].date(), replay[1].date())
+        click.echo(commands.render(commands.replay_rows(result, detail=detail), form), nl=False)
+        return
+    show: Literal["open", "all"] = "all" if everything else "open"
+    rows = commands.incidents(settings, show=show, kind=kind, application=application, slo=slo)
+    click.echo(commands.render(rows, form, columns=commands.INCIDENT_COLUMNS), nl=False)
+
+
+@main.command()
+@click.argument("incident_id", type=int, metavar="ID")
+@click.option("--by", help="Who takes it on; default: the name you are logged in by.")
+def ack(incident_id: int, by: str | None) -> None:
+    """Say that somebody has taken an incident on: it is not repeated or escalated any more."""
+    from sensors.incidents import commands
+
+    row = commands.acknowledge(Settings.from_env(), incident_id, by=by)
+    click.echo(f"{row['incident_id']} {row['title']}: acknowledged by {row['acknowledged_by']}")
+
+
+@main.command()
+@click.option("--application", help="Silence an application.")
+@click.option("--slo", help="Silence an SLO.")
+@click.option("--kind", help="Silence a kind of incident.")
+@click.option("--everything", is_flag=True, help="Silence all.")
+@click.option("--for", "hours", type=float, metavar="HOURS", help="For so many hours from now.")
+@click.option("--until", metavar="T", help="Until then, ISO 8601 with an offset.")
+@click.option("--reason", help="Why; whoever wonders will read it.")
+@click.option("--end", "ended", type=int, metavar="ID", help="End a silence now.")
+def silence(
+    application: str | None, slo: str | None, kind: str | None, everything: bool,
+    hours: float | None, until: str | None, reason: str | None, ended: int | None,
+) -> None:  # fmt: skip
+    """Keep incidents from being told for a while; without options, list the silences that last.
+
+    Incidents are kept all the same, and what is still open when the silence ends is told then.
+    """
+    from sensors.incidents import commands
+
+    settings = Settings.from_env()
+    if ended is not None:
+        commands.end_silence(settings, ended)
+    elif application or slo or kind or everything or reason or hours or until:
+        commands.silence(
+            settings, reason=reason or "", application=application, slo=slo, kind=kind, everything=everything,
+            end=_instant(until), duration=None if hours is None else timedelta(hours=hours),
+        )  # fmt: skip
+    click.echo(commands.render([commands.silence_row(one) for one in commands.silences(settings)]), nl=False)
 
 
 @main.command()

@@ -185,7 +185,7 @@ class _Simulation:
         self.open: dict[str, StatusFile] = {}
         self.pending: dict[date, list[Row]] = {}
         self.noise = {a: random.Random(f"{seed}/noise/{a}") for a in sorted(world.senders)}
-        self.stems = _stems(world.senders)
+        self.stems = stems(world.senders)
         self.sample: list[Row] = []
         self.shadow = Sender("unlisted", ZoneInfo("UTC"), self._plain_format(), "utc")
         while self.shadow.application in world.senders:
@@ -453,7 +453,7 @@ class _Simulation:
         return path.relative_to(self.out).as_posix()
 
 
-def _stems(applications: Iterable[str]) -> dict[str, str]:
+def stems(applications: Iterable[str]) -> dict[str, str]:
     """A part of a file name for each application, whatever its id is made of."""
     stems: dict[str, str] = {}
     for application in sorted(applications):
