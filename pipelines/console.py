@@ -30,7 +30,7 @@ def answer(
         try:
             connection.execute("set transaction read only")
             connection.execute("set search_path = marts, pg_catalog")
-            cursor = connection.execute(query)  # type: ignore[call-overload]
+            cursor = connection.execute(query.encode())
         except psycopg.Error as error:
             raise _explained(error) from error
         result = cursor.pgresult
