@@ -10,12 +10,13 @@ from pipelines.landing.assets import feed_assets
 from pipelines.landing.checks import feed_checks
 from pipelines.orchestration.jobs import checks_job, checks_schedule, tick_job
 from pipelines.slo.assets import performance_metadata, promise_specs
-from pipelines.slo.checks import slo_checks
+from pipelines.slo.checks import met_check, slo_checks
 from pipelines.transform.assets import TickConfig, model_specs, source_specs, tick_assets
 from pipelines.transform.checks import dbt_checks, tick_checks
 from pipelines.transform.project import manifest_json
 from pipelines.warehouse.settings import Settings
 from sensors.arrivals import arrivals_sensor, tick_schedule
+from sensors.report import report_sensor
 
 # What subjects tell of their marts after a tick, by the mart's name.
 DESCRIBE = {"slo_performance": performance_metadata}
@@ -35,7 +36,9 @@ def build_defs(
     before = [*catalog_specs(manifest), *promise_specs(manifest)]
     feeds = feed_assets(manifest)
     tick = tick_assets(computed, before, DESCRIBE)
-    checks = checks_job()
+    tracked_assets = tracked_specs(job_graph(settings))
+    met = met_check([spec.key for spec in tracked_assets if spec.key.path[0] == "slos"])
+    checks = checks_job(met)
 
     landing = dg.Definitions(assets=[feeds], asset_checks=[feed_checks()])
     transform = dg.Definitions(
@@ -43,11 +46,11 @@ def build_defs(
         asset_checks=[*dbt_checks(manifest), tick_checks(dg.AssetKey(["marts", "slo_performance"]))],
     )
     slo = dg.Definitions(asset_checks=[slo_checks()])
-    tracked = dg.Definitions(assets=tracked_specs(job_graph(settings)))
+    tracked = dg.Definitions(assets=tracked_assets, asset_checks=[met] if met.check_keys else [])
     jobs = dg.Definitions(
         jobs=[tick_job([feeds, tick], dg.RunConfig(ops={"transform": TickConfig()})), checks],
         schedules=[checks_schedule(checks), tick_schedule(DESCRIBE)],
-        sensors=[arrivals_sensor(DESCRIBE)],
+        sensors=[arrivals_sensor(DESCRIBE), report_sensor],
     )
     shared = dg.Definitions(resources={"settings": settings}, executor=executor or dg.in_process_executor)
     return dg.Definitions.merge(landing, transform, slo, tracked, jobs, shared)

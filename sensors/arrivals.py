@@ -13,6 +13,7 @@ from pipelines.landing.ledger import pending
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.settings import Settings
 from sensors.advance import TICK_JOB, advance, is_under_way, look_at_catalog, warm_up
+from sensors.own import tracked
 
 if TYPE_CHECKING:
     from pipelines.transform.assets import Describe
@@ -61,12 +62,15 @@ def tick_schedule(describe: "Mapping[str, Describe]") -> dg.ScheduleDefinition:
     def _tick(
         context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
     ) -> dg.SkipReason | dg.RunRequest:
-        look_at_catalog(settings)
-        found = waiting(settings)
-        if found.since is None:
-            return dg.SkipReason("nothing to do: no new loads, and nothing fell due")
-        if is_under_way(context.instance):
-            return dg.SkipReason("a run of the job tick is under way")
-        return advance(settings, context.instance, describe, [], found)
+        def look() -> dg.SkipReason | dg.RunRequest:
+            look_at_catalog(settings)
+            found = waiting(settings)
+            if found.since is None:
+                return dg.SkipReason("nothing to do: no new loads, and nothing fell due")
+            if is_under_way(context.instance):
+                return dg.SkipReason("a run of the job tick is under way")
+            return advance(settings, context.instance, describe, [], found)
+
+        return tracked(settings, context.instance, look)
 
     return _tick

@@ -32,6 +32,9 @@ from pipelines.catalog import zones
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
+OWN_APPLICATION = "duemark"
+"""The application of Duemark's own jobs, which it reports itself where the catalog has it."""
+
 MAX_LENGTH = 200
 """Characters in an application's, job's or SLO's id (spec: job status)."""
 

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from pipelines.catalog.load import Catalog, JobKey, load_catalog
+from pipelines.catalog.models import OWN_APPLICATION
 from pipelines.catalog.resolve import resolve
 from pipelines.errors import DuemarkError
 from pipelines.simulator.bank import senders
@@ -42,6 +43,8 @@ class CatalogSlo:
 def load_world(folder: Path, first: date, last: date, as_of: int, formats: Sequence[str]) -> World:
     """The jobs of the catalog in `folder`, reporting for the dates from `first` to the clock's end at `as_of`.
 
+    All but those of Duemark itself, which reports for them.
+
     What is promised for dates before `first` stands in the world too, and nobody reports for it. The habits worth
     finding (one slows, one is early, one late, one silent, one reports its ends only) are given to jobs by their
     place in the graph, so that a catalog tells the same story with every seed.
@@ -50,16 +53,19 @@ def load_world(folder: Path, first: date, last: date, as_of: int, formats: Seque
         DuemarkError: the catalog has errors, or no SLO.
     """
     catalog = load_catalog(folder)
-    if not catalog.slos:
+    slo_ids = sorted(
+        slo_id for slo_id, entries in catalog.slos.items() if entries[-1].application != OWN_APPLICATION
+    )
+    if not slo_ids:
         raise DuemarkError(
             "The catalog promises nothing.", "Add an SLO, or simulate a bank without --catalog."
         )
-    tracked = [key for key, job in catalog.jobs.items() if not job.streaming]
+    tracked = [key for key, job in catalog.jobs.items() if not job.streaming and key[0] != OWN_APPLICATION]
     order = sorted(tracked, key=lambda key: (catalog.upstream_rank[key], key))
     numbers = {key: number for number, key in enumerate(order)}
-    starts = [entry.effective_from for entries in catalog.slos.values() for entry in entries]
+    starts = [entry.effective_from for slo_id in slo_ids for entry in catalog.slos[slo_id]]
     begin = min([first, *(start for start in starts if start is not None)])
-    slos = [_slo(catalog, slo_id, numbers, begin, first, last) for slo_id in sorted(catalog.slos)]
+    slos = [_slo(catalog, slo_id, numbers, begin, first, last) for slo_id in slo_ids]
     roles = _roles(catalog, order, slos, first)
     medians = _medians(slos)
     jobs = []
@@ -72,7 +78,9 @@ def load_world(folder: Path, first: date, last: date, as_of: int, formats: Seque
         usual = window * share if role else min(window * share, 90 * MINUTE)
         jobs.append(SimulatedJob(*key, upstream, usual / SECOND, 0.1 if role == "late" else 0.15, role))
     promised = {number for slo in slos for number in slo.jobs}
-    zones = ((one.id, one.timezone) for _, one in sorted(catalog.applications.items()))
+    zones = (
+        (one.id, one.timezone) for _, one in sorted(catalog.applications.items()) if one.id != OWN_APPLICATION
+    )
     unpromised = frozenset(numbers.values()) - promised
     return World(senders(zones, formats), jobs, slos, first, last, as_of, begin, unpromised)
 

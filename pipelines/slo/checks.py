@@ -1,11 +1,12 @@
 """Checks of job statuses that only the subject knows about."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table
+from pipelines.slo.events import MET, latest_decided, verdict_events
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
@@ -47,3 +48,45 @@ def slo_checks() -> dg.AssetChecksDefinition:
         )
 
     return _check_job_statuses
+
+
+def met_check(slos: Sequence[dg.AssetKey]) -> dg.AssetChecksDefinition:
+    """The check `met` of each SLO, in the op `check_slos`: whether the last occurrence that was due was on time.
+
+    It is evaluated without a run when a tick changes the verdict; a person can ask for it at any time.
+    """
+    specs = [
+        dg.AssetCheckSpec(
+            MET,
+            asset=key,
+            description="The last occurrence that was due: on time passes, late warns, overdue fails.",
+        )
+        for key in slos
+    ]
+
+    @dg.multi_asset_check(name="check_slos", specs=specs, can_subset=True)
+    def _check_slos(
+        context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+    ) -> Iterator[dg.AssetCheckResult]:
+        wanted = {key.asset_key.path[-1] for key in context.selected_asset_check_keys}
+        with explained(), connect(settings, "transform") as connection:
+            verdicts = [event for _, event in verdict_events(connection, latest_decided(connection, wanted))]
+        for event in verdicts:
+            wanted.discard(event.asset_key.path[-1])
+            yield dg.AssetCheckResult(
+                asset_key=event.asset_key,
+                check_name=MET,
+                passed=event.passed,
+                severity=event.severity,
+                description=event.description,
+                metadata=event.metadata,
+            )
+        for slo in sorted(wanted):
+            yield dg.AssetCheckResult(
+                asset_key=dg.AssetKey(["slos", slo]),
+                check_name=MET,
+                passed=True,
+                description="Nothing of it has been due yet.",
+            )
+
+    return _check_slos

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.catalog.load import find_job, load_catalog
-from pipelines.catalog.models import WEEKDAYS, Application, Every, Job, Slo
+from pipelines.catalog.models import OWN_APPLICATION, WEEKDAYS, Application, Every, Job, Slo
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,7 +212,7 @@ for found in (zone("America/New_York"), ZoneInfo("America/New_York")):
 def test_demonstration_catalog() -> None:
     catalog = load_catalog(ROOT / "catalog")
     assert {"every_day", "business_days", "back_office_days"} <= set(catalog.calendars)
-    assert "duemark" not in catalog.applications
+    assert {job for application, job in catalog.jobs if application == OWN_APPLICATION} == {"tick"}
     due = {
         slo_id: (
             slo.application,
