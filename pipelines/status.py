@@ -154,9 +154,7 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
         "select source, received_at from raw.load where feed = 'catalog' and not starts_with(source, 'restate ')"
         " order by load_id desc limit 1",
     )
-    if not row:
-        return Part("catalog", False, "none was stored yet: the next tick does it")
-    if row[0] == fingerprint(settings):
+    if row and row[0] == fingerprint(settings):
         return Part("catalog", True, f"as stored at {row[1]:%Y-%m-%d %H:%M:%S}Z")
     from pipelines.catalog.load import CatalogError, load_catalog
 
@@ -164,10 +162,11 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
         load_catalog(settings.catalog)
     except CatalogError as error:
         count = len(error.problems)
-        what = (
-            f"{count} problem{'' if count == 1 else 's'}, the one stored at {row[1]:%Y-%m-%d %H:%M}Z stands"
-        )
+        stands = f"the one stored at {row[1]:%Y-%m-%d %H:%M}Z stands" if row else "and none was stored before"
+        what = f"{count} problem{'' if count == 1 else 's'}, {stands}"
         return Part("catalog", False, f"{what}: `duemark check`")
+    if not row:
+        return Part("catalog", False, "none was stored yet: the next tick does it")
     return Part("catalog", True, "changed; the next tick stores it")
 
 
