@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from random import Random
 from typing import Any
 
 import pytest
@@ -30,18 +30,17 @@ class History:
 def histories(draw: st.DrawFn) -> History:
     """Every status is loaded at least once, alone or with others, before or after any moment of judging."""
     world = draw(worlds(max_statuses=16))
-    places = draw(st.permutations(range(len(world.statuses))))
-    cuts = sorted(draw(st.lists(st.integers(0, len(places)), max_size=4)))
+    chance = Random(f"steps {draw(st.integers(0, 2**32 - 1))}")
+    places = chance.sample(range(len(world.statuses)), len(world.statuses))
+    cuts = sorted(chance.sample(range(1, len(places)), chance.randint(1, 4)))
     loads = [places[start:end] for start, end in zip([0, *cuts], [*cuts, len(places)], strict=True)]
-    again = st.lists(st.sampled_from(places), max_size=4)
-    steps: list[tuple[str, Any]] = [("load", [*load, *draw(again)]) for load in loads if load]
-    for moment in reversed(world.moments[:-1]):
-        step = draw(st.sampled_from(["tick", "tick", "tick", *KILL_POINTS]))
-        # From the last moment back, each at a place not after the one before: moments stay in order.
-        ticks = [place for place, (_, value) in enumerate(steps) if isinstance(value, datetime)]
-        last = min(ticks, default=len(steps))
-        steps.insert(draw(st.integers(0, last)), (step, moment))
-    return History(world, tuple(steps))
+    loads_left = iter([("load", [*load, *chance.choices(places, k=chance.randint(0, 2))]) for load in loads])
+    kinds = ["tick", "tick", "tick", "tick", *KILL_POINTS]
+    moments_left = iter([(chance.choice(kinds), moment) for moment in world.moments[:-1]])
+    # Loads and moments each keep their order; how they meet is drawn.
+    turns = [True] * len(loads) + [False] * (len(world.moments) - 1)
+    chance.shuffle(turns)
+    return History(world, tuple(next(loads_left if turn else moments_left) for turn in turns))
 
 
 @examples(20)

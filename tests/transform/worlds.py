@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,9 +18,10 @@ from pipelines.slo.promises import Promise, PromiseJob, expand
 from tests.oracle import Verdict, judge
 from tests.transform.support import Documents, Row, Rows, Status
 
-# Friday to Monday over the night in which New York's clocks go forward (8 March 2026).
-FIRST, LAST = date(2026, 3, 6), date(2026, 3, 9)
+# Saturday to Monday, over the night in which New York's clocks go forward (8 March 2026).
+FIRST, LAST = date(2026, 3, 7), date(2026, 3, 9)
 ZONES = {"east": "America/New_York", "lion": "Asia/Singapore"}
+DAY = timedelta(days=1)
 MICROSECOND = timedelta(microseconds=1)
 PROMISED_TIMES = [{"end": "03:00"}, {"start": "00:30", "end": "03:00"}, {"start": "02:30", "end": "26:00"}]
 
@@ -71,41 +73,39 @@ class World:
 
 @st.composite
 def worlds(draw: st.DrawFn, max_statuses: int = 24) -> World:
-    """Two to five jobs of two zones in up to four SLOs; statuses at few instants, at which SLOs fall due too."""
-    documents, jobs = draw(catalogs())
-    instants = draw(st.lists(_instants(), min_size=2, max_size=8, unique=True))
-    statuses = tuple(
-        draw(
-            st.lists(
-                _statuses(jobs, instants),
-                min_size=1,
-                max_size=max_statuses,
-                unique_by=lambda s: tuple(s.values()),
-            )
-        )
-    )
-    moments = draw(st.lists(st.one_of(st.sampled_from(instants), _instants()), min_size=2, max_size=6))
+    """Two to five jobs of two zones in up to four SLOs; statuses at few instants, at which SLOs fall due too.
+
+    A seed and sizes are drawn, and all else comes of them: few examples are then as different as many. Fewer statuses
+    of one seed are the first of the more, so that an example that fails still shrinks.
+    """
+    seed = draw(st.integers(0, 2**32 - 1))
+    documents, jobs = _catalog(Random(f"catalog {seed}"))
+    chance = Random(f"statuses {seed}")
+    instants = sorted({_instant(chance) for _ in range(chance.randint(5, 9))})
+    count = draw(st.integers(10, max_statuses))
+    statuses = tuple(_status(chance, jobs, instants) for _ in range(count))
+    chance = Random(f"moments {seed}")
+    moments = [chance.choice([*instants, _instant(chance)]) for _ in range(draw(st.integers(3, 6)))]
     return World(documents, statuses, tuple(sorted(moments)))
 
 
-@st.composite
-def catalogs(draw: st.DrawFn) -> tuple[Documents, list[tuple[str, str]]]:
+def _catalog(chance: Random) -> tuple[Documents, list[tuple[str, str]]]:
     """A catalog, and its jobs as (application, job)."""
-    jobs = [(draw(st.sampled_from(sorted(ZONES))), f"j{number}") for number in range(draw(st.integers(2, 5)))]
+    jobs = [(chance.choice(sorted(ZONES)), f"j{number}") for number in range(chance.choice([2, 2, 3, 5]))]
     entries = []
     for place, (application, job) in enumerate(jobs):
-        upstream = draw(st.lists(st.sampled_from(jobs[:place]), max_size=2, unique=True)) if place else []
+        upstream = chance.sample(jobs[:place], chance.randint(0, min(place, 2)))
         entries.append(
             {"id": job, "application": application, "depends_on": ["/".join(key) for key in upstream]}
         )
-    slos: list[dict[str, Any]] = [draw(_daily(jobs, "nightly", None))]
-    if draw(st.booleans()):
-        slos.append(draw(_daily(jobs, "since", draw(st.sampled_from([FIRST, FIRST + timedelta(days=1)])))))
-    if draw(st.booleans()):
-        slos.append(draw(_intraday(jobs)))
-    if draw(st.booleans()):
+    slos = [_daily(chance, jobs, "nightly", None)]
+    if chance.random() < 0.7:
+        slos.append(_daily(chance, jobs, "since", chance.choice([FIRST - DAY, FIRST, LAST - DAY])))
+    if chance.random() < 0.5:
+        slos.append(_intraday(chance, jobs))
+    if chance.random() < 0.5:
         # Later entries replace the earlier ones from their date on.
-        slos += [draw(_daily(jobs, "changing", since)) for since in (None, date(2026, 3, 8))]
+        slos += [_daily(chance, jobs, "changing", since) for since in (None, LAST - DAY)]
     documents: Documents = {
         "applications": [{"id": name, "timezone": zone} for name, zone in ZONES.items()],
         "calendars": [
@@ -118,35 +118,34 @@ def catalogs(draw: st.DrawFn) -> tuple[Documents, list[tuple[str, str]]]:
     return documents, jobs
 
 
-@st.composite
-def _daily(draw: st.DrawFn, jobs: list[tuple[str, str]], slo_id: str, since: date | None) -> dict[str, Any]:
-    chosen = draw(st.lists(st.sampled_from(jobs), min_size=1, max_size=3, unique=True))
+def _daily(chance: Random, jobs: list[tuple[str, str]], slo_id: str, since: date | None) -> dict[str, Any]:
+    chosen = chance.sample(jobs, chance.randint(1, min(3, len(jobs))))
     slo: dict[str, Any] = {
         "id": slo_id,
         "application": chosen[0][0],
-        "calendar": draw(st.sampled_from(["every_day", "weekdays"])),
+        "calendar": chance.choice(["every_day", "every_day", "weekdays"]),
         "jobs": [
-            {
-                "job": "/".join(job),
-                **draw(st.sampled_from(PROMISED_TIMES)),
-                **draw(st.sampled_from([{}, {"day_offset": 1}])),
-            }
+            {"job": "/".join(job), **chance.choice(PROMISED_TIMES), "day_offset": chance.choice([0, 0, 1])}
             for job in chosen
         ],
     }
     if since is not None:
         slo["effective_from"] = since.isoformat()
     # A zone that is not that of the jobs: behind, ahead, and one that shifts its clocks by half an hour.
-    zone = draw(st.sampled_from([None, "America/New_York", "Asia/Singapore", "Australia/Lord_Howe"]))
+    zone = chance.choice([None, "America/New_York", "Asia/Singapore", "Australia/Lord_Howe"])
     return slo if zone is None else {**slo, "timezone": zone}
 
 
-@st.composite
-def _intraday(draw: st.DrawFn, jobs: list[tuple[str, str]]) -> dict[str, Any]:
-    chosen = draw(st.lists(st.sampled_from(jobs), min_size=1, max_size=2, unique=True))
-    every: dict[str, Any] = {"minutes": 30, "from": "01:00", "to": "03:30", "due_after": "10m"}
-    every |= draw(st.sampled_from([{}, {"early_tolerance": "5m"}]))
-    every |= draw(st.sampled_from([{}, {"day_offset": 1}]))
+def _intraday(chance: Random, jobs: list[tuple[str, str]]) -> dict[str, Any]:
+    chosen = chance.sample(jobs, chance.randint(1, 2))
+    every = {
+        "minutes": 30,
+        "from": "01:00",
+        "to": "03:30",
+        "due_after": "10m",
+        "early_tolerance": chance.choice(["0m", "5m"]),
+        "day_offset": chance.choice([0, 0, 1]),
+    }
     return {
         "id": "activity",
         "application": chosen[0][0],
@@ -156,41 +155,31 @@ def _intraday(draw: st.DrawFn, jobs: list[tuple[str, str]]) -> dict[str, Any]:
     }
 
 
-def _instants() -> st.SearchStrategy[datetime]:
+def _instant(chance: Random) -> datetime:
     """Around due times and the begins of windows and dates in the zones that are used, to the microsecond."""
-    local = st.builds(
-        lambda day, minutes, zone: (
-            datetime.combine(day, datetime.min.time(), ZoneInfo(zone)) + timedelta(minutes=minutes)
-        ).astimezone(UTC),
-        st.sampled_from([FIRST + timedelta(days=number) for number in range((LAST - FIRST).days + 1)]),
-        st.sampled_from([0, 30, 55, 60, 85, 90, 120, 150, 180, 190, 210]),
-        st.sampled_from(["America/New_York", "Asia/Singapore", "Australia/Lord_Howe"]),
+    day = FIRST + DAY * chance.randint(0, (LAST - FIRST).days)
+    zone = ZoneInfo(
+        chance.choice(["America/New_York", "America/New_York", "Asia/Singapore", "Australia/Lord_Howe"])
     )
-    return st.builds(
-        lambda instant, shift: instant + shift,
-        local,
-        st.sampled_from(
-            [timedelta(), timedelta(), timedelta(), MICROSECOND, -MICROSECOND, timedelta(minutes=7)]
-        ),
-    )
+    minutes = chance.choice([0, 30, 55, 60, 85, 90, 120, 150, 180, 190, 210])
+    local = datetime.combine(day, time.min, zone) + timedelta(minutes=minutes)
+    shift = chance.choice([timedelta()] * 3 + [MICROSECOND, -MICROSECOND, timedelta(minutes=7)])
+    return local.astimezone(UTC) + shift
 
 
-@st.composite
-def _statuses(draw: st.DrawFn, jobs: list[tuple[str, str]], instants: list[datetime]) -> Status:
-    application, job = draw(
-        st.sampled_from([*jobs, *jobs, *jobs, ("east", "unregistered"), ("nobody", "j0")])
-    )
-    status_at = draw(st.sampled_from(instants))
+def _status(chance: Random, jobs: list[tuple[str, str]], instants: list[datetime]) -> Status:
+    application, job = chance.choice([*jobs * 5, ("east", "unregistered"), ("nobody", "j0")])
+    status_at = chance.choice(instants)
     zone = ZoneInfo(ZONES[application]) if application in ZONES else UTC
     return {
         "application_id": application,
         "job_id": job,
-        "status_code": draw(st.sampled_from(["START", "SUCCEED", "FAIL"])),
+        "status_code": chance.choice(["START", "SUCCEED", "SUCCEED", "FAIL"]),
         "status_at": status_at,
         # A status belongs to a date that has begun where its application is.
-        "business_date": status_at.astimezone(zone).date() - timedelta(days=draw(st.integers(0, 2))),
-        "run_id": draw(st.sampled_from([None, None, "r1", "r2", "R1", "é"])),
-        "host_id": draw(st.sampled_from([None, "h1", "h2"])),
+        "business_date": status_at.astimezone(zone).date() - DAY * chance.choice([0, 0, 1, 1, 2]),
+        "run_id": chance.choice([None, None, "r1", "r2", "R1", "é"]),
+        "host_id": chance.choice([None, "h1", "h2"]),
     }
 
 
