@@ -50,7 +50,8 @@ def main() -> None:
     Jobs and schedulers send what they did; a catalog says what was promised. `duemark ingest` loads what landed,
     `duemark tick` brings the marts up to date, `duemark sql` asks them; `duemark up` does all of it by itself.
     """
-    logs.configure()
+    # The answer is what a command prints; what serves (up, watch) sets its own level.
+    logs.configure(default="WARNING")
 
 
 @main.command()
@@ -71,6 +72,7 @@ def up(host: str, port: int) -> None:
     """Run everything: web interface, daemon, code locations, watcher; Ctrl-C or SIGTERM stops it."""
     from pipelines.orchestration.supervisor import supervise
 
+    logs.configure()
     sys.exit(supervise(Settings.from_env(), host, port, with_watch="watch" in main.commands))
 
 
@@ -243,6 +245,7 @@ def watch(interval: float, once: bool) -> None:
     """
     from sensors.watch.outside import run
 
+    logs.configure()
     sys.exit(run(Settings.from_env(), interval, once=once))
 
 

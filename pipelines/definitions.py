@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from pipelines import logs
 from pipelines.catalog.assets import catalog_specs, tracked_specs
 from pipelines.catalog.graph import job_graph
 from pipelines.landing.assets import feed_assets
@@ -56,4 +57,5 @@ def build_defs(
     return dg.Definitions.merge(landing, transform, slo, tracked, jobs, shared)
 
 
+logs.ensure()
 defs = build_defs()

@@ -36,6 +36,12 @@ def configure(default: str | None = None) -> None:
     )
 
 
+def ensure() -> None:
+    """Set up structlog where the process has not: code locations are loaded by processes that are not ours."""
+    if not structlog.is_configured():
+        configure()
+
+
 def get_logger(name: str) -> Any:
     """Return a logger bound to `name`; add facts as keyword arguments (`log.info("loaded", rows=3)`)."""
     return structlog.get_logger(module=name)

@@ -213,18 +213,17 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
     reason = f"loads up to {high}, as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {_age(now - published_at)} ago"
     if found.since is None:
         return Part("tick", True, f"{reason}; nothing waits", facts)
-    age = now - found.since
-    what = (
-        "a rebuild waits"
-        if needs_rebuild
-        else _waits(found.loads, "load")
-        if found.loads
-        else "time has passed a due time"
-    )
+    age = now - (found.loads_since or found.since)
+    if needs_rebuild:
+        what = f"a rebuild waits, for {_age(age)}"
+    elif found.loads:
+        what = f"{_waits(found.loads, 'load')}, for {_age(age)}"
+    else:
+        what = f"a due time has passed since, {_age(age)} ago"
     return Part(
         "tick",
         age <= TICK_AGE,
-        f"{reason}; {what}, for {_age(age)}",
+        f"{reason}; {what}",
         facts | {"waiting_seconds": round(age.total_seconds())},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from pipelines import logs
 from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor
 from sensors.watch.dagster_sensors import watch_sensor
 
@@ -13,4 +14,5 @@ def build_defs() -> dg.Definitions:
     return dg.Definitions(sensors=[incidents_sensor, delivery_sensor, watch_sensor])
 
 
+logs.ensure()
 defs = build_defs()

@@ -99,6 +99,7 @@ def restate(settings: Settings, slo_id: str, since: date) -> int:
 
     Returns the load_id. Raises DuemarkError when the stored catalog has no such SLO.
     """
+    from pipelines.catalog.models import nearest
     from pipelines.landing.load import begin_load, end_load
 
     store_catalog(settings)
@@ -120,7 +121,8 @@ def restate(settings: Settings, slo_id: str, since: date) -> int:
             {"load": load_id, "since": since, "slo": slo_id},
         ).rowcount
         if not copied:
-            raise DuemarkError(f"The catalog has no SLO {slo_id!r}.", "`duemark check` lists what it has.")
+            known = [str(row[0]) for row in cursor.execute("select distinct slo_id from catalog.slo_version")]
+            raise DuemarkError(f"The catalog has no SLO {slo_id!r}.", nearest(slo_id, known, "It has"))
         cursor.execute(
             "insert into catalog.slo_job select slo_id, %s, entry_no, application_id, job_id from catalog.slo_job"
             " where slo_id = %s and load_id = (select max(load_id) from catalog.slo_job where slo_id = %s)",
@@ -236,6 +238,8 @@ class _Store:
             ):
                 continue
             for entry_no, spec in enumerate(specs):
+                if old is not None:
+                    self._tell_of_the_past(spec, [spec for _, spec, _ in old])
                 self._slo_version(spec, entry_no, is_first=old is None)
             added += 1
         for slo_id, versions in standing.items():
@@ -259,6 +263,17 @@ class _Store:
         from pipelines.catalog.zones import zone
 
         return self.loaded_at.astimezone(zone(timezone)).date()
+
+    def _tell_of_the_past(self, spec: PromiseSpec, standing: Iterable[Any]) -> None:
+        """An entry about dates that have passed changes nothing there, and its author should know."""
+        since, today = spec.effective_from, self._today(spec.timezone)
+        if since is not None and since < today and json.loads(spec.canonical()) not in standing:
+            log.warning(
+                "business dates that have passed keep the promise that stood on them",
+                slo=spec.slo_id,
+                applies_from=today.isoformat(),
+                way_out=f"duemark restate {spec.slo_id} --from {since}",
+            )
 
     def _slo_version(self, spec: PromiseSpec, entry_no: int, *, is_first: bool) -> None:
         self.cursor.execute(

@@ -24,4 +24,4 @@ def next_instant(connection: psycopg.Connection[Any], published: datetime) -> da
         """,
         {"published": published},
     ).fetchone()
-    return row[0] if row else None  # type: ignore[no-any-return]
+    return row[0] if row else None

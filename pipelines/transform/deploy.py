@@ -27,10 +27,12 @@ def deploy(project: Project, *, force: bool = False) -> bool:
         row = connection.execute("select deployed_project from control.tick").fetchone()
         if not force and row is not None and row[0] == wanted:
             return False
-        # An empty window: the tables are made, and stay empty until the rebuild that follows.
+        # An empty window: the tables are made, and stay empty until the rebuild that follows. as_of stays as far as it
+        # was: a tick must not step back unasked because the project changed.
         connection.execute(
-            "update control.tick set low = 0, high = 0, previous_as_of = '-infinity', as_of = '-infinity',"
-            " published_high = 0, published_as_of = '-infinity', needs_rebuild = true, deployed_project = null"
+            "update control.tick set low = 0, high = 0, as_of = greatest(as_of, published_as_of),"
+            " previous_as_of = greatest(as_of, published_as_of), published_high = 0, published_as_of = '-infinity',"
+            " needs_rebuild = true, deployed_project = null"
         )
         project.run("run", "--selector", "deploy", "--full-refresh")
         connection.execute("update control.tick set deployed_project = %s", [wanted])

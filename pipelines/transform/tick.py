@@ -113,8 +113,7 @@ def _refuse_step_back(
         return
     row = connection.execute(
         # The one published, and the one that a tick that died had set.
-        "select greatest(published_as_of, as_of) from control.tick"
-        " where not needs_rebuild and greatest(published_as_of, as_of) > %s",
+        "select greatest(published_as_of, as_of) from control.tick where greatest(published_as_of, as_of) > %s",
         [as_of],
     ).fetchone()
     if row is None:

@@ -20,12 +20,16 @@ NEXT_INSTANTS = ("pipelines.slo.due:next_instant",)
 
 @dataclass(frozen=True)
 class Waiting:
-    """What is there for a tick: loads it has not taken, `since` when there is something (None: nothing to do)."""
+    """What is there for a tick: loads it has not taken (`loads_since`: the oldest of them), or time that has gone on.
+
+    `since` when there is something to do; None: nothing.
+    """
 
     loads: int
     since: datetime | None
     published_at: datetime | None
     is_rebuild: bool
+    loads_since: datetime | None = None
 
 
 def waiting(settings: Settings, now: datetime | None = None) -> Waiting:
@@ -47,7 +51,7 @@ def waiting(settings: Settings, now: datetime | None = None) -> Waiting:
     since = min(due) if due else None
     if is_rebuild and since is None and published_at is not None:
         since = published_at
-    return Waiting(loads, since, published_at, is_rebuild)
+    return Waiting(loads, since, published_at, is_rebuild, first_load)
 
 
 def _call(name: str, connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
