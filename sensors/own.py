@@ -100,7 +100,7 @@ def tell(
             code = "SUCCEED" if is_good else "FAIL"
             statuses += _run(run_id, code, started, ended)
         if last is not None:
-            statuses += _runs(connection, instance, ended)
+            statuses += _runs(connection, instance, ended, {day for *_, day in statuses})
         if statuses:
             _append(connection, statuses)
     return len(statuses)
@@ -129,7 +129,9 @@ def _run(run_id: str, code: str, started: datetime, ended: datetime) -> list[Sta
     return [(run_id, "START", started, day), (run_id, code, max(started, ended), day)]
 
 
-def _runs(connection: psycopg.Connection[Any], instance: dg.DagsterInstance, now: datetime) -> list[Status]:
+def _runs(
+    connection: psycopg.Connection[Any], instance: dg.DagsterInstance, now: datetime, begun: set[date]
+) -> list[Status]:
     """Runs of the job that ended of late and that nothing was told of."""
     records = instance.get_run_records(
         dg.RunsFilter(job_name=OWN_JOB, statuses=list(ENDED), updated_after=now - RECENT), limit=MOST_RUNS
@@ -137,14 +139,20 @@ def _runs(connection: psycopg.Connection[Any], instance: dg.DagsterInstance, now
     ended = [record for record in records if record.start_time and record.end_time]
     if not ended:
         return []
-    known = {
-        run_id
-        for (run_id,) in connection.execute(
-            "select run_id from raw.job_status where application_id = %s and job_id = %s and business_date = any(%s)",
-            [OWN_APPLICATION, OWN_JOB, [_instant(record.start_time).date() for record in ended]],
-        )
-    }
-    return [status for record in ended if record.dagster_run.run_id not in known for status in _of(record)]
+    told = connection.execute(
+        "select run_id, business_date from raw.job_status"
+        " where application_id = %s and job_id = %s and business_date = any(%s)",
+        [OWN_APPLICATION, OWN_JOB, [_instant(record.start_time).date() for record in ended]],
+    ).fetchall()
+    known = {run_id for run_id, _ in told}
+    # A date is not begun by a run: not the first one, and none that was slept over.
+    days = begun | {day for _, day in told}
+    return [
+        status
+        for record in ended
+        if record.dagster_run.run_id not in known and _instant(record.start_time).date() in days
+        for status in _of(record)
+    ]
 
 
 def _of(record: RunRecord) -> list[Status]:

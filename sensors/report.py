@@ -151,7 +151,7 @@ where
         )
     end
     and (
-        ended_at > %(as_of)s::timestamptz - interval '1 day'
+        ended_at > greatest(%(as_of)s::timestamptz, %(since)s::timestamptz) - interval '1 day'
         or is_newest
         and not exists (
             select from ops.reported_completion as known

@@ -81,7 +81,7 @@ def run_events(
         application, job, day, run_key, run_id, attempt, host, started, ended, duration, *promise = row
         slos, slot, late_by, is_revision = promise
         metadata: Metadata = {"business date": str(day)}
-        said = [f"{day} succeeded" if not slot else f"{day} {slot} succeeded"]
+        said = [" ".join(filter(None, (str(day), slot))) + ": succeeded"]
         if run_id:
             metadata["run id"] = run_id
         if attempt > 1:
@@ -93,7 +93,7 @@ def run_events(
         metadata["ended"] = dg.MetadataValue.timestamp(ended)
         if duration is not None:
             metadata["duration, minutes"] = _minutes(duration)
-            said.append(f"after {_hours(duration)}")
+            said[0] += f" after {_hours(duration)}"
         if slos:
             metadata["SLO"] = dg.MetadataValue.asset(slo_key(slos[0]))
             if further := list(dict.fromkeys(slos[1:])):

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from pipelines.orchestration.instance import instance_env
-from tests.dagster.conftest import ROOT, House
+from pipelines.orchestration.instance import instance_env, load_instance
+from sensors.report import report
+from tests.dagster.conftest import HEADER, ROOT, House
 from tests.dagster.test_tick_job import AS_OF, STATUSES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -30,12 +31,25 @@ pytestmark = [
 ]
 START_SECONDS = 180
 
+# What follows the late overdrafts: loaded in time all the same; the report is not there yet.
+CHAIN = (
+    HEADER
+    + """\
+decision-support,load-overdrafts,START,2026-03-04T04:05:00-05:00,2026-03-03,c
+decision-support,load-overdrafts,SUCCEED,2026-03-04T04:40:00-05:00,2026-03-03,c
+decision-support,overdraft-report,START,2026-03-04T05:15:00-05:00,2026-03-03,d
+"""
+)
+
 
 @pytest.fixture(scope="module")
 def address(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The web interface of a house in which something is late, on a free port."""
     house.land("statuses.csv", STATUSES)
+    house.land("chain.csv", CHAIN)
     house.tick(AS_OF)
+    with load_instance(house.settings) as instance:
+        report(house.settings, instance)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     log = tmp_path_factory.mktemp("web") / "webserver.log"
@@ -120,6 +134,31 @@ def test_the_chain_of_overdrafts_is_a_graph(visit: Callable[[str], Page]) -> Non
     page = visit("/locations/pipelines/asset-groups/decision_support/lineage")
     for asset in ("load-overdrafts", "overdraft-report", "decision-support-load"):
         expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+
+
+def test_the_chain_of_overdrafts_shows_what_was_reported(visit: Callable[[str], Page]) -> None:
+    page = visit(
+        "/assets/jobs/overdrafts/charge-overdrafts?view=lineage&lineageScope=downstream&lineageDepth=3"
+    )
+    for text in ("charge-overdrafts", "overdraft-charges", "load-overdrafts", "overdraft-report"):
+        expect(page.get_by_text(text, exact=True).first).to_be_visible()
+    expect(page.get_by_text("0 / 1 Passed").first).to_be_visible()
+    expect(page.get_by_text("1 / 1 Passed").first).to_be_visible()
+    # The graph moves to its place.
+    page.wait_for_timeout(1_500)
+
+
+def test_a_tracked_job_shows_its_runs(visit: Callable[[str], Page]) -> None:
+    page = visit("/assets/jobs/overdrafts/charge-overdrafts?view=events")
+    expect(page.get_by_text("late by, minutes").first).to_be_visible()
+    expect(page.get_by_text("business date").first).to_be_visible()
+    expect(page.get_by_text("2026-03-03", exact=True).first).to_be_visible()
+
+
+def test_an_slo_shows_whether_it_was_met(visit: Callable[[str], Page]) -> None:
+    page = visit("/assets/slos/overdraft-charges?view=checks&checkDetail=met")
+    expect(page.get_by_text("met", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Late: overdrafts/charge-overdrafts succeeded").first).to_be_visible()
 
 
 def test_a_mart_shows_what_is_late(visit: Callable[[str], Page]) -> None:
