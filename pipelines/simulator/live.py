@@ -55,12 +55,15 @@ def live(
     """
     if speed <= 0:
         raise DuemarkError("The clock cannot stand still or run backwards.", "Give --speed above 0.")
-    began, start = time.monotonic(), now or datetime.now(UTC)
+    start = now or datetime.now(UTC)
     world, since = _world(catalog, start)
     folder = landing / "job_status"
     folder.mkdir(parents=True, exist_ok=True)
     names = stems(world.senders)
     queue = _Queue(world, seed, since)
+    # Making the past takes a moment, which is no part of the time that passes.
+    queue.make(start)
+    began = time.monotonic()
     while True:
         elapsed = time.monotonic() - began
         moment = start + timedelta(seconds=elapsed * speed)
@@ -93,8 +96,8 @@ class _Queue:
         self._number = 0
         self.is_empty = False
 
-    def due(self, moment: datetime) -> list[Row]:
-        """Those whose instant has come."""
+    def make(self, moment: datetime) -> None:
+        """Make all that may happen until a day after `moment`."""
         # The farthest east begins a date fourteen hours earlier, and nobody starts a day too soon.
         ahead = (moment + timedelta(days=1)).date()
         while self._made is None or self._made <= ahead:
@@ -105,6 +108,10 @@ class _Queue:
             self._made = day.day
             if day.day >= self._since:
                 self._add(day)
+
+    def due(self, moment: datetime) -> list[Row]:
+        """Those whose instant has come."""
+        self.make(moment)
         limit = int(moment.timestamp() * SECOND)
         rows = []
         while self._rows and self._rows[0][0] <= limit:
