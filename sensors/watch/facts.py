@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 OVERLAP = timedelta(minutes=10)
 # Longer without a look, and nobody was watching.
 GAP = timedelta(minutes=2)
-# Tracked SLOs show their `met` as a check: that is told as an incident of the SLO.
-NOT_OURS = '["slos", %'
+# Assets of this prefix are tracked SLOs; whether they are met is told as incidents of the SLOs.
+NOT_OURS = "slos"
 STATEMENT_TIMEOUT = "15s"
 
 
@@ -559,17 +559,17 @@ def _failed_checks(
     """Checks that failed since the event, and those that are open, each as it is now."""
     rows = cursor.execute(
         """
-        select distinct asset_key, data ->> 'check_name', coalesce(data ->> 'partition', '')
+        select distinct data -> 'asset_key' -> 'path', data ->> 'check_name', coalesce(data ->> 'partition', '')
         from event_logs
         cross join lateral (
             select event::jsonb -> 'dagster_event' -> 'event_specific_data' as data
         ) as parsed
-        where dagster_event_type = 'ASSET_CHECK_EVALUATION' and id > %(low)s and asset_key not like %(not_ours)s
-            and (data -> 'success') = 'false'
+        where dagster_event_type = 'ASSET_CHECK_EVALUATION' and id > %(low)s and data -> 'success' = 'false'
+            and data -> 'asset_key' -> 'path' ->> 0 <> %(not_ours)s
         """,
         {"low": event_id, "not_ours": NOT_OURS},
     ).fetchall()
-    found = {(str(asset), str(check), str(partition)) for asset, check, partition in rows}
+    found = {(json.dumps(path), str(check), str(partition)) for path, check, partition in rows}
     checks = [_check(cursor, *one, floor) for one in sorted(found | set(open_))]
     return [one for one in checks if one is not None]
 

@@ -73,6 +73,7 @@ EXPECTED = frozenset(
         ("oncall", "watch"),
         ("pipelines", "arrivals"),
         ("pipelines", "hourly_checks"),
+        ("pipelines", "report"),
         ("pipelines", "tick"),
     }
 )

@@ -1,0 +1,177 @@
+"""A house whose clock the test moves; what Dagster stores in it is stored by Dagster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from dagster._core.remote_origin import (
+    GrpcServerCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._core.storage.dagster_run import DagsterRunStatus
+from dagster._daemon.types import DaemonHeartbeat
+from dagster_shared.error import SerializableErrorInfo
+
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+from sensors.incidents.delivery import deliver
+from sensors.watch.limits import Limits
+from sensors.watch.look import Seen, look
+
+# Between the error that Dagster raises for a tick that took too long, and for a server that is not there.
+TIMED_OUT = "The sensor tick timed out due to taking longer than 60 seconds to execute the sensor function."
+UNREACHED = "Could not reach user code server. gRPC Error code: UNAVAILABLE"
+
+# What the next run of `nightly` does.
+_next = {"fails": False}
+
+
+@dg.op
+def work() -> None:
+    if _next["fails"]:
+        raise ValueError("the source is empty")
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def nightly() -> None:
+    work()
+
+
+def _repository(location: str) -> RemoteRepositoryOrigin:
+    place = GrpcServerCodeLocationOrigin(host="localhost", socket="/nowhere", location_name=location)
+    return RemoteRepositoryOrigin(place, "__repository__")
+
+
+@dataclass
+class Watched:
+    """Settings, the instance, and a clock that the test moves. `expect`: the inventory."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+    now: datetime
+    limits: Limits = field(default_factory=Limits)
+    expect: frozenset[tuple[str, str]] = frozenset()
+    process: str = "daemon-1"
+
+    # Time
+
+    def later(self, seconds: float, *, heartbeat: bool = True) -> None:
+        """Let time pass; the daemon gives its heartbeat, or does not."""
+        self.now += timedelta(seconds=seconds)
+        if heartbeat:
+            self.heartbeat()
+
+    def heartbeat(self, *parts: str, at: datetime | None = None) -> None:
+        for part in parts or ("SENSOR", "SCHEDULER", "QUEUED_RUN_COORDINATOR"):
+            self.instance.add_daemon_heartbeat(
+                DaemonHeartbeat((at or self.now).timestamp(), part, self.process, [])
+            )
+
+    def look(self, *, delivers: bool = True) -> Seen:
+        """Look; what is told by it is delivered, or that would be the next thing to tell."""
+        seen = look(self.settings, self.now, limits=self.limits, expect=self.expect)
+        if delivers:
+            deliver(self.settings, self.now)
+        return seen
+
+    def settle(self) -> None:
+        """Watch for so long that what is absent counts."""
+        for _ in range(7):
+            self.heartbeat()
+            assert self.look().opened == []
+            self.later(15)
+
+    # What Dagster stores
+
+    def run(self, *, fails: bool) -> str:
+        _next["fails"] = fails
+        result = nightly.execute_in_process(instance=self.instance, raise_on_error=False)
+        assert result.success is not fails
+        self.now = max(self.now, datetime.now(UTC))
+        return result.run_id
+
+    def pending(self, status: DagsterRunStatus, **tags: str) -> str:
+        """A run of `nightly` that stays in this status, made now."""
+        run = self.instance.create_run_for_job(
+            nightly,
+            status=status,
+            tags=tags,
+            remote_job_origin=RemoteJobOrigin(_repository("pipelines"), "nightly"),
+        )
+        self.now = max(self.now, datetime.now(UTC))
+        return run.run_id
+
+    def check(self, *, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> None:
+        self.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(["marts", "table"]),
+                check_name="unique",
+                passed=passed,
+                severity=severity,
+                description="3 rows twice",
+                metadata={},
+            )
+        )
+        self.now = max(self.now, datetime.now(UTC))
+
+    def sensor(
+        self, name: str, status: str = "DECLARED_IN_CODE", *, interval: int = 30, is_new: bool = True
+    ) -> InstigatorState:
+        data = SensorInstigatorData(min_interval=interval, last_sensor_start_timestamp=self.now.timestamp())
+        return self._instigator(name, InstigatorType.SENSOR, status, data, is_new=is_new)
+
+    def schedule(self, name: str, cron: str) -> InstigatorState:
+        data = ScheduleInstigatorData(cron, start_timestamp=self.now.timestamp())
+        return self._instigator(name, InstigatorType.SCHEDULE, "DECLARED_IN_CODE", data, is_new=True)
+
+    def _instigator(
+        self, name: str, kind: InstigatorType, status: str, data: Any, *, is_new: bool
+    ) -> InstigatorState:
+        location, _, short = name.rpartition("/")
+        origin = RemoteInstigatorOrigin(_repository(location), short)
+        state = InstigatorState(origin, kind, InstigatorStatus(status), data)
+        (self.instance.add_instigator_state if is_new else self.instance.update_instigator_state)(state)
+        return state
+
+    def tick(self, state: InstigatorState, status: str = "SKIPPED", error: str = "") -> None:
+        cause = None
+        if error in {TIMED_OUT, UNREACHED}:
+            cause = SerializableErrorInfo(error, [], "DagsterUserCodeUnreachableError")
+            error = (
+                "dagster._core.errors.DagsterUserCodeUnreachableError: Unable to reach the user code server"
+            )
+        self.instance.create_tick(
+            TickData(
+                instigator_origin_id=state.instigator_origin_id,
+                instigator_name=state.instigator_name,
+                instigator_type=state.instigator_type,
+                status=TickStatus(status),
+                timestamp=self.now.timestamp(),
+                selector_id=state.selector_id,
+                error=SerializableErrorInfo(error, [], "ValueError", cause=cause) if error else None,
+            )
+        )
+
+    # What was told
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Event, kind and subject of every message in the outbox, in their order."""
+        with connect(self.settings, "operate") as connection:
+            rows = connection.execute(
+                "select event, payload ->> 'kind', payload ->> 'subject' from ops.alert_outbox order by outbox_id"
+            ).fetchall()
+        return [(str(event), str(kind), str(subject)) for event, kind, subject in rows]
