@@ -18,6 +18,7 @@ from pipelines.warehouse.settings import Settings
 
 # The daemon writes a heartbeat every half minute; Dagster itself calls it healthy for half an hour without one.
 HEARTBEAT_AGE = timedelta(minutes=2)
+WATCHER_AGE = timedelta(minutes=2)
 LANDING_AGE = timedelta(minutes=5)
 TICK_AGE = timedelta(minutes=5)
 DELIVERY_AGE = timedelta(minutes=5)
@@ -77,6 +78,7 @@ def report(settings: Settings) -> Status:
         parts.append(Part("database", False, _first_line(error)))
         parts += [
             _guarded("landing folder", lambda: _landing_folder(settings)),
+            _guarded("code locations", lambda: _locations(settings)),
             _guarded("disk", lambda: _disk(settings)),
         ]
         return Status(now, tuple(parts))
@@ -87,6 +89,8 @@ def report(settings: Settings) -> Status:
         "landing": lambda: _landing(settings, now),
         "tick": lambda: _tick(settings, connection, now),
         "daemon": lambda: _daemon(settings, now),
+        "code locations": lambda: _locations(settings),
+        "watcher": lambda: _watcher(connection, now),
         "delivery": lambda: _delivery(connection, now),
         "incidents": lambda: _incidents(connection),
         "disk": lambda: _disk(settings),
@@ -245,6 +249,37 @@ def _daemon(settings: Settings, now: datetime) -> Part:
     if ages[oldest] > HEARTBEAT_AGE:
         return Part("daemon", False, f"its {oldest} part gave no heartbeat for {_age(ages[oldest])}", facts)
     return Part("daemon", True, f"heartbeat {_age(newest)} ago", facts)
+
+
+def _locations(settings: Settings) -> Part:
+    """Asked themselves: no daemon and no web interface has to be up for it."""
+    from pipelines.orchestration.locations import ask, workspace_path
+
+    answers = ask(settings, TIMEOUT_SECONDS / 2)
+    if not answers:
+        return Part(
+            "code locations",
+            False,
+            f"no code server is named in {workspace_path(settings)}: `duemark up` writes it; elsewhere"
+            " DUEMARK_WORKSPACE says where the workspace is",
+        )
+    facts = {one.location: "loaded" if one.is_ok else one.reason for one in answers}
+    if failed := [one for one in answers if not one.is_ok]:
+        reasons = "; ".join(f"{one.location}: {one.reason}" for one in failed)
+        return Part("code locations", False, reasons, facts)
+    return Part("code locations", True, f"{', '.join(sorted(facts))} loaded", facts)
+
+
+def _watcher(connection: psycopg.Connection[Any], now: datetime) -> Part:
+    """One is enough; it is the other's business to tell that one is gone."""
+    rows = connection.execute("select watcher, looked_at from ops.watcher order by watcher").fetchall()
+    ages = {str(name): now - at for name, at in rows}
+    facts = {name: round(age.total_seconds()) for name, age in ages.items()}
+    seen = ", ".join(f"{name} looked {_age(age)} ago" for name, age in ages.items())
+    if not any(age <= WATCHER_AGE for age in ages.values()):
+        reason = f"nobody watches ({seen})" if seen else "nobody ever watched"
+        return Part("watcher", False, f"{reason}: `duemark up`, or `duemark watch`", facts)
+    return Part("watcher", True, seen, facts)
 
 
 def _delivery(connection: psycopg.Connection[Any], now: datetime) -> Part:
