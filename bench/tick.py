@@ -48,7 +48,7 @@ def _costs(shop: Workshop, scale: Scale, bank: Bank) -> list[Cost]:
     tick(project, bank.as_of)
     costs = []
     for number in range(1, WARM_UP + TICKS + 1):
-        _report(bank, scale.tick_jobs, number)
+        land_statuses(bank, scale.tick_jobs, number)
         ingest(bank.settings)
         reports: list[TickReport] = []
         cost = shop.meter.measure(partial(_tick, project, bank, number, reports))
@@ -63,11 +63,12 @@ def _tick(project: Project, bank: Bank, number: int, reports: list[TickReport]) 
     reports.append(tick(project, bank.as_of + number * STEP))
 
 
-def _report(bank: Bank, count: int, number: int) -> None:
+def land_statuses(bank: Bank, count: int, number: int) -> None:
     """Land a file in which `count` jobs start and succeed, on the date after the last simulated one."""
     with (bank.folder / "truth" / "jobs.csv").open(encoding="utf-8") as lines:
-        jobs = list(csv.DictReader(lines))[:count]
-    assert len(jobs) == count
+        jobs = list(csv.DictReader(lines))
+    # Others each time, as it is in life: the runs of one job's day do not pile up.
+    jobs = [jobs[(number * count + position) % len(jobs)] for position in range(count)]
     now = bank.as_of + number * STEP
     day = bank.summary.last_date + timedelta(days=1)
     path = Path(bank.settings.landing) / "job_status" / f"tick-{number}.csv"

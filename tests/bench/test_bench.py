@@ -13,11 +13,11 @@ def test_quick_bench_fills_its_rows() -> None:
     assert [line.removeprefix("measuring ") for line in told if line.startswith("measuring ")] == list(
         BENCHES
     )
-    assert len(rows) == 11
+    assert len(rows) == 15
     assert len({row.what for row in rows}) == len(rows)
     # CPU comes in ticks of 10 ms, and little work may show as none.
     assert all(row.ours > 0 for row in rows if row.what.endswith("wall") or row.unit == "MB")
-    assert sum(row.goal is not None for row in rows) == 7
+    assert sum(row.goal is not None for row in rows) == 10
     assert table(rows).row_count == len(rows)
     assert len(page(rows, server_version).splitlines()) > len(rows)
 
