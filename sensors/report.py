@@ -220,13 +220,11 @@ def _look(connection: psycopg.Connection[Any], most: int) -> None:
         row = connection.execute(
             """
             select report.load_id, tick.published_high, report.as_of::text, tick.published_as_of::text,
-                tick.deployed_project is distinct from report.project
-                    or tick.published_as_of < report.as_of
-                    or tick.published_high < report.load_id
-                    or (
-                        select coalesce(sum(record_count), 0) > %s from raw.load
-                        where load_id > report.load_id and load_id <= tick.published_high
-                    ),
+                (
+                    select coalesce(sum(record_count), 0) > %s from raw.load
+                    where load_id > report.load_id and load_id <= tick.published_high
+                ),
+                tick.deployed_project is distinct from report.project or tick.published_as_of < report.as_of,
                 tick.published_as_of::date is distinct from report.as_of::date
             from control.tick cross join ops.report
             where not needs_rebuild and tick.published_at is distinct from report.published_at
@@ -236,15 +234,15 @@ def _look(connection: psycopg.Connection[Any], most: int) -> None:
         if row is None:
             return
         # Instants as text: Python has none for -infinity.
-        low, high, since, as_of, is_many, is_another_day = row
+        low, high, since, as_of, is_many, is_judged_anew, is_another_day = row
         between = {"low": low, "high": high, "since": since, "as_of": as_of}
-        if is_many:
-            completions, slos = NEWEST_COMPLETIONS, ALL_SLOS
-        else:
+        if not is_many:
             connection.execute(CHANGED, between)
             connection.execute("analyze changed")
-            completions, slos = CHANGED_COMPLETIONS, CHANGED_SLOS
+        completions = NEWEST_COMPLETIONS if is_many else CHANGED_COMPLETIONS
         connection.execute(ENQUEUE.format(completions=completions), between)
+        # Another project, or an earlier moment, may judge otherwise what nothing else has touched.
+        slos = ALL_SLOS if is_many or is_judged_anew else CHANGED_SLOS
         touched = [slo for (slo,) in connection.execute(slos, between).fetchall()]
         latest = latest_decided(connection, touched)
         connection.execute(VERDICTS, [list(column) for column in zip(*latest, strict=True)] or [[], [], []])
