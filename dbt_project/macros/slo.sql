@@ -78,7 +78,7 @@
   Occurrences of the (slo_id, business_date) in `keys`: of the version that applies, not after its end, and for an SLO
   with an open start not before the first business date that has a status of its jobs. An occurrence is there from the
   start of its business date in its SLO's zone, or from the first status of that date.
-  `seen`: relation of the jobs' dates that have a visible status.
+  `seen`: relations that together hold the jobs' dates that have a visible status.
 -#}
 {% macro occurrences_of(keys, versions, seen, as_of) -%}
     select
@@ -122,10 +122,11 @@
         (not version.is_open_start or promise.business_date >= first_date.first_business_date)
         and (
             promise.opens_at <= {{ as_of }}
+            {%- for relation in seen %}
             or exists (
                 select
                 from {{ source("catalog", "promise_job") }} as promise_job
-                inner join {{ seen }} as begun using (application_id, job_id, business_date)
+                inner join {{ relation }} as begun using (application_id, job_id, business_date)
                 where
                     promise_job.slo_id = promise.slo_id
                     and promise_job.business_date = promise.business_date
@@ -133,32 +134,28 @@
                     and promise_job.load_id = promise.load_id
                     and promise_job.entry_no = promise.entry_no
             )
+            {%- endfor %}
         )
 {%- endmacro %}
 
-{#- The first business date of a job, through the index: `job` has application_id and job_id. -#}
+{#- The first business date of a job, one look at an index for each relation: `job` has application_id and job_id. -#}
 {% macro first_business_date(job, seen) -%}
-    select seen.business_date
-    from {{ seen }} as seen
-    where seen.application_id = {{ job }}.application_id and seen.job_id = {{ job }}.job_id
-    order by seen.business_date
-    limit 1
+    select least(
+        {%- for relation in seen %}
+            (
+                select seen.business_date
+                from {{ relation }} as seen
+                where seen.application_id = {{ job }}.application_id and seen.job_id = {{ job }}.job_id
+                order by seen.business_date
+                limit 1
+            ){{ "," if not loop.last }}
+        {%- endfor %}
+    ) as business_date
 {%- endmacro %}
 
-{#- Jobs' dates that have a visible status: as the last tick saw them, for the cost of one look at an index each. -#}
+{#- Jobs' dates that had a visible status when the last tick was published. -#}
 {% macro seen_before() -%}
     {{ published("job_run", {"application_id": 'text collate "C"', "job_id": 'text collate "C"', "business_date": "date"}) }}
-{%- endmacro %}
-
-{#- … and as this tick sees them. What is visible only ever grows, so that `scope_job_date` holds the rest. -#}
-{% macro seen_now(scope_job_date) -%}
-    (
-        select application_id, job_id, business_date
-        from {{ scope_job_date }}
-        union all
-        select application_id, job_id, business_date
-        from {{ seen_before() }} as before
-    )
 {%- endmacro %}
 
 {#- Which runs count for which slot: the last window begun at a run's first status; earlier than the first, the first. -#}

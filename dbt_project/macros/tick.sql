@@ -8,7 +8,7 @@
   read while the tick is a rebuild. `columns`: which to read, SQL type each.
 -#}
 {% macro published(model_name, columns) -%}
-    {%- set mart = graph.nodes["model.duemark." ~ model_name] if execute -%}
+    {%- set mart = graph.nodes["model." ~ model.package_name ~ "." ~ model_name] if execute -%}
     {%- set relation = adapter.get_relation(mart.database, mart.schema, mart.alias) if execute -%}
     {%- if relation -%}
         (
@@ -26,4 +26,54 @@
             where false
         )
     {%- endif -%}
+{%- endmacro %}
+
+{#-
+  A condition on `column`: in the months that the query `months` gives (a null: in any). They become literals, so that
+  the planner opens their partitions and no others: a tick must not take longer with every month of history.
+-#}
+{% macro in_months(column, months) -%}
+    {%- if execute and model.resource_type == "model" -%}
+        {%- set condition -%}
+            select
+                case
+                    when bool_or(span.first_day is null) then 'true'
+                    else coalesce(
+                        string_agg(
+                            format('{{ column }} >= %L and {{ column }} < %L', span.first_day, span.end_day),
+                            ' or ' order by span.first_day
+                        ),
+                        'false'
+                    )
+                end
+            from (
+                select min(month)::date as first_day, (max(month) + interval '1 month')::date as end_day
+                from (
+                    select month, month - row_number() over (order by month) * interval '1 month' as consecutive
+                    from (select distinct month from ({{ months }}) as given) as months
+                ) as numbered
+                group by consecutive
+            ) as span
+        {%- endset -%}
+        ({{ run_query(condition).rows[0][0] }})
+    {%- else -%}
+        true
+    {%- endif -%}
+{%- endmacro %}
+
+{#- The months of the business dates of these relations. -#}
+{% macro months_of(relations) -%}
+    {%- for relation in relations %}
+    select date_trunc('month', business_date) as month
+    from {{ relation }}
+    {{ "union" if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}
+
+{#- The months that loads of a feed touched, as their writers noted: the loads for which `condition` is true. -#}
+{% macro months_of_loads(feed, condition) -%}
+    select month
+    from {{ source("raw", "load") }} as load
+    cross join lateral unnest(coalesce(load.months, array[null::date])) as month
+    where load.feed = '{{ feed }}' and {{ condition }}
 {%- endmacro %}

@@ -99,7 +99,8 @@ class Feed:
     `check` gets a frame with the declared columns (or `document`, or `line`), text or missing, whose index is
     the line number (of Parquet: the row), free of NUL characters; it looks at whole columns and raises nothing.
     `table` has, besides what `check` returns, the columns `load_id`, `seq` (from 0, by line) and `line_no`.
-    `partition_by` is the date column by whose month the table is partitioned.
+    `partition_by` is the date column by whose month the table is partitioned, `instant` the column of the instant
+    before which a record is not looked at.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Feed:
     columns: tuple[Column, ...] = ()
     shape: Shape = "columns"
     partition_by: str | None = None
+    instant: str | None = None
 
     def __post_init__(self) -> None:
         if (self.shape == "columns") != bool(self.columns):

@@ -21,6 +21,7 @@ import numpy as np
 import orjson
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import errors, sql
 
 from pipelines.catalog.store import stored_zones
@@ -314,7 +315,14 @@ class _Loading:
                 )
                 ledger.record(cursor, file, outcome, fingerprint)
                 end_load(
-                    cursor, load_id, self.feed.name, file.label, writer.record_count, writer.rejected_count
+                    cursor,
+                    load_id,
+                    self.feed.name,
+                    file.label,
+                    writer.record_count,
+                    writer.rejected_count,
+                    months=writer.months,
+                    latest_at=writer.latest_at,
                 )
         self.gained = writer.gained
         return outcome
@@ -463,6 +471,14 @@ class _Writer:
         self._path = file.label
         self._load_id = load_id
         self._months: set[tuple[str, date]] = set()
+        self.latest_at: datetime | None = None
+
+    @property
+    def months(self) -> set[date] | None:
+        """Months of the feed's table that got rows; None where it has none."""
+        if self._feed.partition_by is None:
+            return None
+        return {month for table, month in self._months if table == self._feed.table}
 
     def write(self, part: _Part) -> None:
         self._write_rows(part.rows)
@@ -482,6 +498,9 @@ class _Writer:
             ):
                 partition = self._ensure_partition(table, month.astype("datetime64[D]").item())
                 self.gained[partition] = self.gained.get(partition, 0) + int(its)
+        if self._feed.instant is not None:
+            latest = cast("datetime", pc.max(rows.column(self._feed.instant)).as_py())
+            self.latest_at = latest if self.latest_at is None else max(self.latest_at, latest)
         numbers = np.arange(self.record_count, self.record_count + count, dtype=np.int64)
         rows = rows.append_column("load_id", pa.array(np.full(count, self._load_id, dtype=np.int64)))
         copy_table(self._cursor, table, rows.append_column("seq", pa.array(numbers)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import date, datetime
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -29,10 +31,27 @@ def end_load(
     source: str,
     record_count: int,
     rejected_count: int = 0,
+    *,
+    months: Iterable[date] | None = None,
+    latest_at: datetime | None = None,
 ) -> None:
-    """Write the load's row, with the instant of the commit as `received_at`: call it last."""
+    """Write the load's row, with the instant of the commit as `received_at`: call it last.
+
+    `months`: first days of the months (of the date by which the table is partitioned) of its records; `latest_at`: the
+    latest instant among its records. Who reads what is new need not look elsewhere; None when it is not known, and then
+    everywhere is looked.
+    """
     cursor.execute(
-        "insert into raw.load (load_id, feed, source, received_at, record_count, rejected_count)"
-        " values (%s, %s, %s, clock_timestamp(), %s, %s)",
-        [load_id, feed, source, record_count, rejected_count],
+        "insert into raw.load"
+        " (load_id, feed, source, received_at, record_count, rejected_count, months, latest_at)"
+        " values (%s, %s, %s, clock_timestamp(), %s, %s, %s, coalesce(%s::timestamptz, 'infinity'))",
+        [
+            load_id,
+            feed,
+            source,
+            record_count,
+            rejected_count,
+            None if months is None else sorted(months),
+            latest_at,
+        ],
     )

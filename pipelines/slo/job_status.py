@@ -77,6 +77,7 @@ JOB_STATUS = Feed(
         Column("host_id", ("hostId",)),
     ),
     partition_by="business_date",
+    instant="status_at",
 )
 
 

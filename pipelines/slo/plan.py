@@ -75,10 +75,41 @@ def _last_load(cursor: psycopg.Cursor[Any]) -> int:
     return int(row[0]) if row else 0
 
 
+def _new_dates(cursor: psycopg.Cursor[Any]) -> tuple[date, date]:
+    """The business dates, from and to, of what came since the last tick, by the months of its loads."""
+    row = cursor.execute(
+        """
+        select min(month), max(month), coalesce(bool_or(months is null), false)
+        from raw.load left join unnest(months) as month on true
+        where feed = 'job_status' and load_id > (select published_high from control.tick)
+        """
+    ).fetchone()
+    if row is None or row[2]:
+        return date.min, date.max
+    if row[0] is None:
+        return date.max, date.min
+    return row[0], row[1] + timedelta(days=30)
+
+
+def _has_unplanned(cursor: psycopg.Cursor[Any]) -> bool:
+    row = cursor.execute(
+        """
+        select exists (
+            select from catalog.slo_version left join catalog.plan_coverage using (slo_id, load_id, entry_no)
+            where planned_to is null and not is_retired
+        )
+        """
+    ).fetchone()
+    return row is None or bool(row[0])
+
+
 def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
     """What is missing: versions that stand and are not covered, ahead, or back to the first status of an open start."""
     # A business date is at most a day ahead of UTC.
     today = as_of.astimezone(UTC).date() + timedelta(days=1)
+    new_from, new_to = _new_dates(cursor)
+    # Said to the planner, which need not think about what will not be read.
+    is_looking_back = _has_unplanned(cursor)
     cursor.execute(
         """
         with standing as (
@@ -87,12 +118,12 @@ def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
                 rows between unbounded preceding and 1 preceding), 'infinity') as applies_before
             from catalog.slo_version
         ),
-        last_tick as (select published_high from control.tick),
         -- what came since the last tick can only move the first date of its own jobs
         first_new as (
             select application_id, job_id, min(business_date) as business_date
             from raw.job_status
-            where load_id > (select published_high from last_tick)
+            where load_id > (select published_high from control.tick)
+                and business_date between %(new_from)s and %(new_to)s
             group by application_id, job_id
         ),
         -- a version that has no promises yet looks back over all that ever came
@@ -106,7 +137,9 @@ def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
             ) as unplanned
             cross join lateral (
                 select business_date from raw.job_status as status
-                where status.application_id = unplanned.application_id and status.job_id = unplanned.job_id
+                where %(is_looking_back)s
+                    and status.application_id = unplanned.application_id
+                    and status.job_id = unplanned.job_id
                 order by business_date limit 1
             ) as seen
         ),
@@ -133,7 +166,12 @@ def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
             )
         order by slo_id, load_id, entry_no
         """,
-        {"least": today + LEAST_HORIZON},
+        {
+            "least": today + LEAST_HORIZON,
+            "new_from": new_from,
+            "new_to": new_to,
+            "is_looking_back": is_looking_back,
+        },
     )
     gaps = []
     for (

@@ -12,8 +12,9 @@ from psycopg import sql
 
 from pipelines.transform.project import DbtError, ModelResult
 
-# Rows put in at once from which the planner has to be told; below, autovacuum does.
-ANALYSE_ABOVE = 1_000
+# Share of a mart put in at once from which the planner has to be told, as autovacuum would have it; below, that does.
+# Analysing reads a sample of the whole mart, which a tick must not do.
+ANALYSE_ABOVE = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def publish(
                 raise DbtError(
                     f"The mart {mart.name} was not published, nor any other: {str(error).strip()}"
                 ) from error
-            if inserted > ANALYSE_ABOVE:
+            if inserted > ANALYSE_ABOVE * _rows(connection, mart):
                 # The marts after it read its new rows, and must not be planned on what it was.
                 connection.execute(sql.SQL("analyze {}").format(sql.SQL(mart.relation)))
             publications.append(Publication(mart.name, deleted, inserted, time.monotonic() - started))
@@ -54,6 +55,14 @@ def publish(
             " previous_as_of = as_of, published_at = clock_timestamp(), needs_rebuild = false"
         )
     return publications
+
+
+def _rows(connection: psycopg.Connection[Any], mart: ModelResult) -> float:
+    """Rows of the mart as the planner knows them, 0 when it knows nothing."""
+    row = connection.execute(
+        "select greatest(reltuples, 0) from pg_class where oid = %s::regclass", [mart.relation]
+    ).fetchone()
+    return float(row[0]) if row is not None else 0.0
 
 
 def _delete(mart: ModelResult, *, is_rebuild: bool) -> sql.Composed:

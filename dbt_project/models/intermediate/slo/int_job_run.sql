@@ -15,6 +15,7 @@ with
         select status.*
         from keys
         inner join {{ ref("stg_job_status") }} as status using (application_id, job_id, business_date)
+        where {{ in_months("status.business_date", months_of([ref("scope_job_date"), ref("int_occurrence")])) }}
     ),
 
     statuses as (

@@ -5,15 +5,16 @@ with
         select * from {{ ref("scope_job_date") }}
     ),
 
-    -- each use through its own index
+    -- not materialised: each use through the index that suits it
     promise as not materialized (
         -- no status, and so no occurrence, is further ahead: local dates are at most 26 hours apart
         select * from {{ source("catalog", "promise") }}
         where opens_at <= {{ tick("as_of") }} + interval '26 hours'
     ),
 
-    slo_version as (
-        select * from {{ ref("stg_slo_version") }}
+    slo_version as not materialized (
+        select * from {{ source("catalog", "slo_version") }}
+        where load_id <= {{ tick("high") }}
     ),
 
     by_status as (
@@ -53,8 +54,8 @@ with
         inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
         inner join (select distinct application_id, job_id from scope_job_date) as changed_job
             using (application_id, job_id)
-        inner join lateral ({{ first_business_date("slo_job", seen_now(ref("scope_job_date"))) }}) as first_now on true
-        left join lateral ({{ first_business_date("slo_job", seen_before()) }}) as first_before on true
+        inner join lateral ({{ first_business_date("slo_job", [ref("scope_job_date"), seen_before()]) }}) as first_now on true
+        left join lateral ({{ first_business_date("slo_job", [seen_before()]) }}) as first_before on true
         inner join promise
             on
                 slo_version.slo_id = promise.slo_id

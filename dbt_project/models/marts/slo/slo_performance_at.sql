@@ -43,7 +43,7 @@ with
     ),
 
     occurrences as (
-        {{ occurrences_of("keys", "versions", "visible", "$1") }}
+        {{ occurrences_of("keys", "versions", ["visible"], "$1") }}
     ),
 
     job_dates as (
