@@ -9,7 +9,7 @@ import click
 import structlog
 from rich.console import Console
 
-from bench import build, graph, ingest, tick
+from bench import build, graph, ingest, tick, visible
 from bench.scale import FULL, QUICK, Scale
 from bench.table import Row, page, table
 from bench.warehouse import Workshop, workshop
@@ -22,6 +22,7 @@ BENCHES: dict[str, Callable[[Workshop, Scale], Iterator[Row]]] = {
     "build": build.rows,
     "tick": tick.rows,
     "graph": graph.rows,
+    "visible": visible.rows,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -7,12 +7,14 @@ from bench.scale import QUICK
 from bench.table import Row, page, table
 
 
+# `visible` runs the whole house for minutes; tests of `duemark up` do the same steps.
+NAMES = [name for name in BENCHES if name != "visible"]
+
+
 def test_quick_bench_fills_its_rows() -> None:
     told: list[str] = []
-    rows, server_version = run(QUICK, tell=told.append)
-    assert [line.removeprefix("measuring ") for line in told if line.startswith("measuring ")] == list(
-        BENCHES
-    )
+    rows, server_version = run(QUICK, NAMES, told.append)
+    assert [line.removeprefix("measuring ") for line in told if line.startswith("measuring ")] == NAMES
     assert len(rows) == 15
     assert len({row.what for row in rows}) == len(rows)
     # CPU comes in ticks of 10 ms, and little work may show as none.

@@ -1,0 +1,141 @@
+"""The sensor `arrivals` and the schedule `tick`: what they do at once, ask a run for, leave alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from pipelines.definitions import build_defs
+from pipelines.orchestration.instance import load_instance
+from pipelines.transform.tick import TICK_LOCK
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import ROOT
+from tests.dagster.conftest import HEADER, House
+
+
+@pytest.fixture(scope="module")
+def instance(house: House) -> Iterator[dg.DagsterInstance]:
+    with load_instance(house.settings) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def built(house: House) -> House:
+    """Deployed and ticked once, with a catalog of its own."""
+    shutil.copytree(ROOT / "catalog", house.settings.home / "catalog")
+    settings = replace(house.settings, catalog=house.settings.home / "catalog")
+    built = House(settings, build_defs(settings))
+    built.land("first.csv", HEADER + record("2026-03-02", "first"))
+    built.tick()
+    return built
+
+
+def record(day: str, run: str) -> str:
+    return f"overdrafts,charge-overdrafts,SUCCEED,{day}T20:45:00Z,{day},{run}\n"
+
+
+def arrivals(house: House, instance: dg.DagsterInstance) -> dg.SensorExecutionData:
+    context = dg.build_sensor_context(instance=instance, resources={"settings": house.settings})
+    return house.defs.get_repository_def().get_sensor_def("arrivals").evaluate_tick(context)
+
+
+def minute(house: House, instance: dg.DagsterInstance) -> dg.ScheduleExecutionData:
+    context = dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=datetime.now(UTC),
+        resources={"settings": house.settings},
+    )
+    return house.defs.get_repository_def().get_schedule_def("tick").evaluate_tick(context)
+
+
+def runs_shown(house: House) -> set[str]:
+    with connect(house.settings, "analyst") as connection:
+        return {str(row[0]) for row in connection.execute("select run_id from marts.job_run")}
+
+
+def told(instance: dg.DagsterInstance, *key: str) -> int:
+    return len(instance.fetch_materializations(dg.AssetKey(key), limit=100).records)
+
+
+def test_a_house_that_was_never_deployed_asks_for_a_run(house: House, instance: dg.DagsterInstance) -> None:
+    done = minute(house, instance)
+    assert len(done.run_requests) == 1
+    assert "loads wait" in done.run_requests[0].tags["duemark/reason"]
+
+
+def test_nothing_is_done_when_there_is_nothing_to_do(built: House, instance: dg.DagsterInstance) -> None:
+    before = told(instance, "marts", "slo_performance")
+    seen, waited = arrivals(built, instance), minute(built, instance)
+    assert (seen.run_requests, seen.skip_message) == ([], "nothing has landed")
+    assert waited.run_requests == []
+    assert waited.skip_message.startswith("nothing to do")
+    assert seen.cursor is None
+    assert told(instance, "marts", "slo_performance") == before
+
+
+def test_a_small_file_is_published_at_once(built: House, instance: dg.DagsterInstance) -> None:
+    before = [told(instance, *key) for key in (("raw", "job_status"), ("marts", "job_run"))]
+    runs = instance.get_runs_count()
+    built.land("small.csv", HEADER + record("2026-03-03", "small"))
+    done = arrivals(built, instance)
+    assert done.run_requests == []
+    assert "1 of 1 files loaded, 1 records; published up to load" in done.skip_message
+    assert "small" in runs_shown(built)
+    assert [told(instance, *key) for key in (("raw", "job_status"), ("marts", "job_run"))] == [
+        count + 1 for count in before
+    ]
+    assert instance.get_runs_count() == runs
+    assert arrivals(built, instance).skip_message == "nothing has landed"
+
+
+def test_much_is_left_to_one_run(
+    built: House, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DUEMARK_WARM_BYTES", "10")
+    built.land("big.csv", HEADER + record("2026-03-04", "big"))
+    (request,) = arrivals(built, instance).run_requests
+    assert request.tags["duemark/reason"] == "1 files landed"
+    started = instance.create_run_for_job(
+        built.defs.resolve_job_def("tick"), status=dg.DagsterRunStatus.STARTED
+    )
+    waiting = arrivals(built, instance)
+    assert waiting.run_requests == []
+    assert "a run of the job tick is under way" in waiting.skip_message
+    instance.report_run_canceled(started)
+    assert len(arrivals(built, instance).run_requests) == 1
+    monkeypatch.delenv("DUEMARK_WARM_BYTES")
+    arrivals(built, instance)
+    assert "big" in runs_shown(built)
+
+
+def test_a_tick_under_way_is_not_waited_for(built: House, instance: dg.DagsterInstance) -> None:
+    built.land("beside.csv", HEADER + record("2026-03-05", "beside"))
+    with connect(built.settings, "transform", autocommit=True) as other:
+        other.execute("select pg_advisory_lock(%s)", [TICK_LOCK])
+        done = arrivals(built, instance)
+    assert "1 of 1 files loaded" in done.skip_message
+    assert "Another tick is under way" in done.skip_message
+    assert "beside" not in runs_shown(built)
+    assert "published up to load" in minute(built, instance).skip_message
+    assert "beside" in runs_shown(built)
+
+
+def test_a_catalog_that_changed_is_seen_by_the_minute(built: House, instance: dg.DagsterInstance) -> None:
+    page = built.settings.catalog / "slos" / "own.yml"
+    page.write_text("slos: [{id: broken}]\n")
+    for _ in range(2):
+        assert minute(built, instance).skip_message.startswith("nothing to do")
+    page.write_text(
+        "slos:\n  - id: own\n    name: Own\n    application: overdrafts\n    calendar: every_day\n"
+        "    effective_from: 2026-03-02\n    jobs: [{job: overdrafts/charge-overdrafts, end: '21:00'}]\n"
+    )
+    assert "published up to load" in minute(built, instance).skip_message
+    with connect(built.settings, "analyst") as connection:
+        row = connection.execute("select count(*) from marts.slo_performance where slo_id = 'own'").fetchone()
+    assert row is not None
+    assert row[0] != 0
