@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,9 @@ SECONDS = 5.0
 # The whole of a location, which is asked for once a server: thousands of assets are megabytes.
 DECLARED_SECONDS = 30.0
 AT_ONCE = 8
+# A server that does not load is started again at least so often.
+LOG_SECONDS = 60
+_ERROR = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b")
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,32 @@ def ask(settings: Settings, seconds: float = SECONDS) -> list[Answer]:
     if not found:
         return []
     with ThreadPoolExecutor(min(AT_ONCE, len(found))) as pool:
-        return list(pool.map(lambda server: _ask(server, seconds), found))
+        answers = list(pool.map(lambda server: _ask(server, seconds), found))
+    return [_explained(settings, one) for one in answers]
+
+
+def _explained(settings: Settings, answer: Answer) -> Answer:
+    """With the error that a server of `duemark up` ended with, where it did."""
+    if answer.is_ok or answer.is_error:
+        return answer
+    words = _last_error(settings.home / "logs" / "up" / f"{answer.location}.log")
+    return replace(answer, reason=f"{answer.reason}; its log ends with {words}") if words else answer
+
+
+def _last_error(log: Path) -> str:
+    """The error at the end of a log: the user's own, which Dagster's are raised from."""
+    try:
+        state = log.stat()
+        # An old error is not why it does not answer now.
+        if time.time() - state.st_mtime > LOG_SECONDS:
+            return ""
+        with log.open("rb") as file:
+            file.seek(max(state.st_size - 16_384, 0))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    errors = [line for line in text.splitlines() if _ERROR.match(line) and not line.startswith("dagster.")]
+    return errors[-1][:300] if errors else ""
 
 
 def _ask(server: Server, seconds: float) -> Answer:

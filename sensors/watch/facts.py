@@ -145,7 +145,7 @@ def remembered(memory: Memory, facts: Facts, answers: Sequence[Answer], limits: 
             continue
         # What was down before anybody looked may have been down for a minute only.
         is_same = before is not None and before.is_up == answer.is_ok and not is_gap
-        since = before.since if is_same and before is not None else answer.at
+        since = before.since if is_same and before is not None else now
         locations[answer.location] = Standing(answer.is_ok, since, answer.at, answer.reason, answer.is_error)
     is_due = memory.next_event_at is None or now - memory.next_event_at >= OVERLAP
     return replace(

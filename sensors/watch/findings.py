@@ -352,12 +352,17 @@ class _Look:
     # 8
 
     def _runs(self) -> Iterator[Finding]:
+        daemon = self._memory.daemon
         queued = [
             run
             for run in self._facts.pending_runs
-            if run.status == "QUEUED" and self._now - run.created_at >= self._limits.queued
+            # A daemon that has just come back has the whole queue to empty.
+            if run.status == "QUEUED"
+            and daemon is not None
+            and daemon.is_up
+            and self._now - max(run.created_at, daemon.since) >= self._limits.queued
         ]
-        if queued and self._is_daemon_up():
+        if queued:
             oldest = min(queued, key=lambda run: run.created_at)
             yield Finding(
                 RUN_STUCK,

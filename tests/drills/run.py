@@ -89,13 +89,9 @@ def fill_queue(house: House) -> None:
 
 def lose_server(house: House) -> None:
     """The code server is killed, and what it runs with it: nobody is left to say that the run is over."""
-    begin(house, "vanishes")
+    worker = begin(house, "vanishes")
     kill(house.pid(LOCATION))
-
-
-def terminate(house: House) -> None:
-    house.flag("vanishes", is_set=False)
-    house.terminate((house.flags / "vanishes.run").read_text())
+    kill(worker)
 
 
 def break_location(house: House) -> None:
@@ -148,7 +144,8 @@ PHASES = [
               switch("delivery", "oncall", is_on=False), switch("delivery", "oncall", is_on=True)),
     ],
     [
-        Drill("a code server is killed in a run", "run_stuck", "vanishes", lose_server, terminate, after=60),
+        Drill("a code server is killed with its run", "run_failed", "vanishes",
+              lose_server, set_flag("vanishes", is_set=False)),
         Drill("a route answers 503", "delivery_failed", "pager", refuse, accept, after=60,
               also=(("sensor_off", f"{LOCATION}/spare"),)),
     ],

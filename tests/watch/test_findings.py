@@ -52,11 +52,11 @@ def test_a_failure_that_was_over_before_anybody_looked_is_told_all_the_same(watc
 
 
 def test_every_failed_job_is_told_however_many_there_are(watched: Watched) -> None:
-    for number in range(9):
+    for number in range(6):
         job = dg.GraphDefinition(f"job_{number}", node_defs=[failing]).to_job()
         assert not job.execute_in_process(instance=watched.instance, raise_on_error=False).success
     watched.now = watched.now + timedelta(seconds=60)
-    assert len(watched.look().opened) == 9
+    assert len(watched.look().opened) == 6
     assert len(watched.look().opened) == 0
 
 
@@ -261,14 +261,18 @@ def test_a_dead_daemon_is_all_that_is_told_of_it(watched: Watched) -> None:
         assert watched.look().opened == []
     watched.later(10, heartbeat=False)
     assert [one.key[:2] for one in watched.look().opened] == [("daemon_dead", "daemon")]
-    for _ in range(60):
-        watched.later(20, heartbeat=False)
+    for _ in range(12):
+        watched.later(100, heartbeat=False)
         watched.look()
     assert watched.told() == [("opened", "daemon_dead", "daemon")]
     # It is back: its sensors have their time to tick again, and the queue to empty.
     watched.process = "daemon-2"
     watched.later(10)
     assert [one.resolution for one in watched.look().resolved] == ["alive"]
+    for _ in range(9):
+        watched.later(65)
+        watched.tick(state)
+        assert watched.look().opened == []
     watched.later(20)
     watched.tick(state)
     assert [one.key[:2] for one in watched.look().opened] == [("run_stuck", "queue")]
