@@ -369,7 +369,8 @@
                 'all ' || job_count || ' jobs are complete, the last, ' || blocking_job || ', at ' || {{ local_text("actual_end_at") }}
             when progress = 'failed' then 'a job failed; ' || completed_job_count || ' of ' || job_count || ' complete, waiting for ' || blocking_job
             when progress = 'running' then completed_job_count || ' of ' || job_count || ' jobs complete, waiting for ' || blocking_job
-            else 'nothing reported, waiting for ' || blocking_job
+            when job_count = 1 then 'nothing reported, waiting for ' || blocking_job
+            else 'nothing reported for any of its ' || job_count || ' jobs, waiting for ' || blocking_job
         end
         || ', due ' || {{ local_text("expected_end_at") }} || ' ' || timezone
         || case when revisions > 0 then '; revised since, last success ' || {{ local_text("last_success_at") }} else '' end

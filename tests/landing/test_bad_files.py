@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import io
 import os
 from collections.abc import Callable
@@ -103,6 +104,8 @@ def statuses(**columns: pa.Array) -> bytes:
         ("a.xlsx", GOOD, "Files of the feed job_status do not end in .xlsx."),
         ("README", GOOD, "Its name tells no format."),
     ],
+    # by number: contents hold times, and every worker must give a test the same name
+    ids=(f"case-{number}" for number in itertools.count(1)),
 )
 def test_a_broken_file_is_quarantined(
     settings: Settings,

@@ -39,7 +39,7 @@ with
             and business_date >= coalesce($4, '-infinity')
             and business_date <= coalesce($5, 'infinity')
             and load_id <= {{ high }}
-            and opens_at <= $1 + interval '26 hours'
+            and opens_at <= (select control.within_plan($1)) + interval '26 hours'
     ),
 
     occurrences as (
