@@ -34,7 +34,7 @@ from pipelines.landing.records import BLOCK_BYTES, Chunk, Rejected, Warnings, fo
 from pipelines.landing.source import LandedFile
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.copy import copy_table
+from pipelines.warehouse.copy import copy_csv, copy_table, csv_of
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -298,9 +298,9 @@ class _Loading:
                     self._refuse_known(cursor, content.fingerprint())
                 writer = _Writer(cursor, self.feed, file, load_id)
                 # Closed before anybody else reads on: the next part is being read.
-                with contextlib.closing(_ahead(parts)) as rest:
-                    for part in itertools.chain(head, rest):
-                        writer.write(part)
+                with contextlib.closing(_ahead(writer.ready(itertools.chain(head, parts)))) as ready:
+                    for batch in ready:
+                        writer.write(batch)
                         if self.tell is not None:
                             self.tell(content.done_bytes, writer.record_count)
                 fingerprint = content.fingerprint()
@@ -404,13 +404,13 @@ class _Loading:
         return outcome
 
 
-def _ahead(parts: Iterator[_Part]) -> Generator[_Part]:
-    """The same parts, the next one made while the database takes this one."""
+def _ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
+    """The same batches, the next one made while the database takes this one."""
     with ThreadPoolExecutor(1, "landing") as pool:
-        upcoming = pool.submit(next, parts, None)
-        while (part := upcoming.result()) is not None:
-            upcoming = pool.submit(next, parts, None)
-            yield part
+        upcoming = pool.submit(next, batches, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = pool.submit(next, batches, None)
+            yield batch
 
 
 @contextlib.contextmanager
@@ -459,6 +459,18 @@ class _Content(io.RawIOBase):
         return self._sha256.hexdigest()
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """A part as it is sent: its rows as text, how many of them are of which month, and the latest instant."""
+
+    count: int
+    columns: tuple[str, ...] = ()
+    csv: memoryview | None = None
+    by_month: dict[date, int] = field(default_factory=dict)
+    latest_at: datetime | None = None
+    rejected: list[Rejected] = field(default_factory=list)
+
+
 class _Writer:
     """Rows and rejected records of one load, into the caller's transaction."""
 
@@ -480,31 +492,40 @@ class _Writer:
             return None
         return {month for table, month in self._months if table == self._feed.table}
 
-    def write(self, part: _Part) -> None:
-        self._write_rows(part.rows)
-        self._write_rejected(part.rejected)
+    def ready(self, parts: Iterable[_Part]) -> Iterator[_Batch]:
+        """What can be done of each part while the database takes the one before."""
+        start = 0
+        for part in parts:
+            rows, count = part.rows, part.rows.num_rows
+            if not count:
+                yield _Batch(0, rejected=part.rejected)
+                continue
+            by_month: dict[date, int] = {}
+            if self._feed.partition_by is not None:
+                days = rows.column(self._feed.partition_by).combine_chunks().to_numpy(zero_copy_only=False)
+                months, counts = np.unique(days.astype("datetime64[M]"), return_counts=True)
+                first_days = months.astype("datetime64[D]").tolist()
+                by_month = dict(zip(first_days, counts.tolist(), strict=True))
+            latest_at = pc.max(rows.column(self._feed.instant)).as_py() if self._feed.instant else None
+            numbers = np.arange(start, start + count, dtype=np.int64)
+            rows = rows.append_column("load_id", pa.array(np.full(count, self._load_id, dtype=np.int64)))
+            rows = rows.append_column("seq", pa.array(numbers))
+            start += count
+            yield _Batch(count, tuple(rows.column_names), csv_of(rows), by_month, latest_at, part.rejected)
 
-    def _write_rows(self, rows: pa.Table) -> None:
-        count = rows.num_rows
-        if not count:
-            return
+    def write(self, batch: _Batch) -> None:
         table = self._feed.table
         if self._feed.partition_by is None:
-            self.gained[table] = self.gained.get(table, 0) + count
-        else:
-            months = rows.column(self._feed.partition_by).combine_chunks().to_numpy(zero_copy_only=False)
-            for month, its in zip(
-                *np.unique(months.astype("datetime64[M]"), return_counts=True), strict=True
-            ):
-                partition = self._ensure_partition(table, month.astype("datetime64[D]").item())
-                self.gained[partition] = self.gained.get(partition, 0) + int(its)
-        if self._feed.instant is not None:
-            latest = cast("datetime", pc.max(rows.column(self._feed.instant)).as_py())
-            self.latest_at = latest if self.latest_at is None else max(self.latest_at, latest)
-        numbers = np.arange(self.record_count, self.record_count + count, dtype=np.int64)
-        rows = rows.append_column("load_id", pa.array(np.full(count, self._load_id, dtype=np.int64)))
-        copy_table(self._cursor, table, rows.append_column("seq", pa.array(numbers)))
-        self.record_count += count
+            self.gained[table] = self.gained.get(table, 0) + batch.count
+        for month, count in batch.by_month.items():
+            partition = self._ensure_partition(table, month)
+            self.gained[partition] = self.gained.get(partition, 0) + count
+        if batch.latest_at is not None:
+            self.latest_at = max(self.latest_at or batch.latest_at, batch.latest_at)
+        if batch.csv is not None:
+            copy_csv(self._cursor, table, batch.columns, batch.csv)
+        self.record_count += batch.count
+        self._write_rejected(batch.rejected)
 
     def _write_rejected(self, rejected: list[Rejected]) -> None:
         if not rejected:

@@ -152,17 +152,32 @@ def _read_status_at(
 def _parse(texts: pa.Array) -> tuple[Instants, npt.NDArray[np.int8]]:
     """Microseconds since 1970 (of a time without offset: as if it were UTC), and what each text is."""
     given = _mask(pc.is_valid(texts))
-    for kind, arrow_type in ((_ZONED, pa.timestamp("us", "UTC")), (_LOCAL, pa.timestamp("us"))):
-        if kind == _LOCAL and (pc.min(pc.binary_length(texts)).as_py() or 0) <= len("2026-03-01"):
-            break  # Arrow reads a date alone as its midnight
+    values = np.zeros(len(texts), dtype=np.int64)
+    kinds = np.full(len(texts), _ABSENT, dtype=np.int8)
+    # Z, or a sign where +hh:mm has it; what only looks like it is found out when it is read.
+    end = pc.utf8_slice_codeunits(texts, -6)
+    has_sign = pc.is_in(pc.utf8_slice_codeunits(end, 0, 1), pa.array(["+", "-"], texts.type))
+    is_zoned = _mask(pc.or_(has_sign, pc.ends_with(end, "Z")))
+    for kind, where in ((_ZONED, given & is_zoned), (_LOCAL, given & ~is_zoned)):
+        if where.any():
+            part = texts if where.all() else texts.filter(pa.array(where))
+            values[where], kinds[where] = _parse_alike(part, kind)
+    return values, kinds
+
+
+def _parse_alike(texts: pa.Array, kind: int) -> tuple[Instants, npt.NDArray[np.int8]]:
+    """The same of texts that all seem to be of one kind, none of them null: by column if they are."""
+    # Arrow reads a date alone as its midnight.
+    if kind == _ZONED or pc.min(pc.binary_length(texts)).as_py() > len("2026-03-01"):
         try:
-            parsed = texts.cast(arrow_type)
+            parsed = texts.cast(pa.timestamp("us", "UTC" if kind == _ZONED else None))
         except pa.ArrowInvalid:
-            continue
-        values = pc.fill_null(parsed.view(pa.int64()), 0).to_numpy(zero_copy_only=False).copy()
-        if ((values < FIRST) | (values > LAST)).any():
-            break  # Arrow knows a year 0
-        return values, np.where(given, kind, _ABSENT).astype(np.int8)
+            pass
+        else:
+            values = parsed.view(pa.int64()).to_numpy(zero_copy_only=False).copy()
+            # Arrow knows a year 0.
+            if not ((values < FIRST) | (values > LAST)).any():
+                return values, np.full(len(values), kind, dtype=np.int8)
     pairs = [_parse_one(text) for text in texts.to_pylist()]
     return np.array([value for value, _ in pairs], dtype=np.int64), np.array(
         [kind for _, kind in pairs], dtype=np.int8
