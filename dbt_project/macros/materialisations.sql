@@ -11,7 +11,7 @@
           therefore read another mart, and reads its new rows.
           meta: `scope` (a work model) and `scope_keys` (its key columns, which the mart has too).
 -#}
-{% materialization work, adapter="postgres" %}
+{% materialization work, adapter = "postgres" %}
     {%- set relation = this.incorporate(type="table") -%}
     {%- set existing = load_cached_relation(this) -%}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
@@ -26,14 +26,15 @@
         truncate {{ relation }};
         insert into {{ relation }} {{ sql }}
     {%- endcall %}
-    {%- call statement("analyse") %}analyze {{ relation }}{%- endcall %}
+    {%- call statement("analyse") %}analyze {{ relation }}
+    {%- endcall %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() %}
     {{ return({"relations": [relation]}) }}
 {% endmaterialization %}
 
 
-{% materialization scoped, adapter="postgres" %}
+{% materialization scoped, adapter = "postgres" %}
     {%- set relation = this.incorporate(type="table") -%}
     {%- set existing = load_cached_relation(this) -%}
     {%- if existing is none or should_full_refresh() %}
@@ -43,7 +44,12 @@
             {{ get_assert_columns_equivalent(sql) }}
             {{ get_table_columns_and_constraints() }}
         {%- endcall %}
-        {%- set texts = model.columns.values() | selectattr("data_type", "equalto", "text") | map(attribute="name") | list %}
+        {%- set texts = (
+            model.columns.values()
+            | selectattr("data_type", "equalto", "text")
+            | map(attribute="name")
+            | list
+        ) %}
         {%- if texts %}
             {#- As raw and catalog have it, whatever the database's own is: order by code point, and the same index for both. #}
             {%- call statement("collate") %}
@@ -57,8 +63,7 @@
         {%- do apply_grants(relation, config.get("grants"), should_revoke=False) %}
         {%- do persist_docs(relation, model) %}
         {%- do adapter.commit() %}
-    {%- else %}
-        {%- call noop_statement("main", "COMPILED") %}{%- endcall %}
+    {%- else %} {%- call noop_statement("main", "COMPILED") %} {%- endcall %}
     {%- endif %}
     {{ return({"relations": [relation]}) }}
 {% endmaterialization %}
@@ -68,7 +73,7 @@
   A function that returns rows, from a query with $1, $2, … for its arguments; made by deploy. It runs with the rights of
   its owner, so that analysts may call it who cannot read raw. meta: `arguments` and planner `settings`, SQL text each.
 -#}
-{% materialization table_function, adapter="postgres" %}
+{% materialization table_function, adapter = "postgres" %}
     {%- set signature = this ~ "(" ~ config.get("meta").arguments | join(", ") ~ ")" -%}
     {%- call statement("drop") %}
         do $drop$
@@ -81,9 +86,9 @@
     {%- call statement("main") %}
         create function {{ signature }}
         returns table (
-            {%- for column in model.columns.values() %}
+        {%- for column in model.columns.values() %}
             {{ adapter.quote(column.name) }} {{ column.data_type }}{{ "," if not loop.last }}
-            {%- endfor %}
+        {%- endfor %}
         )
         language sql stable security definer
         set search_path = pg_catalog, pg_temp

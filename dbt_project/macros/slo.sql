@@ -2,7 +2,6 @@
   The rules of SLO performance, each step once, over relations that the caller names. The marts call them for the keys
   of a tick; `slo_performance_at` calls the same for any two clocks.
 -#}
-
 {#- The order of statuses at one instant: START, then FAIL, then SUCCEED. -#}
 {% macro status_rank(column) -%}
     case {{ column }} when 'START' then 0 when 'FAIL' then 1 else 2 end
@@ -29,8 +28,15 @@
 
 {#- Of copies of one identity the least (run_id, host_id), nulls last, is the status. -#}
 {% macro distinct_statuses(copies) -%}
-    select distinct on (application_id, job_id, business_date, status_at, status_code)
-        application_id, job_id, business_date, status_code, status_at, run_id, host_id
+    select distinct
+        on (application_id, job_id, business_date, status_at, status_code)
+        application_id,
+        job_id,
+        business_date,
+        status_code,
+        status_at,
+        run_id,
+        host_id
     from {{ copies }}
     order by application_id, job_id, business_date, status_at, status_code, run_id, host_id
 {%- endmacro %}
@@ -53,24 +59,33 @@
         min(status_at) filter (where status_code = 'SUCCEED') as first_success_at,
         max(status_at) filter (where status_code = 'SUCCEED') as last_success_at,
         max(status_at) filter (where status_code = 'FAIL') as last_fail_at,
-        (array_agg(status_code order by status_at desc, {{ status_rank("status_code") }} desc))[1] as last_status,
-        (array_agg(host_id order by status_at desc, {{ status_rank("status_code") }} desc) filter (where host_id is not null))[1] as host_id,
+        (array_agg(status_code order by status_at desc, {{ status_rank("status_code") }} desc))[
+            1
+        ] as last_status,
+        (
+            array_agg(host_id order by status_at desc, {{ status_rank("status_code") }} desc) filter (
+                where host_id is not null
+            )
+        )[1] as host_id,
         array_agg(status_at) as status_ats
-    from (
-        select
-            *,
-            case
-                when run_id is null
-                    then '~' || count(*) filter (where status_code = 'START') over (
-                        partition by application_id, job_id, business_date, run_id
-                        order by status_at, status_code = 'START'
-                    )
-                -- a sender's own id never meets one of ours
-                when run_id like '~%' then '~' || run_id
-                else run_id
-            end as run_key
-        from {{ statuses }}
-    ) as statuses_with_run
+    from
+        (
+            select
+                *,
+                case
+                    when run_id is null
+                    then
+                        '~' || count(*) filter (where status_code = 'START') over (
+                            partition by application_id, job_id, business_date, run_id
+                            order by status_at, status_code = 'START'
+                        )
+                    -- a sender's own id never meets one of ours
+                    when run_id like '~%'
+                    then '~' || run_id
+                    else run_id
+                end as run_key
+            from {{ statuses }}
+        ) as statuses_with_run
     group by application_id, job_id, business_date, run_key
 {%- endmacro %}
 
@@ -95,67 +110,75 @@
         version.timezone,
         version.spec ->> 'application' as slo_application_id
     from {{ keys }} as keys
-    inner join {{ source("catalog", "promise") }} as promise
-        on keys.slo_id = promise.slo_id and keys.business_date = promise.business_date
-    inner join {{ versions }} as version
-        on
-            promise.slo_id = version.slo_id
-            and promise.load_id = version.load_id
-            and promise.entry_no = version.entry_no
-            and promise.business_date >= version.applies_from
-            and promise.business_date < version.applies_before
-            and promise.business_date <= coalesce(version.effective_to, 'infinity'::date)
-            and not version.is_retired
-    left join (
-        select slo_id, load_id, entry_no, min(first_date.business_date) as first_business_date
-        from {{ versions }} as version
-        inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
-        cross join lateral ({{ first_business_date("slo_job", seen) }}) as first_date
-        where version.is_open_start and slo_id in (select slo_id from {{ keys }})
-        group by slo_id, load_id, entry_no
-    ) as first_date
-        on
-            version.slo_id = first_date.slo_id
-            and version.load_id = first_date.load_id
-            and version.entry_no = first_date.entry_no
+    inner join
+        {{ source("catalog", "promise") }} as promise
+        on keys.slo_id = promise.slo_id
+        and keys.business_date = promise.business_date
+    inner join
+        {{ versions }} as version
+        on promise.slo_id = version.slo_id
+        and promise.load_id = version.load_id
+        and promise.entry_no = version.entry_no
+        and promise.business_date >= version.applies_from
+        and promise.business_date < version.applies_before
+        and promise.business_date <= coalesce(version.effective_to, 'infinity'::date)
+        and not version.is_retired
+    left join
+        (
+            select slo_id, load_id, entry_no, min(first_date.business_date) as first_business_date
+            from {{ versions }} as version
+            inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
+            cross join lateral({{ first_business_date("slo_job", seen) }}) as first_date
+            where version.is_open_start and slo_id in (select slo_id from {{ keys }})
+            group by slo_id, load_id, entry_no
+        ) as first_date
+        on version.slo_id = first_date.slo_id
+        and version.load_id = first_date.load_id
+        and version.entry_no = first_date.entry_no
     where
         (not version.is_open_start or promise.business_date >= first_date.first_business_date)
         and (
             promise.opens_at <= {{ as_of }}
             {%- for relation in seen %}
-            or exists (
-                select
-                from {{ source("catalog", "promise_job") }} as promise_job
-                inner join {{ relation }} as begun using (application_id, job_id, business_date)
-                where
-                    promise_job.slo_id = promise.slo_id
-                    and promise_job.business_date = promise.business_date
-                    -- all slots of the date, but of the promise that stands
-                    and promise_job.load_id = promise.load_id
-                    and promise_job.entry_no = promise.entry_no
-            )
+                or exists (
+                    select
+                    from {{ source("catalog", "promise_job") }} as promise_job
+                    inner join {{ relation }} as begun using (application_id, job_id, business_date)
+                    where
+                        promise_job.slo_id = promise.slo_id
+                        and promise_job.business_date = promise.business_date
+                        -- all slots of the date, but of the promise that stands
+                        and promise_job.load_id = promise.load_id
+                        and promise_job.entry_no = promise.entry_no
+                )
             {%- endfor %}
         )
 {%- endmacro %}
 
 {#- The first business date of a job, one look at an index for each relation: `job` has application_id and job_id. -#}
 {% macro first_business_date(job, seen) -%}
-    select least(
-        {%- for relation in seen %}
-            (
-                select seen.business_date
-                from {{ relation }} as seen
-                where seen.application_id = {{ job }}.application_id and seen.job_id = {{ job }}.job_id
-                order by seen.business_date
-                limit 1
-            ){{ "," if not loop.last }}
-        {%- endfor %}
-    ) as business_date
+    select
+        least(
+            {%- for relation in seen %}
+                (
+                    select seen.business_date
+                    from {{ relation }} as seen
+                    where seen.application_id = {{ job }}.application_id and seen.job_id = {{ job }}.job_id
+                    order by seen.business_date
+                    limit 1
+                ){{ "," if not loop.last }}
+            {%- endfor %}
+        ) as business_date
 {%- endmacro %}
 
 {#- Jobs' dates that had a visible status when the last tick was published. -#}
 {% macro seen_before() -%}
-    {{ published("job_run", {"application_id": 'text collate "C"', "job_id": 'text collate "C"', "business_date": "date"}) }}
+    {{
+        published(
+            "job_run",
+            {"application_id": 'text collate "C"', "job_id": 'text collate "C"', "business_date": "date"},
+        )
+    }}
 {%- endmacro %}
 
 {#- Which runs count for which slot: the last window begun at a run's first status; earlier than the first, the first. -#}
@@ -168,15 +191,17 @@
         promise_job.job_id,
         run.run_key
     from {{ occurrences }} as promise
-    inner join {{ source("catalog", "promise_job") }} as promise_job
-        using (slo_id, business_date, slot, load_id, entry_no)
-    inner join {{ runs }} as run
-        on
-            promise_job.application_id = run.application_id
-            and promise_job.job_id = run.job_id
-            and promise_job.business_date = run.business_date
-            and promise.claims_from <= run.first_status_at
-            and promise.claims_before > run.first_status_at
+    inner join
+        {{ source("catalog", "promise_job") }} as promise_job using (
+            slo_id, business_date, slot, load_id, entry_no
+        )
+    inner join
+        {{ runs }} as run
+        on promise_job.application_id = run.application_id
+        and promise_job.job_id = run.job_id
+        and promise_job.business_date = run.business_date
+        and promise.claims_from <= run.first_status_at
+        and promise.claims_before > run.first_status_at
 {%- endmacro %}
 
 {#-
@@ -209,8 +234,10 @@
                 max(run.last_status_at) as last_status_at,
                 {{ last_status("run.last_status", "run.last_status_at") }} as last_status
             from {{ occurrences }} as promise
-            inner join {{ source("catalog", "promise_job") }} as promise_job
-                using (slo_id, business_date, slot, load_id, entry_no)
+            inner join
+                {{ source("catalog", "promise_job") }} as promise_job using (
+                    slo_id, business_date, slot, load_id, entry_no
+                )
             left join counted_runs as run using (slo_id, business_date, slot, application_id, job_id)
             group by
                 slo_id,
@@ -241,12 +268,17 @@
         job_id,
         expected_start_at,
         expected_end_at,
-        case when first_success_at is null or first_start_at <= first_success_at then first_start_at end as actual_start_at,
+        case
+            when first_success_at is null or first_start_at <= first_success_at then first_start_at
+        end as actual_start_at,
         first_success_at as actual_end_at,
         case
-            when first_success_at is not null then 'complete'
-            when run_count = 0 then 'pending'
-            when last_status = 'FAIL' then 'failed'
+            when first_success_at is not null
+            then 'complete'
+            when run_count = 0
+            then 'pending'
+            when last_status = 'FAIL'
+            then 'failed'
             else 'running'
         end as progress,
         run_count,
@@ -277,17 +309,23 @@
                 count(*)::integer as job_count,
                 count(job.actual_end_at)::integer as completed_job_count,
                 min(job.actual_start_at) as actual_start_at,
-                case when count(*) = count(job.actual_end_at) then max(job.actual_end_at) end as actual_end_at,
                 case
-                    when bool_and(job.progress = 'complete') then 'complete'
-                    when bool_or(job.progress = 'failed') then 'failed'
-                    when bool_or(job.progress <> 'pending') then 'running'
+                    when count(*) = count(job.actual_end_at) then max(job.actual_end_at)
+                end as actual_end_at,
+                case
+                    when bool_and(job.progress = 'complete')
+                    then 'complete'
+                    when bool_or(job.progress = 'failed')
+                    then 'failed'
+                    when bool_or(job.progress <> 'pending')
+                    then 'running'
                     else 'pending'
                 end as progress,
                 sum(job.revisions)::integer as revisions,
                 max(job.last_success_at) as last_success_at,
                 {{ last_status("job.last_status", "job.last_status_at") }} as last_status,
-                -- incomplete before complete; of those the latest expected end, else the last to end; then the most upstream
+                -- incomplete before complete; of those the latest expected end, else the last to end; then
+                -- the most upstream
                 (
                     array_agg(
                         job.application_id || '/' || job.job_id
@@ -316,9 +354,12 @@
                 occurrence.actual_end_at,
                 occurrence.progress,
                 case
-                    when occurrence.actual_end_at <= promise.expected_end_at then 'on_time'
-                    when occurrence.actual_end_at > promise.expected_end_at then 'late'
-                    when {{ as_of }} > promise.expected_end_at then 'overdue'
+                    when occurrence.actual_end_at <= promise.expected_end_at
+                    then 'on_time'
+                    when occurrence.actual_end_at > promise.expected_end_at
+                    then 'late'
+                    when {{ as_of }} > promise.expected_end_at
+                    then 'overdue'
                     else 'not_due'
                 end as outcome,
                 occurrence.actual_end_at - promise.expected_end_at as late_by,
@@ -357,24 +398,50 @@
 
 {#- The verdict in one sentence. It names instants, never elapsed minutes, so that it changes only when something happened. -#}
 {% macro explanation() -%}
-    case outcome
-            when 'on_time' then 'On time: '
-            when 'late' then 'Late: '
-            when 'overdue' then 'Overdue: '
-            else 'Not due yet: '
-        end
-        || case
-            when progress = 'complete' and job_count = 1 then blocking_job || ' succeeded at ' || {{ local_text("actual_end_at") }}
-            when progress = 'complete' then
-                'all ' || job_count || ' jobs are complete, the last, ' || blocking_job || ', at ' || {{ local_text("actual_end_at") }}
-            when progress = 'failed' then 'a job failed; ' || completed_job_count || ' of ' || job_count || ' complete, waiting for ' || blocking_job
-            when progress = 'running' then completed_job_count || ' of ' || job_count || ' jobs complete, waiting for ' || blocking_job
-            when job_count = 1 then 'nothing reported, waiting for ' || blocking_job
-            else 'nothing reported for any of its ' || job_count || ' jobs, waiting for ' || blocking_job
-        end
-        || ', due ' || {{ local_text("expected_end_at") }} || ' ' || timezone
-        || case when revisions > 0 then '; revised since, last success ' || {{ local_text("last_success_at") }} else '' end
-        || '.'
+    case
+        outcome
+        when 'on_time'
+        then 'On time: '
+        when 'late'
+        then 'Late: '
+        when 'overdue'
+        then 'Overdue: '
+        else 'Not due yet: '
+    end || case
+        when progress = 'complete' and job_count = 1
+        then blocking_job || ' succeeded at ' || {{ local_text("actual_end_at") }}
+        when progress = 'complete'
+        then
+            'all '
+            || job_count
+            || ' jobs are complete, the last, '
+            || blocking_job
+            || ', at '
+            || {{ local_text("actual_end_at") }}
+        when progress = 'failed'
+        then
+            'a job failed; '
+            || completed_job_count
+            || ' of '
+            || job_count
+            || ' complete, waiting for '
+            || blocking_job
+        when progress = 'running'
+        then completed_job_count || ' of ' || job_count || ' jobs complete, waiting for ' || blocking_job
+        when job_count = 1
+        then 'nothing reported, waiting for ' || blocking_job
+        else 'nothing reported for any of its ' || job_count || ' jobs, waiting for ' || blocking_job
+    end
+    || ', due '
+    || {{ local_text("expected_end_at") }}
+    || ' '
+    || timezone
+    || case
+        when revisions > 0
+        then '; revised since, last success ' || {{ local_text("last_success_at") }}
+        else ''
+    end
+    || '.'
 {%- endmacro %}
 
 {% macro local_text(column) -%}

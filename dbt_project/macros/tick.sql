@@ -1,7 +1,5 @@
 {#- A value of the tick's control row: low, high, previous_as_of or as_of. -#}
-{% macro tick(column) -%}
-    (select {{ column }} from {{ source("control", "tick") }})
-{%- endmacro %}
+{% macro tick(column) -%} (select {{ column }} from {{ source("control", "tick") }}) {%- endmacro %}
 
 {#-
   A mart as the last tick left it, for what the mart itself is made of: no ref, which would be a circle, and nothing to
@@ -56,17 +54,14 @@
             ) as span
         {%- endset -%}
         ({{ run_query(condition).rows[0][0] }})
-    {%- else -%}
-        true
+    {%- else -%} true
     {%- endif -%}
 {%- endmacro %}
 
 {#- The months of the business dates of these relations. -#}
 {% macro months_of(relations) -%}
     {%- for relation in relations %}
-    select date_trunc('month', business_date) as month
-    from {{ relation }}
-    {{ "union" if not loop.last }}
+        select date_trunc('month', business_date) as month from {{ relation }} {{ "union" if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 

@@ -25,9 +25,12 @@ with
     ),
 
     final as (
-        select application_id, job_id, business_date from newly_loaded
+        select application_id, job_id, business_date
+        from newly_loaded
         union
-        select application_id, job_id, business_date from now_due_to_be_seen
+        select application_id, job_id, business_date
+        from now_due_to_be_seen
     )
 
-select application_id, job_id, business_date from final
+select application_id, job_id, business_date
+from final

@@ -1,27 +1,27 @@
 {{ config(indexes=[{"columns": ["slo_id", "business_date"], "unique": true}]) }}
 
 with
-    scope_job_date as (
-        select * from {{ ref("scope_job_date") }}
-    ),
+    scope_job_date as (select * from {{ ref("scope_job_date") }}),
 
     -- not materialised: each use through the index that suits it
-    promise as not materialized (
+    promise as not materialized(
         -- no status, and so no occurrence, is further ahead: local dates are at most 26 hours apart
-        select * from {{ source("catalog", "promise") }}
+        select *
+        from {{ source("catalog", "promise") }}
         where opens_at <= {{ tick("as_of") }} + interval '26 hours'
     ),
 
-    slo_version as not materialized (
-        select * from {{ source("catalog", "slo_version") }}
-        where load_id <= {{ tick("high") }}
+    slo_version as not materialized(
+        select * from {{ source("catalog", "slo_version") }} where load_id <= {{ tick("high") }}
     ),
 
     by_status as (
         select promise_job.slo_id, scope_job_date.business_date
         from scope_job_date
-        inner join {{ source("catalog", "promise_job") }} as promise_job
-            using (application_id, job_id, business_date)
+        inner join
+            {{ source("catalog", "promise_job") }} as promise_job using (
+                application_id, job_id, business_date
+            )
     ),
 
     by_time as (
@@ -52,28 +52,37 @@ with
         select slo_version.slo_id, promise.business_date
         from slo_version
         inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
-        inner join (select distinct application_id, job_id from scope_job_date) as changed_job
-            using (application_id, job_id)
-        inner join lateral ({{ first_business_date("slo_job", [ref("scope_job_date"), seen_before()]) }}) as first_now on true
-        left join lateral ({{ first_business_date("slo_job", [seen_before()]) }}) as first_before on true
-        inner join promise
-            on
-                slo_version.slo_id = promise.slo_id
-                and promise.business_date >= first_now.business_date
-                and promise.business_date < coalesce(first_before.business_date, 'infinity'::date)
+        inner join
+            (select distinct application_id, job_id from scope_job_date) as changed_job using (
+                application_id, job_id
+            )
+        inner join
+            lateral({{ first_business_date("slo_job", [ref("scope_job_date"), seen_before()]) }}) as first_now
+            on true
+        left join lateral({{ first_business_date("slo_job", [seen_before()]) }}) as first_before on true
+        inner join
+            promise
+            on slo_version.slo_id = promise.slo_id
+            and promise.business_date >= first_now.business_date
+            and promise.business_date < coalesce(first_before.business_date, 'infinity'::date)
         where
             slo_version.is_open_start
             and first_now.business_date < coalesce(first_before.business_date, 'infinity'::date)
     ),
 
     final as (
-        select slo_id, business_date from by_status
+        select slo_id, business_date
+        from by_status
         union
-        select slo_id, business_date from by_time
+        select slo_id, business_date
+        from by_time
         union
-        select slo_id, business_date from by_promise
+        select slo_id, business_date
+        from by_promise
         union
-        select slo_id, business_date from by_first_date
+        select slo_id, business_date
+        from by_first_date
     )
 
-select slo_id, business_date from final
+select slo_id, business_date
+from final

@@ -10,10 +10,14 @@ with
     timed as (
         select
             *,
-            case when first_success_at is null or first_start_at <= first_success_at then first_start_at end as started_at,
             case
-                when first_success_at is not null then first_success_at
-                when last_status = 'FAIL' then last_fail_at
+                when first_success_at is null or first_start_at <= first_success_at then first_start_at
+            end as started_at,
+            case
+                when first_success_at is not null
+                then first_success_at
+                when last_status = 'FAIL'
+                then last_fail_at
             end as ended_at
         from runs
     ),
@@ -37,4 +41,5 @@ with
         from timed
     )
 
-select * from final
+select *
+from final

@@ -35,13 +35,13 @@ with recursive
             job.expected_start_at,
             0 as steps
         from late
-        inner join {{ ref("slo_job_performance") }} as job
-            on
-                late.slo_id = job.slo_id
-                and late.business_date = job.business_date
-                and late.slot = job.slot
-                and late.blocking_application_id = job.application_id
-                and late.blocking_job_id = job.job_id
+        inner join
+            {{ ref("slo_job_performance") }} as job
+            on late.slo_id = job.slo_id
+            and late.business_date = job.business_date
+            and late.slot = job.slot
+            and late.blocking_application_id = job.application_id
+            and late.blocking_job_id = job.job_id
         where job.progress <> 'complete'
 
         union all
@@ -57,26 +57,32 @@ with recursive
             waiting.steps + 1
         from waiting
         inner join {{ ref("int_job_edge") }} as edge using (application_id, job_id)
-        cross join lateral (
-            -- the same business date, else the latest earlier one; of windows the last that is due before the start
-            select *
-            from {{ ref("slo_job_performance") }} as candidate
-            where
-                candidate.application_id = edge.upstream_application_id
-                and candidate.job_id = edge.upstream_job_id
-                and candidate.business_date <= waiting.job_date
-            order by
-                candidate.business_date desc,
-                coalesce(candidate.expected_end_at <= waiting.expected_start_at, false) desc,
-                candidate.expected_end_at desc
-            limit 1
-        ) as upstream
+        cross join
+            lateral(
+                -- the same business date, else the latest earlier one; of windows the last that is due
+                -- before the start
+                select *
+                from {{ ref("slo_job_performance") }} as candidate
+                where
+                    candidate.application_id = edge.upstream_application_id
+                    and candidate.job_id = edge.upstream_job_id
+                    and candidate.business_date <= waiting.job_date
+                order by
+                    candidate.business_date desc,
+                    coalesce(candidate.expected_end_at <= waiting.expected_start_at, false) desc,
+                    candidate.expected_end_at desc
+                limit 1
+            ) as upstream
         where upstream.progress <> 'complete'
     ),
 
     root_cause as (
-        select distinct on (slo_id, business_date, slot)
-            slo_id, business_date, slot, application_id || '/' || job_id as waits_for
+        select distinct
+            on (slo_id, business_date, slot)
+            slo_id,
+            business_date,
+            slot,
+            application_id || '/' || job_id as waits_for
         from waiting
         where steps > 0
         order by slo_id, business_date, slot, steps desc, application_id, job_id
@@ -92,8 +98,10 @@ with recursive
         union
         select downstream.root_application_id, downstream.root_job_id, edge.application_id, edge.job_id
         from downstream
-        inner join {{ ref("int_job_edge") }} as edge
-            on downstream.application_id = edge.upstream_application_id and downstream.job_id = edge.upstream_job_id
+        inner join
+            {{ ref("int_job_edge") }} as edge
+            on downstream.application_id = edge.upstream_application_id
+            and downstream.job_id = edge.upstream_job_id
     ),
 
     affected as (
@@ -125,9 +133,14 @@ select
     {{ tick("published_as_of") }} as as_of
 from late
 left join root_cause using (slo_id, business_date, slot)
-left join affected
-    on late.blocking_application_id = affected.root_application_id and late.blocking_job_id = affected.root_job_id
+left join
+    affected
+    on late.blocking_application_id = affected.root_application_id
+    and late.blocking_job_id = affected.root_job_id
 left join {{ ref("stg_slo") }} as slo on late.slo_id = slo.slo_id
-left join {{ ref("stg_job") }} as job
-    on late.blocking_application_id = job.application_id and late.blocking_job_id = job.job_id
-left join {{ ref("stg_application") }} as application on late.blocking_application_id = application.application_id
+left join
+    {{ ref("stg_job") }} as job
+    on late.blocking_application_id = job.application_id
+    and late.blocking_job_id = job.job_id
+left join
+    {{ ref("stg_application") }} as application on late.blocking_application_id = application.application_id

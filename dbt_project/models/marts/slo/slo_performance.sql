@@ -1,6 +1,10 @@
 {{
     config(
-        indexes=[{"columns": ["outcome", "expected_end_at"]}, {"columns": ["business_date"]}, {"columns": ["slo_id", "expected_end_at"]}],
+        indexes=[
+            {"columns": ["outcome", "expected_end_at"]},
+            {"columns": ["business_date"]},
+            {"columns": ["slo_id", "expected_end_at"]},
+        ],
         meta={"scope": "scope_occurrence", "scope_keys": ["slo_id", "business_date"]},
     )
 }}

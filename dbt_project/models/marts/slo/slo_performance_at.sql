@@ -23,11 +23,9 @@
 {%- endset -%}
 
 with
-    versions as (
-        {{ standing_versions(high) }}
-    ),
+    versions as ({{ standing_versions(high) }}),
 
-    visible as not materialized (
+    visible as not materialized(
         select * from {{ source("raw", "job_status") }} where load_id <= {{ high }} and status_at <= $1
     ),
 
@@ -42,15 +40,15 @@ with
             and opens_at <= (select control.within_plan($1)) + interval '26 hours'
     ),
 
-    occurrences as (
-        {{ occurrences_of("keys", "versions", ["visible"], "$1") }}
-    ),
+    occurrences as ({{ occurrences_of("keys", "versions", ["visible"], "$1") }}),
 
     job_dates as (
         select distinct promise_job.application_id, promise_job.job_id, promise_job.business_date
         from occurrences
-        inner join {{ source("catalog", "promise_job") }} as promise_job
-            using (slo_id, business_date, slot, load_id, entry_no)
+        inner join
+            {{ source("catalog", "promise_job") }} as promise_job using (
+                slo_id, business_date, slot, load_id, entry_no
+            )
     ),
 
     copies as (
@@ -62,25 +60,15 @@ with
             and status.business_date <= coalesce($5, 'infinity')
     ),
 
-    statuses as (
-        {{ distinct_statuses("copies") }}
-    ),
+    statuses as ({{ distinct_statuses("copies") }}),
 
-    runs as (
-        {{ runs_of("statuses") }}
-    ),
+    runs as ({{ runs_of("statuses") }}),
 
-    counted as (
-        {{ slot_runs("occurrences", "runs") }}
-    ),
+    counted as ({{ slot_runs("occurrences", "runs") }}),
 
-    jobs as (
-        {{ job_verdicts("occurrences", "counted", "runs") }}
-    ),
+    jobs as ({{ job_verdicts("occurrences", "counted", "runs") }}),
 
-    final as (
-        {{ slo_verdicts("occurrences", "jobs", "$1") }}
-    )
+    final as ({{ slo_verdicts("occurrences", "jobs", "$1") }})
 
 select
     slo_id,

@@ -6,8 +6,6 @@ with
         order by slo_id, load_id desc
     )
 
-select
-    slo_id,
-    coalesce(spec -> -1 ->> 'name', slo_id) as slo_name
+select slo_id, coalesce(spec -> -1 ->> 'name', slo_id) as slo_name
 from latest
 where not is_retired
