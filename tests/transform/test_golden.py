@@ -232,7 +232,8 @@ def test_an_slo_is_complete_only_when_all_its_jobs_are(bank: Warehouse) -> None:
     bank.tick("2026-03-03 05:00")
     # Of those due last, the most upstream.
     explanation = (
-        "Not due yet: nothing reported for any of its 3 jobs, waiting for support/load, due 2026-03-03 05:00:00 America/New_York."
+        "Not due yet: nothing reported for any of its 3 jobs, waiting for support/load,"
+        " due 2026-03-03 05:00:00 America/New_York."
     )
     assert decisions() == ("not_due", None, 0, "support/load", explanation)
     bank.ingest(
