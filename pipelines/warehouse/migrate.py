@@ -26,6 +26,7 @@ def migrate(settings: Settings) -> None:
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import ProgrammingError
 
     _ensure_database(settings, urlsplit(database_url(settings)).path.lstrip("/"))
     _ensure_database(settings, settings.dagster_database)
@@ -44,6 +45,14 @@ def migrate(settings: Settings) -> None:
             with engine.connect() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+        except ProgrammingError as error:
+            if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+                raise DuemarkError(
+                    f"The migrations were refused: {str(error.orig).strip().splitlines()[0]}",
+                    "This user needs CREATE on the database and CREATEROLE, or to be granted the roles ingest,"
+                    " transform, operate and analyst `with admin option`: see docs/operations.md.",
+                ) from error
+            raise
         finally:
             engine.dispose()
 

@@ -6,7 +6,6 @@ from bench.run import BENCHES, run
 from bench.scale import QUICK
 from bench.table import Row, page, table
 
-
 # `visible` runs the whole house for minutes; tests of `duemark up` do the same steps.
 NAMES = [name for name in BENCHES if name != "visible"]
 

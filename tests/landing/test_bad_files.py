@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import io
+import itertools
 import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime

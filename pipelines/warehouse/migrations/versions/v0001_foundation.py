@@ -16,7 +16,9 @@ begin
             exception when duplicate_object or unique_violation then null; -- another database's migration was first
             end;
         end if;
-        execute format('grant %I to current_user', wanted);
+        if not pg_has_role(current_user, wanted, 'usage') then
+            execute format('grant %I to current_user', wanted);
+        end if;
     end loop;
 end $$;
 
