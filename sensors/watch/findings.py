@@ -55,6 +55,7 @@ _ENDINGS = {
     RUN_STUCK: Ending("moving", "It goes on, or has ended."),
     DELIVERY_FAILED: Ending("delivered", "What was waiting has been delivered."),
 }
+WITHDRAWN = Ending("withdrawn", "What failed is no longer there: somebody has deleted it.")
 FORGOTTEN = Ending(
     "expired", "Nothing has put it right, and it has not been repeated either; it is not told any more."
 )
@@ -112,11 +113,18 @@ def judge(
 
 def ending(incident: Incident, facts: Facts, limits: Limits) -> Ending:
     """How an incident that is not wanted any more ended."""
-    failed_at = incident.detail.get("failed_at")
-    is_event = incident.key.kind in {RUN_FAILED, CHECK_FAILED} and isinstance(failed_at, str)
-    if is_event and facts.now - datetime.fromisoformat(str(failed_at)) >= limits.forgotten:
-        return FORGOTTEN
-    return _ENDINGS[incident.key.kind]
+    kind, failed_at = incident.key.kind, incident.detail.get("failed_at")
+    if kind in {RUN_FAILED, CHECK_FAILED} and isinstance(failed_at, str):
+        if facts.now - datetime.fromisoformat(failed_at) >= limits.forgotten:
+            return FORGOTTEN
+        known = {Key(RUN_FAILED, one.job) for one in facts.failed_runs}
+        known |= {_check_key(one) for one in facts.failed_checks}
+        return _ENDINGS[kind] if incident.key in known else WITHDRAWN
+    return _ENDINGS[kind]
+
+
+def _check_key(check: FailedCheck) -> Key:
+    return Key(CHECK_FAILED, f"{check.asset} {check.check}", check.partition)
 
 
 def clock(moment: datetime) -> str:
@@ -150,8 +158,7 @@ class _Look:
             if self._is_open(Key(RUN_FAILED, run.job), run.ended_at, is_over=run.is_over):
                 yield _run_failed(run)
         for check in self._facts.failed_checks:
-            key = Key(CHECK_FAILED, f"{check.asset} {check.check}", check.partition)
-            if self._is_open(key, check.failed_at, is_over=check.is_over):
+            if self._is_open(_check_key(check), check.failed_at, is_over=check.is_over):
                 yield _check_failed(check)
         yield from self._daemon()
         yield from self._locations()
@@ -208,7 +215,8 @@ class _Look:
 
     def _daemon(self) -> Iterator[Finding]:
         daemon = self._memory.daemon
-        if daemon is not None and not daemon.is_up and self._is_watched():
+        is_told = Key(DAEMON_DEAD, DAEMON) in self._standing
+        if daemon is not None and not daemon.is_up and (is_told or self._is_watched()):
             yield Finding(
                 DAEMON_DEAD,
                 DAEMON,
@@ -249,7 +257,7 @@ class _Look:
             )
             if not self._is_heard(location):
                 continue
-            if is_expected and (reason := self._off(location, row, code, is_coded=is_coded)):
+            if is_expected and (reason := self._off(key, row, code, is_coded=is_coded)):
                 yield self._finding(SENSOR_OFF, key, *reason)
             elif is_coded and not _is_stopped(row, code):
                 yield from self._ticks(key, row, code)
@@ -259,11 +267,13 @@ class _Look:
         return bool(self._memory.locations) and location not in self._memory.locations
 
     def _off(
-        self, location: str, row: Instigator | None, code: Declared | None, *, is_coded: bool
+        self, key: tuple[str, str], row: Instigator | None, code: Declared | None, *, is_coded: bool
     ) -> tuple[str, datetime] | None:
         """Why what is expected does not run, and since when; None when it does, or may do so soon."""
+        location = key[0]
         since = self._could_tick_since(location)
-        is_settled = self._now - since >= self._limits.grace
+        is_told = Key(SENSOR_OFF, "/".join(key)) in self._standing
+        is_settled = is_told or self._now - since >= self._limits.grace
         if not is_coded and is_settled:
             where = (
                 "workspace has no such code location"
@@ -295,9 +305,14 @@ class _Look:
                 if kind == SENSOR_LATE:
                     return
         due = self._due(key[0], row, code)
-        if due is not None and self._now - due >= self._limits.tick and self._is_watched():
-            last = f"last on {clock(row.ticked_at)}" if row and row.ticked_at else "and never did"
-            yield self._finding(SENSOR_LATE, key, f"stopped ticking, {last}", due)
+        known = self._standing.get(Key(SENSOR_LATE, "/".join(key)))
+        ticked_at = row.ticked_at if row is not None else None
+        # Once told, only a tick ends it: not a daemon that was started again, and gives it time anew.
+        is_still = known is not None and (ticked_at is None or ticked_at < known.began_at)
+        is_late = due is not None and self._now - due >= self._limits.tick and self._is_watched()
+        if is_late or is_still:
+            last = f"last on {clock(ticked_at)}" if ticked_at else "and never did"
+            yield self._finding(SENSOR_LATE, key, f"stopped ticking, {last}", due or self._now)
 
     def _due(self, location: str, row: Instigator | None, code: Declared | None) -> datetime | None:
         """When it should have ticked since its last tick; None when it should not."""
@@ -353,15 +368,19 @@ class _Look:
 
     def _runs(self) -> Iterator[Finding]:
         daemon = self._memory.daemon
-        queued = [
-            run
-            for run in self._facts.pending_runs
-            # A daemon that has just come back has the whole queue to empty.
-            if run.status == "QUEUED"
-            and daemon is not None
-            and daemon.is_up
-            and self._now - max(run.created_at, daemon.since) >= self._limits.queued
-        ]
+        queued = []
+        if daemon is not None and daemon.is_up:
+            known = self._standing.get(Key(RUN_STUCK, QUEUE))
+            # A daemon that has just come back has the whole queue to empty; what was told before goes on.
+            queued = [
+                run
+                for run in self._facts.pending_runs
+                if run.status == "QUEUED"
+                and (
+                    self._now - max(run.created_at, daemon.since) >= self._limits.queued
+                    or (known is not None and run.created_at <= known.began_at)
+                )
+            ]
         if queued:
             oldest = min(queued, key=lambda run: run.created_at)
             yield Finding(

@@ -40,7 +40,7 @@ CATALOG = {
 LIMITS = {
     "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "20",
     "DUEMARK_WATCH_SILENT": "40s",
-    "DUEMARK_WATCH_QUEUED": "30s",
+    "DUEMARK_WATCH_QUEUED": "60s",
 }
 UP = (
     "import sys; from pipelines.orchestration import parts; from pipelines.cli import main;"

@@ -131,7 +131,7 @@ PHASES = [
         Drill("a check fails", "check_failed", "drill/table is_fine",
               flag_and_launch("check", "checked", is_set=True), flag_and_launch("check", "checked", is_set=False)),
         Drill("runs wait in the queue", "run_stuck", "queue",
-              fill_queue, set_flag("holds", is_set=False), after=30),
+              fill_queue, set_flag("holds", is_set=False), after=60),
     ],
     [
         # Dagster does a run that crashed again: nothing is to be mended but what keeps it busy.

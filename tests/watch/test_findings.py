@@ -65,6 +65,13 @@ def failing() -> None:
     raise ValueError("no")
 
 
+def test_a_failed_run_that_somebody_deletes(watched: Watched) -> None:
+    run_id = watched.run(fails=True)
+    watched.look()
+    watched.instance.delete_run(run_id)
+    assert [one.resolution for one in watched.look().resolved] == ["withdrawn"]
+
+
 def test_a_failure_that_nobody_repeats_is_closed_after_a_week(watched: Watched) -> None:
     watched.run(fails=True)
     watched.look()
@@ -284,6 +291,33 @@ def test_a_daemon_that_was_dead_before_anybody_looked_may_be_about_to_start(watc
         assert watched.look().opened == []
         watched.later(10, heartbeat=False)
     assert [one.key.kind for one in watched.look().opened] == ["daemon_dead"]
+
+
+def test_what_was_told_goes_on_when_watching_begins_anew(watched: Watched) -> None:
+    """A watcher that starts gives everything time to start, too; what it finds told is not over for that."""
+    state = watched.sensor("drill/stops", interval=10)
+    watched.settle()
+    watched.tick(state)
+    for _ in range(2):
+        watched.later(60)
+        watched.look()
+    assert watched.told() == [("opened", "sensor_late", "drill/stops")]
+    for _ in range(3):
+        watched.later(60, heartbeat=False)
+        watched.look()
+    assert watched.told()[1:] == [("opened", "daemon_dead", "daemon")]
+    watched.later(3600, heartbeat=False)
+    for _ in range(3):
+        watched.later(20, heartbeat=False)
+        assert watched.look().resolved == []
+    watched.process = "daemon-2"
+    for _ in range(5):
+        watched.later(5)
+        watched.look()
+    assert watched.told()[2:] == [("resolved", "daemon_dead", "daemon")]
+    watched.tick(state)
+    watched.look()
+    assert watched.told()[3:] == [("resolved", "sensor_late", "drill/stops")]
 
 
 def test_a_part_of_the_daemon_that_died(watched: Watched) -> None:
