@@ -56,7 +56,11 @@ def _drop(server_url: str, name: str) -> None:
 def template(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Name of a migrated database from which each test's own is copied."""
     name = _database(server_url)
-    settings = replace(Settings.from_env({}), home=tmp_path_factory.mktemp("home"), database_url=with_database(server_url, name))
+    settings = replace(
+        Settings.from_env({}),
+        home=tmp_path_factory.mktemp("home"),
+        database_url=with_database(server_url, name),
+    )
     migrate(replace(settings, dagster_database=f"{name}_dagster"))
     yield name
     _drop(server_url, name)
