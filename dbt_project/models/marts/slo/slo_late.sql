@@ -44,7 +44,7 @@ with recursive
             and late.blocking_job_id = job.job_id
         where job.progress <> 'complete'
 
-        union all
+        union
 
         select
             waiting.slo_id,
