@@ -168,7 +168,7 @@ def _ask(server: Server, seconds: float) -> Answer:
     except (KeyError, ValueError) as error:
         return answer(is_ok=False, reason=f"it gives an answer that is none of a code server: {error!r}")
     if told.get("__class__") == "SerializableErrorInfo":
-        return answer(is_ok=False, is_error=True, reason=error_text(told))
+        return answer(is_ok=False, is_error=True, reason=f"its code does not load: {error_text(told)}")
     try:
         return answer(is_ok=True, declared=_declared(server, identity))
     except (grpc.RpcError, KeyError, ValueError, TypeError):

@@ -235,7 +235,7 @@ class _Look:
                     LOCATION_FAILED,
                     name,
                     f"The code location {name} {does}",
-                    f"The code location {name} {does}: {place.reason}. Its sensors, schedules and runs stand still.",
+                    f"The code location {name}: {place.reason}. Its sensors, schedules and runs stand still.",
                     place.since,
                 )
 

@@ -5,6 +5,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -18,11 +19,14 @@ def is_set(flag: str) -> bool:
     return (FLAGS / flag).exists()
 
 
-def wait_while(flag: str) -> None:
-    """Say nothing as long as the drill wants so; never for ever."""
-    deadline = time.monotonic() + 600
+def wait_while(flag: str, say: Callable[[], None] | None = None) -> None:
+    """Do nothing as long as the drill wants so, and `say` so now and then; never for ever."""
+    deadline, said = time.monotonic() + 600, time.monotonic()
     while is_set(flag) and time.monotonic() < deadline:
         time.sleep(0.2)
+        if say is not None and time.monotonic() - said > 5:
+            said = time.monotonic()
+            say()
 
 
 @dg.sensor(name="raises", minimum_interval_seconds=10, default_status=ON)
@@ -93,8 +97,9 @@ def vanishes() -> None:
 
 
 @dg.op(pool="drill")
-def hold() -> None:
-    wait_while("holds")
+def hold(context: dg.OpExecutionContext) -> None:
+    """Unlike the others it does say something, or it would be stuck itself."""
+    wait_while("holds", lambda: context.log.info("holding the only place of the pool"))
 
 
 @dg.job(executor_def=dg.in_process_executor)
