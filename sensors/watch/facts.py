@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 OVERLAP = timedelta(minutes=10)
 # Longer without a look, and nobody was watching.
 GAP = timedelta(minutes=2)
+# The job whose work is done without a run, too, when it is little.
+TICK = "tick"
 # Assets of this prefix are tracked SLOs; whether they are met is told as incidents of the SLOs.
 NOT_OURS = "slos"
 STATEMENT_TIMEOUT = "15s"
@@ -333,6 +335,7 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
     memory = read_memory(cursor)
     open_checks = _open_checks(cursor)
     since = min(memory.looked_at or now, now) - OVERLAP
+    published_at = _published_at(cursor)
     facts = Facts(
         now,
         waiting=_waiting(cursor, limits, now),
@@ -346,7 +349,7 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
                 facts,
                 heartbeats=_heartbeats(dagster),
                 instigators=_instigators(dagster, since),
-                failed_runs=_failed_runs(dagster, now - limits.forgotten),
+                failed_runs=_failed_runs(dagster, now - limits.forgotten, published_at),
                 pending_runs=[replace(run, is_gone=run.run_id in gone) for run in _pending_runs(dagster)],
                 failed_checks=_failed_checks(dagster, memory.event_id, open_checks, now - limits.forgotten),
                 last_event_id=_last_event_id(dagster),
@@ -454,7 +457,8 @@ def _tick(at: datetime, body: str) -> Tick:
     return Tick(at, is_timeout, reason)
 
 
-def _failed_runs(cursor: Cursor, floor: datetime) -> list[FailedRun]:
+def _failed_runs(cursor: Cursor, floor: datetime, published_at: datetime | None) -> list[FailedRun]:
+    """Small ticks need no run: one that published puts right a failed run of `tick`, too."""
     rows = cursor.execute(
         """
         select distinct on (failed.pipeline_name)
@@ -479,7 +483,14 @@ def _failed_runs(cursor: Cursor, floor: datetime) -> list[FailedRun]:
         {"floor": floor},
     ).fetchall()
     return [
-        FailedRun(job, run_id, ended_at, is_over, is_retried, _run_reason(cursor, run_id))
+        FailedRun(
+            job,
+            run_id,
+            ended_at,
+            is_over or (job == TICK and published_at is not None and published_at > ended_at),
+            is_retried,
+            _run_reason(cursor, run_id),
+        )
         for job, run_id, ended_at, is_over, is_retried in rows
     ]
 
@@ -609,6 +620,11 @@ def _check(cursor: Cursor, asset: str, check: str, partition: str, floor: dateti
 
 
 # Facts of the warehouse
+
+
+def _published_at(cursor: Cursor) -> datetime | None:
+    row = cursor.execute("select published_at from control.tick").fetchone()
+    return row[0] if row else None
 
 
 def _open_checks(cursor: Cursor) -> set[tuple[str, str, str]]:

@@ -45,7 +45,7 @@ QUEUE = "queue"
 ASSET_JOB = "__ASSET_JOB"
 
 _ENDINGS = {
-    RUN_FAILED: Ending("succeeded", "A later run of it succeeded."),
+    RUN_FAILED: Ending("succeeded", "It has succeeded since."),
     CHECK_FAILED: Ending("passed", "It passes again."),
     SENSOR_FAILED: Ending("running", "It evaluates again without an error, or was switched off or removed."),
     SENSOR_LATE: Ending("running", "It ticks again in time, or was switched off or removed."),

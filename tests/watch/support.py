@@ -51,6 +51,11 @@ def nightly() -> None:
     work()
 
 
+@dg.job(name="tick", executor_def=dg.in_process_executor)
+def tick_job() -> None:
+    work()
+
+
 def _repository(location: str) -> RemoteRepositoryOrigin:
     place = GrpcServerCodeLocationOrigin(host="localhost", socket="/nowhere", location_name=location)
     return RemoteRepositoryOrigin(place, "__repository__")
@@ -97,9 +102,9 @@ class Watched:
 
     # What Dagster stores
 
-    def run(self, *, fails: bool) -> str:
+    def run(self, *, fails: bool, job: dg.JobDefinition = nightly) -> str:
         _next["fails"] = fails
-        result = nightly.execute_in_process(instance=self.instance, raise_on_error=False)
+        result = job.execute_in_process(instance=self.instance, raise_on_error=False)
         assert result.success is not fails
         self.now = max(self.now, datetime.now(UTC))
         return result.run_id

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from pipelines.warehouse.connect import connect
 from sensors.watch.look import look
-from tests.watch.support import TIMED_OUT, UNREACHED, Watched
+from tests.watch.support import TIMED_OUT, UNREACHED, Watched, tick_job
 
 
 def test_nothing_is_wrong_with_a_new_house(watched: Watched) -> None:
@@ -63,6 +63,14 @@ def test_every_failed_job_is_told_however_many_there_are(watched: Watched) -> No
 @dg.op
 def failing() -> None:
     raise ValueError("no")
+
+
+def test_a_failed_tick_is_over_when_one_without_a_run_has_published(watched: Watched) -> None:
+    watched.run(fails=True, job=tick_job)
+    assert [one.key[:2] for one in watched.look().opened] == [("run_failed", "tick")]
+    with connect(watched.settings, "transform") as connection:
+        connection.execute("update control.tick set published_at = clock_timestamp()")
+    assert [one.resolution for one in watched.look().resolved] == ["succeeded"]
 
 
 def test_a_failed_run_that_somebody_deletes(watched: Watched) -> None:
