@@ -116,7 +116,11 @@ where
             select
             from catalog.promise_job
             inner join status using (application_id, job_id, business_date)
-            where promise_job.slo_id = promise.slo_id and promise_job.business_date = promise.business_date
+            where
+                promise_job.slo_id = promise.slo_id
+                and promise_job.business_date = promise.business_date
+                and promise_job.load_id = promise.load_id
+                and promise_job.entry_no = promise.entry_no
         )
     );
 
@@ -325,7 +329,8 @@ select
                 || blocking_job
             when progress = 'running' then
                 completed_job_count || ' of ' || job_count || ' jobs complete, waiting for ' || blocking_job
-            else 'nothing reported, waiting for ' || blocking_job
+            when job_count = 1 then 'nothing reported, waiting for ' || blocking_job
+            else 'nothing reported for any of its ' || job_count || ' jobs, waiting for ' || blocking_job
         end
         || ', due ' || to_char(expected_end_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS') || ' ' || timezone
         || case
