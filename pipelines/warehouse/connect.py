@@ -44,7 +44,8 @@ def connect(
         if settings.database_url:
             raise DuemarkError(
                 f"The database does not answer: {str(error).strip()}",
-                "Check DUEMARK_DATABASE_URL, that the server runs, and that this user may connect.",
+                "Check DUEMARK_DATABASE_URL, that the server runs, and that this user may connect. Nothing was"
+                " changed.",
             ) from error
         if embedded.running_pid(settings.home) is not None and embedded.is_ready(settings.home):
             raise _explained(settings, error) from error

@@ -23,7 +23,8 @@ def test_a_socket_and_a_password_reach_the_driver(nowhere: Callable[..., Setting
     embedded = make_url(storage_url(nowhere(database_url=None)))
     assert embedded.drivername == "postgresql+psycopg2"
     assert embedded.database == "dagster"
-    assert str(embedded.query["host"]).endswith("/postgres/run")
+    # in the home, or in a short folder where the home's name is too long for a socket
+    assert str(embedded.query["host"]).startswith("/")
     password = "p%@/:'\"ß"
     given = make_url(
         storage_url(
