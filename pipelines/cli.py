@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "csv", "json"]
 
+MOST_HOURS = 366 * 24
+# Beyond, promises would be made for centuries.
+LAST_YEAR = 2200
+
 
 class Commands(click.Group):
     """Commands in the order in which one meets them; a DuemarkError is a message and exit code 2, not a traceback."""
@@ -32,6 +37,10 @@ class Commands(click.Group):
             click.echo(f"duemark: {error.message}", err=True)
             if error.hint:
                 click.echo(f"  {error.hint}", err=True)
+            ctx.exit(2)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            click.echo(f"duemark: {error}", err=True)
+            click.echo("  Is the path right (DUEMARK_HOME too), and may this user write there?", err=True)
             ctx.exit(2)
 
 
@@ -67,7 +76,13 @@ def demo() -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the web interface.")
-@click.option("--port", default=3000, show_default=True, help="Port of the web interface; 0: any.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=3000,
+    show_default=True,
+    help="Port of the web interface; 0: any.",
+)
 def up(host: str, port: int) -> None:
     """Run everything: web interface, daemon, code locations, watcher; Ctrl-C or SIGTERM stops it."""
     from pipelines.orchestration.supervisor import supervise
@@ -99,6 +114,17 @@ def ingest(paths: tuple[str, ...], feed: str | None) -> None:
     from pipelines.warehouse.migrate import migrate
 
     settings = Settings.from_env()
+    if any(not path.strip() for path in paths):
+        raise DuemarkError("A path is empty.", "Leave it out to load what landed.")
+    if (
+        not paths
+        and "://" not in settings.landing
+        and "DUEMARK_LANDING" in os.environ
+        and not Path(settings.landing).is_dir()
+    ):
+        raise DuemarkError(
+            f"The landing folder {settings.landing} does not exist.", "Make it, or set DUEMARK_LANDING."
+        )
     migrate(settings)
     problem = refresh_catalog(settings)
     if problem is not None:
@@ -171,6 +197,8 @@ def _instant(text: str | None) -> datetime | None:
         raise DuemarkError(f"{text!r} is no moment.", hint) from error
     if moment.tzinfo is None:
         raise DuemarkError(f"{text!r} has no offset.", hint)
+    if not 1990 <= moment.year <= LAST_YEAR:
+        raise DuemarkError(f"{text!r} is not in the years 1990 to {LAST_YEAR}.", hint)
     return moment
 
 
@@ -375,7 +403,11 @@ def silence(
     settings = Settings.from_env()
     if ended is not None:
         commands.end_silence(settings, ended)
-    elif application or slo or kind or everything or reason or hours or until:
+    elif application or slo or kind or everything or reason or hours is not None or until:
+        if hours is not None and not 0 < hours <= MOST_HOURS:
+            raise DuemarkError(
+                f"A silence cannot last {hours} hours.", f"Give hours up to {MOST_HOURS}, a year."
+            )
         commands.silence(
             settings, reason=reason or "", application=application, slo=slo, kind=kind, everything=everything,
             end=_instant(until), duration=None if hours is None else timedelta(hours=hours),

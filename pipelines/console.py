@@ -30,7 +30,8 @@ def answer(
         try:
             connection.execute("set transaction read only")
             connection.execute("set search_path = marts, pg_catalog")
-            cursor = connection.execute(query.encode())
+            # Prepared: one statement, so that none can end the transaction that is read only.
+            cursor = connection.execute(query.encode(), prepare=True)
         except psycopg.Error as error:
             raise _explained(error) from error
         result = cursor.pgresult
@@ -99,4 +100,8 @@ def _explained(error: psycopg.Error) -> DuemarkError:
         hints.append("The marts are listed in docs/marts.md; the first `duemark tick` makes them.")
     if isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
         hints.append("`duemark sql` reads the marts and nothing else.")
+    if "multiple commands" in message:
+        return DuemarkError(
+            "One question at a time.", "Give one statement, without a second after a semicolon."
+        )
     return DuemarkError(message, " ".join(hints))

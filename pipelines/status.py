@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -139,8 +141,6 @@ def _database(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
 
 
 def _migrations(connection: psycopg.Connection[Any]) -> Part:
-    from pathlib import Path
-
     wanted = max(
         path.name[1:5] for path in (Path(__file__).parent / "warehouse/migrations/versions").glob("v*.py")
     )
@@ -177,6 +177,12 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
 def _landing(settings: Settings, now: datetime) -> Part:
     from pipelines.landing.ledger import pending
 
+    if (
+        "://" not in settings.landing
+        and "DUEMARK_LANDING" in os.environ
+        and not Path(settings.landing).is_dir()
+    ):
+        return Part("landing", False, f"{settings.landing} does not exist: make it, or set DUEMARK_LANDING")
     files = pending(settings)
     if not files:
         return Part("landing", True, "nothing waits", {"files": 0})

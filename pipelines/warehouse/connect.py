@@ -33,6 +33,9 @@ def connect(
     Raises DuemarkError when the server does not answer.
     """
     url = database_url(settings)
+    if role == "analyst" and settings.database_url is None:
+        # Who only sets the role can set it back: an analyst of the embedded server is nobody else to begin with.
+        url, role = embedded.url(settings.home, user="analyst"), None
     if database:
         url = with_database(url, database)
     options = "-c timezone=UTC" + (f" -c role={role}" if role else "")

@@ -68,9 +68,9 @@ def _socket_folder(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"duemark-{digest}"
 
 
-def url(home: Path, database: str = "duemark") -> str:
+def url(home: Path, database: str = "duemark", user: str = "postgres") -> str:
     """URL, as libpq reads it, of a database of this home's server, running or not."""
-    return f"postgresql://postgres@/{database}?host={quote(str(_socket_folder(home)), safe='')}"
+    return f"postgresql://{user}@/{database}?host={quote(str(_socket_folder(home)), safe='')}"
 
 
 def running_pid(home: Path) -> int | None:

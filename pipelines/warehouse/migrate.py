@@ -55,6 +55,8 @@ def migrate(settings: Settings) -> None:
             raise
         finally:
             engine.dispose()
+        if settings.database_url is None:
+            lock.execute("alter role analyst login")
 
 
 def _ensure_database(settings: Settings, name: str) -> None:

@@ -197,7 +197,7 @@ def end_silence(settings: Settings, silence_id: int, *, now: datetime | None = N
         if not cursor.rowcount:
             raise DuemarkError(
                 f"There is no silence {silence_id} that lasts.",
-                "`duemark silence --list` shows those that do.",
+                "`duemark silence` shows those that do.",
             )
         return read_silences(cursor, "silence_id = %(id)s", {"id": silence_id})[0]
 
