@@ -17,6 +17,7 @@ from pipelines.landing.ingest import ingest
 from pipelines.simulator.files import COLUMNS
 from pipelines.transform.project import Project
 from pipelines.transform.tick import TickReport, tick
+from pipelines.warehouse.connect import connect
 
 STEP = timedelta(minutes=5)
 # The first ticks of a process import, parse and fill caches.
@@ -46,6 +47,10 @@ def _costs(shop: Workshop, scale: Scale, bank: Bank) -> list[Cost]:
     ingest(bank.settings)
     project = Project(bank.settings)
     tick(project, bank.as_of)
+    with connect(bank.settings, autocommit=True) as connection:
+        # As autovacuum and the checkpointer leave it some minutes after a bulk load.
+        connection.execute("vacuum (analyze)")
+        connection.execute("checkpoint")
     costs = []
     for number in range(1, WARM_UP + TICKS + 1):
         land_statuses(bank, scale.tick_jobs, number)
