@@ -42,8 +42,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Window:
-    """Buckets that a variable is taken over, if not those of the period: the `days` local dates that end with the
-    period, or from the start of the period of grain `to_date` around it to its end."""
+    """Buckets that a variable is taken over, if not those of the period.
+
+    The `days` local dates that end with the period, or from the start of the period of grain `to_date` around it to
+    its end.
+    """
 
     days: int | None = None
     to_date: Grain | None = None
@@ -80,8 +83,11 @@ class Variable:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Bounds, inclusive. `higher` is worse: value >= bound; `lower` is worse: value <= bound; `band`: outside of
-    [low, high] is worse, `warning` and `critical` are pairs then."""
+    """Inclusive bounds of what is not well.
+
+    `higher` is worse: value >= bound; `lower` is worse: value <= bound; `band`: at or outside of (low, high) is worse,
+    and `warning` and `critical` are pairs.
+    """
 
     direction: Literal["higher", "lower", "band"]
     warning: tuple[Decimal, ...] = ()
