@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -75,8 +75,8 @@ def table(rows: Sequence[Row]) -> Table:
     return result
 
 
-def page(rows: Sequence[Row], server_version: str) -> str:
-    """The table as Markdown, with what it was measured on."""
+def section(rows: Sequence[Row], server_version: str) -> str:
+    """The rows of one bench as Markdown, with what they were measured on."""
     memory = psutil.virtual_memory().total / 2**30
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("dbt-core", "dbt-postgres", "pyarrow", "pandas", "psycopg")
@@ -86,16 +86,28 @@ def page(rows: Sequence[Row], server_version: str) -> str:
         f" {platform.machine()}, Python {platform.python_version()}, PostgreSQL {server_version}, {versions}."
     )
     lines = [
-        "# Results of the bench",
-        "",
-        "Written by `make bench`. Both sides of a ratio were measured in the same run, on the same server with its",
-        "default settings and without autovacuum; of several runs of each the best stands.",
-        "",
         "| " + " | ".join(TITLES) + " |",
         "|---|--:|---|--:|--:|---|",
         *("| " + " | ".join(row.cells()) + " |" for row in rows),
         "",
         machine,
-        "",
     ]
     return "\n".join(lines)
+
+
+def sections(page: str) -> dict[str, str]:
+    """What `whole` put together, by bench."""
+    parts = (part.partition("\n") for part in page.split("\n## ")[1:])
+    return {name.strip(): text.strip() for name, _, text in parts}
+
+
+def whole(parts: Mapping[str, str]) -> str:
+    """The sections as one page."""
+    head = [
+        "# Results of the bench",
+        "",
+        "Written by `make bench`. Both sides of a ratio were measured in the same run, on the same server with its",
+        "default settings and without autovacuum; of several runs of each the best stands.",
+    ]
+    body = [f"\n## {name}\n\n{text}" for name, text in parts.items()]
+    return "\n".join([*head, *body, ""])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,15 +22,15 @@ from pipelines.warehouse.connect import connect
 STEP = timedelta(minutes=5)
 # The first ticks of a process import, parse and fill caches.
 WARM_UP = 2
-TICKS = 5
+TICKS = 10
 
 
 def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
     """Statuses of the day under way; what the clock alone changes meanwhile is in it."""
     few_days, many_days = scale.history_days
-    few = _costs(shop, scale, shop.bank("tick_few", scale.jobs, few_days))
     bank = shop.bank("tick_many", scale.jobs, many_days)
-    many = _costs(shop, scale, bank)
+    banks = [shop.bank("tick_few", scale.jobs, few_days), bank]
+    few, many = _costs(shop, scale, [(one, _built(one)) for one in banks])
     size = f"{bank.summary.statuses / 1e6:.2g} M"
     what = f"tick of {2 * scale.tick_jobs} new statuses in {size}"
     share = f"in {few_days / many_days:g} of the history"
@@ -42,7 +42,7 @@ def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
     yield Row(f"{what}, wall", best(many, lambda cost: cost.wall))
 
 
-def _costs(shop: Workshop, scale: Scale, bank: Bank) -> list[Cost]:
+def _built(bank: Bank) -> Project:
     store_catalog(bank.settings)
     ingest(bank.settings)
     project = Project(bank.settings)
@@ -51,16 +51,22 @@ def _costs(shop: Workshop, scale: Scale, bank: Bank) -> list[Cost]:
         # As autovacuum and the checkpointer leave it some minutes after a bulk load.
         connection.execute("vacuum (analyze)")
         connection.execute("checkpoint")
-    costs = []
+    return project
+
+
+def _costs(shop: Workshop, scale: Scale, banks: Sequence[tuple[Bank, Project]]) -> list[list[Cost]]:
+    """Ticks of each bank in turn, so that what disturbs the machine for a while disturbs them alike."""
+    costs: list[list[Cost]] = [[] for _ in banks]
     for number in range(1, WARM_UP + TICKS + 1):
-        land_statuses(bank, scale.tick_jobs, number)
-        ingest(bank.settings)
-        reports: list[TickReport] = []
-        cost = shop.meter.measure(partial(_tick, project, bank, number, reports))
-        assert not reports[0].is_rebuild
-        assert reports[0].publications[0].inserted >= scale.tick_jobs
-        if number > WARM_UP:
-            costs.append(cost)
+        for (bank, project), found in zip(banks, costs, strict=True):
+            land_statuses(bank, scale.tick_jobs, number)
+            ingest(bank.settings)
+            reports: list[TickReport] = []
+            cost = shop.meter.measure(partial(_tick, project, bank, number, reports))
+            assert not reports[0].is_rebuild
+            assert reports[0].publications[0].inserted >= scale.tick_jobs
+            if number > WARM_UP:
+                found.append(cost)
     return costs
 
 

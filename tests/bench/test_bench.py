@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.run import BENCHES, run
 from bench.scale import QUICK
-from bench.table import Row, page, table
+from bench.table import Row, section, sections, table, whole
 
 # `visible` runs the whole house for minutes; tests of `duemark up` do the same steps.
 NAMES = [name for name in BENCHES if name != "visible"]
@@ -12,7 +12,9 @@ NAMES = [name for name in BENCHES if name != "visible"]
 
 def test_quick_bench_fills_its_rows() -> None:
     told: list[str] = []
-    rows, server_version = run(QUICK, NAMES, told.append)
+    found, server_version = run(QUICK, NAMES, told.append)
+    assert list(found) == NAMES
+    rows = [row for part in found.values() for row in part]
     assert [line.removeprefix("measuring ") for line in told if line.startswith("measuring ")] == NAMES
     assert len(rows) == 15
     assert len({row.what for row in rows}) == len(rows)
@@ -20,7 +22,9 @@ def test_quick_bench_fills_its_rows() -> None:
     assert all(row.ours > 0 for row in rows if row.what.endswith("wall") or row.unit == "MB")
     assert sum(row.goal is not None for row in rows) == 10
     assert table(rows).row_count == len(rows)
-    assert len(page(rows, server_version).splitlines()) > len(rows)
+    parts = {name: section(part, server_version) for name, part in found.items()}
+    assert sections(whole(parts)) == parts
+    assert sum(line.startswith("| ") for line in whole(parts).splitlines()) == len(rows) + len(parts)
 
 
 def test_goal_limits_ratio_or_value() -> None:
