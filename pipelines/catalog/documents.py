@@ -31,9 +31,12 @@ class Problem:
     key: str
     message: str
     hint: str = ""
+    column: int = 0
+    """From 1; 0 where the line says enough."""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}: " + (f"{self.key}: " if self.key else "")
+        column = f":{self.column}" if self.column else ""
+        place = f"{self.file}:{self.line}{column}: " + (f"{self.key}: " if self.key else "")
         return place + self.message + (f"\n    {self.hint}" if self.hint else "")
 
 
@@ -68,6 +71,19 @@ class Document:
     def problem(self, location: Sequence[str | int], message: str, hint: str = "") -> Problem:
         """A problem with what stands at `location` of this file."""
         return Problem(self.file, self.line(location), key_path(location), message, hint)
+
+    def problem_within(
+        self, location: Sequence[str | int], offset: int, message: str, hint: str = ""
+    ) -> Problem:
+        """A problem with the character at `offset` of the text at `location`; the place is told to the column."""
+        node = self.root
+        for part in location:
+            found = None if node is None else _child(node, part)
+            node = None if found is None else found[1]
+        if not isinstance(node, ScalarNode):
+            return self.problem(location, message, hint)
+        line, column = _place_within(node, offset)
+        return Problem(self.file, line, key_path(location), message, hint, column)
 
 
 def read_document(path: Path) -> Document:
@@ -124,6 +140,38 @@ def _line(node: Node) -> int:
     return int(node.start_mark.line) + 1
 
 
+def _place_within(node: ScalarNode, offset: int) -> tuple[int, int]:
+    """Line and column, from 1, of a character of a text, as it stands in the file.
+
+    The text is looked for word by word in what was written, because quotes, escapes and folded lines make both differ.
+    """
+    written = node.start_mark.buffer[node.start_mark.index : node.end_mark.index]
+    at = 0
+    if node.style in ("|", ">"):
+        # After the line with the indicator.
+        at = written.find("\n") + 1
+    elif node.style in ("'", '"'):
+        at = 1
+    for character in node.value[:offset]:
+        at = _skip_blank(written, at) if character.isspace() else _find(written, character, at)
+    if offset < len(node.value) and not node.value[offset].isspace():
+        at = _find(written, node.value[offset], at) - 1
+    before = written[:at]
+    line = int(node.start_mark.line) + before.count("\n") + 1
+    column = at - before.rfind("\n") if "\n" in before else int(node.start_mark.column) + at + 1
+    return line, column
+
+
+def _skip_blank(written: str, at: int) -> int:
+    return at + 1 if at < len(written) and written[at].isspace() else at
+
+
+def _find(written: str, character: str, at: int) -> int:
+    """The place after the next `character`, or `at` where it is written otherwise (an escape)."""
+    found = written.find(character, at)
+    return at if found < 0 else found + 1
+
+
 def _merged(node: Node) -> Iterator[MappingNode]:
     """The mappings that `<<` names, first the one that counts most."""
     sources = node.value if isinstance(node, SequenceNode) else [node]
@@ -134,6 +182,12 @@ def _child(node: Node, part: str | int) -> tuple[Node, Node] | None:
     """Where `part` of `node` stands, and its value."""
     if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part], node.value[part]
+    if isinstance(node, SequenceNode) and isinstance(part, str):
+        # A list of things that are named, read as a mapping.
+        for item in node.value:
+            name = _child(item, "name")
+            if name is not None and name[1].value == part:
+                return item, item
     if isinstance(node, MappingNode):
         for key, value in node.value:
             if key.tag != _MERGE and key.value == part:

@@ -11,26 +11,27 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipelines.catalog.calendars import holiday_faults
 from pipelines.catalog.documents import Document, Location, Problem, read_document
+from pipelines.catalog.kpis import Database, Kpi
 from pipelines.catalog.models import Application, Calendar, Entry, Job, Package, Slo, nearest
 from pipelines.errors import DuemarkError
 
-__all__ = ["Catalog", "CatalogError", "JobKey", "Problem", "load_catalog"]
+__all__ = ["Catalog", "CatalogError", "Declared", "JobKey", "Problem", "load_catalog", "read_kpis"]
 
 JobKey = tuple[str, str]
 """Application id and job id."""
 
 M = TypeVar("M", bound=Entry)
 
-KINDS = ("applications", "calendars", "jobs", "slos", "packages")
+KINDS = ("applications", "calendars", "jobs", "slos", "packages", "kpis", "databases")
 # Folders with readers of their own; not to be taken for a misspelled kind.
-OTHER_FOLDERS = ("kpis", "routes", "frameworks")
+OTHER_FOLDERS = ("routes", "frameworks")
 
 
 class CatalogError(DuemarkError):
@@ -59,6 +60,8 @@ class Catalog:
     """What each job waits for: `depends_on`, resolved."""
     upstream_rank: dict[JobKey, int] = field(repr=False)
     """Steps on the longest way from a job that waits for nothing (0, the most upstream)."""
+    kpis: dict[str, Kpi] = field(default_factory=dict)
+    databases: dict[str, Database] = field(default_factory=dict)
 
     def job_key(self, application: str, reference: str) -> JobKey:
         """The job that `reference` names in an entry of `application`.
@@ -100,7 +103,7 @@ def load_catalog(folder: Path) -> Catalog:
 
 
 @dataclass
-class _Item(Generic[M]):
+class Declared(Generic[M]):
     """One thing of a file; `model` is None when it is not valid."""
 
     document: Document
@@ -115,10 +118,27 @@ class _Item(Generic[M]):
     def problem(self, location: Sequence[str | int], message: str, hint: str = "") -> Problem:
         return self.document.problem((*self.at, *location), message, hint)
 
+    def problem_within(
+        self, location: Sequence[str | int], offset: int, message: str, hint: str = ""
+    ) -> Problem:
+        """A problem with the character at `offset` of the text at `location`."""
+        return self.document.problem_within((*self.at, *location), offset, message, hint)
+
     def text(self, key: str) -> str:
         """What stands under `key` if it is text, valid or not, else an empty text."""
         value = self.raw.get(key)
         return value if isinstance(value, str) else ""
+
+
+def read_kpis(
+    folder: Path,
+) -> tuple[list[Declared[Kpi]], list[Declared[Database]], list[Problem]]:
+    """What `kpis/` and `databases.yml` hold, and what is wrong there; the rest of the catalog is not looked at.
+
+    For those who go on to check what the valid ones mean, whatever else is wrong in the catalog.
+    """
+    loader = _Loader(folder)
+    return *loader.kpis(), loader.problems
 
 
 class _Loader:
@@ -134,6 +154,7 @@ class _Loader:
         self._jobs = self._read("jobs", Job)
         self._slos = self._read("slos", Slo)
         self._packages = self._read("packages", Package)
+        kpis, databases = self.kpis()
 
         # Also what is not valid is there: who refers to it is not to blame.
         self._application_ids = {item.text("id") for item in self._applications}
@@ -151,6 +172,7 @@ class _Loader:
         self._check_holidays()
         upstream = self._check_jobs()
         self._check_slos()
+        self._check_kpis(kpis)
         ranks = self._rank(upstream)
         if self._problems:
             raise CatalogError(self._problems)
@@ -160,9 +182,27 @@ class _Loader:
             jobs={(one.application, one.id): one for one in _models(self._jobs)},
             slos=_by_id(_models(self._slos)),
             packages=tuple(_models(self._packages)),
+            kpis={one.id: one for one in _models(kpis)},
+            databases={one.id: one for one in _models(databases)},
             upstream=upstream,
             upstream_rank=ranks,
         )
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What was found so far."""
+        return self._problems
+
+    def kpis(self) -> tuple[list[Declared[Kpi]], list[Declared[Database]]]:
+        """Read KPIs and databases, and check what concerns them alone."""
+        kpis, databases = self._read("kpis", Kpi), self._read("databases", Database)
+        self._unique(kpis, lambda one: f"the KPI `{one.id}`")
+        numbered = [item for item in kpis if item.model is not None and item.model.number is not None]
+        self._unique(
+            numbered, lambda one: f"the number {one.number}", ("number",), "give one of them another number"
+        )
+        self._unique(databases, lambda one: f"the database `{one.id}`")
+        return kpis, databases
 
     # Files
 
@@ -175,9 +215,13 @@ class _Loader:
             if hint.startswith("did") and any(yaml_files(folder)):
                 self._problems.append(Problem(folder.as_posix(), 1, "", "nothing reads this folder", hint))
 
-    def _read(self, kind: str, model: type[M]) -> list[_Item[M]]:
-        items: list[_Item[M]] = []
-        for path in yaml_files(self._folder / kind):
+    def _read(self, kind: str, model: type[M]) -> list[Declared[M]]:
+        items: list[Declared[M]] = []
+        paths = yaml_files(self._folder / kind)
+        if kind == "databases":
+            # Few, so that they are one file by rule; the folder serves those who have many.
+            paths = [path for path in (self._folder / "databases.yml",) if path.is_file()] + paths
+        for path in paths:
             document = read_document(path)
             self._problems += document.problems
             if document.is_readable:
@@ -186,9 +230,10 @@ class _Loader:
                 self._unreadable.add(kind)
         return items
 
-    def _items(self, kind: str, model: type[M], document: Document) -> Iterator[_Item[M]]:
+    def _items(self, kind: str, model: type[M], document: Document) -> Iterator[Declared[M]]:
         content = document.value
-        hint = f"a file in {kind}/ holds a list: `{kind}:` and below it `- …` for each"
+        where = "databases.yml" if kind == "databases" else f"a file in {kind}/"
+        hint = f"{where} holds a list: `{kind}:` and below it `- …` for each"
         if content is None:
             return
         if not isinstance(content, dict):
@@ -210,7 +255,7 @@ class _Loader:
         for index, raw in enumerate(rows):
             yield self._item(model, document, (kind, index), raw)
 
-    def _item(self, model: type[M], document: Document, at: Location, raw: object) -> _Item[M]:
+    def _item(self, model: type[M], document: Document, at: Location, raw: object) -> Declared[M]:
         valid: M | None = None
         try:
             valid = model.model_validate(raw)
@@ -218,18 +263,18 @@ class _Loader:
             for details in error.errors(include_url=False):
                 for location, message, hint in explain(model, details):
                     self._problems.append(document.problem((*at, *location), message, hint))
-        return _Item(document, at, raw if isinstance(raw, dict) else {}, valid)
+        return Declared(document, at, raw if isinstance(raw, dict) else {}, valid)
 
     # Checks across things
 
     def _unique(
         self,
-        items: list[_Item[M]],
+        items: list[Declared[M]],
         label: Callable[[M], str],
         key: Location = ("id",),
         hint: str = "remove one of them, or give it another id",
     ) -> None:
-        first: dict[str, _Item[M]] = {}
+        first: dict[str, Declared[M]] = {}
         for item in items:
             if item.model is None:
                 continue
@@ -257,7 +302,7 @@ class _Loader:
             if item.model is not None and (item.model.holidays or item.model.financial):
                 self._problems += [item.problem(*fault) for fault in holiday_faults(item.model)]
 
-    def _known_application(self, item: _Item[Job] | _Item[Slo], application: str) -> bool:
+    def _known_application(self, item: Declared[Job] | Declared[Slo], application: str) -> bool:
         if application in self._application_ids:
             return True
         if "applications" not in self._unreadable:
@@ -269,7 +314,7 @@ class _Loader:
         return False
 
     def _find_job(
-        self, item: _Item[Job] | _Item[Slo], application: str, reference: str, at: Location
+        self, item: Declared[Job] | Declared[Slo], application: str, reference: str, at: Location
     ) -> JobKey | None:
         key = find_job(self._application_ids, self._job_keys, application, reference)
         if key is None and "jobs" not in self._unreadable:
@@ -329,6 +374,14 @@ class _Loader:
                     self._problems.append(item.problem(at, message, hint))
                 if key is not None:
                     seen.add(key)
+
+    def _check_kpis(self, kpis: list[Declared[Kpi]]) -> None:
+        known = {item.text("id") for item in self._slos}
+        for item in kpis:
+            for index, slo in enumerate(item.model.slos if item.model is not None else ()):
+                if slo not in known and "slos" not in self._unreadable:
+                    hint = nearest(slo, known, "known SLOs") or "declare it in slos/"
+                    self._problems.append(item.problem(("slos", index), f"there is no SLO `{slo}`", hint))
 
     def _rank(self, upstream: Mapping[JobKey, tuple[JobKey, ...]]) -> dict[JobKey, int]:
         """Longest path from a root for every job; a problem for every cycle."""
@@ -395,7 +448,7 @@ def _cycle(waiting: Mapping[JobKey, Collection[JobKey]]) -> list[JobKey]:
     return cycle[least:] + cycle[:least]
 
 
-def _models(items: list[_Item[M]]) -> Iterator[M]:
+def _models(items: list[Declared[M]]) -> Iterator[M]:
     return (item.model for item in items if item.model is not None)
 
 
@@ -422,7 +475,8 @@ def explain(
     model: type[BaseModel], details: ErrorDetails
 ) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
     """What one error of `model` means for the writer of the file: (where, message, hint)."""
-    location: tuple[str | int, ...] = details["loc"]
+    # Of a name that is not allowed, pydantic tells a part more.
+    location: tuple[str | int, ...] = tuple(part for part in details["loc"] if part != "[key]")
     context: dict[str, Any] = details.get("ctx", {})
     kind, value = details["type"], details["input"]
     if kind == "several":
@@ -491,13 +545,19 @@ def _keys(model: type[BaseModel] | None) -> dict[str, str]:
 def _model_at(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel] | None:
     """The model of the mapping at `location` of `model`."""
     found: type[BaseModel] | None = model
+    named = False
     for part in location:
         if isinstance(part, int) or found is None:
+            continue
+        if named:
+            # The name of an item, not of a field.
+            named = False
             continue
         fields = found.model_fields
         info = next((info for name, info in fields.items() if part in (name, info.alias)), None)
         found = None if info is None else _model_in(info.annotation)
-    return found
+        named = info is not None and get_origin(info.annotation) in (dict, Mapping)
+    return None if named else found
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -73,11 +73,13 @@ def duration_text(duration: timedelta) -> str:
     return "0s"
 
 
-def _refuse(message: str, hint: str) -> PydanticCustomError:
+def refuse(message: str, hint: str) -> PydanticCustomError:
+    """The error of one value: what is wrong with it, and the way out."""
     return PydanticCustomError("refused", "{message}", {"message": message, "hint": hint})
 
 
-def _refuse_all(faults: Sequence[Fault]) -> None:
+def refuse_all(faults: Sequence[Fault]) -> None:
+    """Raise all faults of a model at once, if there are any."""
     if faults:
         text = "; ".join(message for _, message, _ in faults)
         raise PydanticCustomError("several", "{message}", {"message": text, "faults": list(faults)})
@@ -86,10 +88,10 @@ def _refuse_all(faults: Sequence[Fault]) -> None:
 def _parse_clock(value: object) -> int:
     hint = 'write "HH:MM" in quotes, hours 0 to 47: "03:00", or "27:00" for 03:00 the next day'
     if isinstance(value, int | float):
-        raise _refuse(f"{value} is a number, not a time of day", hint)
+        raise refuse(f"{value} is a number, not a time of day", hint)
     match = _CLOCK.fullmatch(value) if isinstance(value, str) else None
     if match is None or int(match[1]) > 47:
-        raise _refuse(f"{_shown(value)} is no time of day", hint)
+        raise refuse(f"{shown(value)} is no time of day", hint)
     return int(match[1]) * 60 + int(match[2])
 
 
@@ -98,11 +100,11 @@ def _parse_duration(value: object) -> timedelta:
         return value
     hint = "write a whole number and a unit: 90s, 10m, 2h or 1d, at most 366d"
     if isinstance(value, int | float):
-        raise _refuse(f"{value} has no unit of time", hint)
+        raise refuse(f"{value} has no unit of time", hint)
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     duration = timedelta(seconds=int(match[1]) * _SECONDS[match[2]]) if match else None
     if duration is None or duration > _LONGEST:
-        raise _refuse(f"{_shown(value)} is no duration", hint)
+        raise refuse(f"{shown(value)} is no duration", hint)
     return duration
 
 
@@ -114,7 +116,7 @@ def _parse_date(value: object) -> date:
             return date.fromisoformat(value)
         except ValueError:
             pass
-    raise _refuse(f"{_shown(value)} is no date", "write YYYY-MM-DD, without a time: 2026-07-04")
+    raise refuse(f"{shown(value)} is no date", "write YYYY-MM-DD, without a time: 2026-07-04")
 
 
 def _check_zone(value: str) -> str:
@@ -122,16 +124,16 @@ def _check_zone(value: str) -> str:
         guess = nearest(value, zones.known_zones()) if value else ""
         guess = guess if guess.startswith("did") else ""
         hint = "expected an IANA zone, such as America/New_York or UTC"
-        raise _refuse(f"{_shown(value)} is no time zone", f"{guess} {hint}".strip())
+        raise refuse(f"{shown(value)} is no time zone", f"{guess} {hint}".strip())
     return value
 
 
 def _check_id(value: str) -> str:
     if not 1 <= len(value) <= MAX_LENGTH:
-        raise _refuse(f"an id of {len(value)} characters", f"ids have 1 to {MAX_LENGTH} characters")
+        raise refuse(f"an id of {len(value)} characters", f"ids have 1 to {MAX_LENGTH} characters")
     if value != value.strip() or any(unicodedata.category(character) == "Cc" for character in value):
-        raise _refuse(
-            f"{_shown(value)} has white space at an end, or a control character",
+        raise refuse(
+            f"{shown(value)} has white space at an end, or a control character",
             "write the id exactly as the scheduler reports it, in one line",
         )
     return value
@@ -139,8 +141,8 @@ def _check_id(value: str) -> str:
 
 def _check_application_id(value: str) -> str:
     if "/" in value:
-        raise _refuse(
-            f"{_shown(value)} has a slash",
+        raise refuse(
+            f"{shown(value)} has a slash",
             "application ids have none: `application/job` is split at its first slash",
         )
     return _check_id(value)
@@ -150,7 +152,7 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as it is told to the user, cut short."""
     text = f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
@@ -245,7 +247,7 @@ class Holidays(Entry):
             ]
         if self.country is not None and self.categories == ():
             faults.append((("categories",), "no category of holidays", "name one, such as public"))
-        _refuse_all(faults)
+        refuse_all(faults)
         return self
 
     @property
@@ -279,7 +281,7 @@ class Calendar(Entry):
             faults.append((("weekdays",), "a calendar without dates", "name weekdays, or dates in `include`"))
         if self.financial is not None and self.holidays is not None and self.holidays.market_code is not None:
             faults.append((("financial",), "the market is named twice", "keep the one in `holidays`"))
-        _refuse_all(faults)
+        refuse_all(faults)
         return self
 
     @property
@@ -344,7 +346,7 @@ class SloJob(Entry):
                     "keep the one that is meant",
                 )
             )
-        _refuse_all(faults)
+        refuse_all(faults)
         return self
 
 
@@ -378,7 +380,7 @@ class Every(Entry):
                     f"keep it below the {self.minutes}m between windows",
                 )
             )
-        _refuse_all(faults)
+        refuse_all(faults)
         return self
 
 
@@ -422,7 +424,7 @@ class Slo(Entry):
                 )
             )
         faults += self._daily_faults() if self.every is None else self._intraday_faults(self.every)
-        _refuse_all(faults)
+        refuse_all(faults)
         return self
 
     def _daily_faults(self) -> list[Fault]:
@@ -462,7 +464,7 @@ class Package(Entry):
     @classmethod
     def _check_url(cls, value: str) -> str:
         if not re.fullmatch(r"//[^\s/?#]+(/\S*)?", value):
-            raise _refuse(f"{_shown(value)} is no address", "write it without a scheme: //host/…")
+            raise refuse(f"{shown(value)} is no address", "write it without a scheme: //host/…")
         return value
 
     @model_validator(mode="after")
@@ -473,7 +475,7 @@ class Package(Entry):
             faults.append((("url",), "the address does not name the archive", hint))
         if self.kind == "app" and self.ident is None:
             faults.append((("ident",), "an app without `ident`", "say which application it is: ident: edupi"))
-        _refuse_all(faults)
+        refuse_all(faults)
         return self
 
     @property
