@@ -247,6 +247,27 @@ def sql(query: str, form: Format) -> None:
 
 
 @main.command()
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("board"), show_default=True,
+    help="A folder; or, ending in .html, one file with all pages, for a mail.",
+)  # fmt: skip
+@click.option(
+    "--timezone", default="UTC", show_default=True, metavar="ZONE",
+    help="IANA zone of what is due today and of instants; a KPI's periods are in its own.",
+)  # fmt: skip
+def board(output: Path, timezone: str) -> None:
+    """Write the board: KPIs, what needs attention and since when, SLOs; pages that need no server.
+
+    Open OUTPUT/index.html. The same marts give the same bytes.
+    """
+    from pipelines.board.write import make
+
+    made = make(Settings.from_env(), output, timezone)
+    page = output if output.is_file() else output / "index.html"
+    click.echo(f"{page}: {_count(len(made.kpis), 'KPI')}, {_count(len(made.slos), 'SLO')}")
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def status(as_json: bool) -> None:
     """Say of each part whether it is ready, with the reason when not.

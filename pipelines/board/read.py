@@ -1,0 +1,565 @@
+"""What the board shows, asked of the marts: a few questions, however many KPIs there are, in one snapshot."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import set_json_loads
+
+from pipelines.board.effects import ADDITIVE, effect
+from pipelines.board.model import (
+    GRAINS,
+    TOTAL,
+    TROUBLE,
+    Board,
+    Definition,
+    Kpi,
+    Late,
+    Member,
+    Members,
+    Occurrence,
+    Point,
+    Restatement,
+    Slo,
+    SloDay,
+    Threshold,
+    Trouble,
+)
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    Connection = psycopg.Connection[Any]
+
+KPI_MARTS = ("kpi_value", "kpi_current", "kpi_definition", "kpi_restatement")
+# How far back a page goes: so many periods of each grain.
+PERIODS = {"hour": 72, "day": 90, "week": 53, "month": 36, "quarter": 16, "year": 10}
+LENGTHS = {
+    "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=31),
+    "quarter": timedelta(days=92), "year": timedelta(days=366),
+}  # fmt: skip
+# A page lists so many members of a dimension and so many restatements; it says how many more there are.
+MOST_MEMBERS = 20
+MOST_RESTATEMENTS = 20
+SLO_DATES = 30
+
+
+def read(settings: Settings, timezone: str = "UTC") -> Board:
+    """The board as of the last tick. `timezone` is that of everything but the KPIs' own periods."""
+    # SLOs' names and objectives are the catalog's, which no analyst reads.
+    with connect(settings, "operate") as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        set_json_loads(partial(json.loads, parse_float=Decimal), connection)
+        return read_from(connection, timezone)
+
+
+def read_from(connection: Connection, timezone: str = "UTC") -> Board:
+    """The same on a connection whose JSON numbers are Decimals."""
+    if not _has(connection, "tick"):
+        return Board(None, timezone, has_kpis=False)
+    tick = _rows(connection, "select as_of from marts.tick where as_of > '-infinity'")
+    if not tick:
+        return Board(None, timezone, has_kpis=_has(connection, *KPI_MARTS))
+    as_of: datetime = tick[0].as_of
+    has_kpis = _has(connection, *KPI_MARTS)
+    return Board(
+        as_of=as_of,
+        timezone=timezone,
+        kpis=tuple(_kpis(connection, as_of)) if has_kpis else (),
+        has_kpis=has_kpis,
+        late=tuple(_late(connection)),
+        today=tuple(_today(connection, as_of, timezone)),
+        slos=tuple(_slos(connection)),
+    )
+
+
+def _has(connection: Connection, *marts: str) -> bool:
+    found = _rows(
+        connection,
+        "select bool_and(to_regclass('marts.' || mart) is not null) as is_there from unnest(%s::text[]) as mart",
+        [list(marts)],
+    )
+    return bool(found[0].is_there)
+
+
+def _rows(connection: Connection, query: str, parameters: Any = None) -> list[Any]:
+    with connection.cursor(row_factory=namedtuple_row) as cursor:
+        return cursor.execute(query.encode(), parameters).fetchall()
+
+
+# KPIs
+
+
+def _kpis(connection: Connection, as_of: datetime) -> Iterable[Kpi]:
+    versions: dict[str, list[Any]] = defaultdict(list)
+    for row in _rows(
+        connection, "select * from marts.kpi_definition order by kpi_id, valid_from, valid_to nulls last"
+    ):
+        versions[row.kpi_id].append(row)
+    now = {kpi_id: rows for kpi_id, rows in versions.items() if rows[-1].valid_to is None}
+    current: dict[str, list[Any]] = defaultdict(list)
+    for row in _rows(
+        connection,
+        "select kpi_id, dimension_key, dimensions, complete_to, closed_status from marts.kpi_current"
+        " order by kpi_id, dimension_key",
+    ):
+        current[row.kpi_id].append(row)
+    values = _Values(connection, as_of, [
+        (row.kpi_id, row.dimension_key)
+        for rows in current.values()
+        for row in rows
+        if row.closed_status in TROUBLE and row.dimension_key != TOTAL
+    ])  # fmt: skip
+    restated = _restatements(connection)
+    newest = {
+        (kpi_id, grain): [point.period for point in points if not point.is_provisional][-2:]
+        for (kpi_id, grain, key), points in values.points.items()
+        if key == TOTAL
+    }
+    members = _members(connection, newest)
+    for kpi_id, rows in sorted(now.items()):
+        history = tuple(_definition(row) for row in rows)
+        totals = {
+            grain: values.points[kpi_id, grain, TOTAL]
+            for grain in GRAINS
+            if (kpi_id, grain, TOTAL) in values.points
+        }
+        total = next((row for row in current[kpi_id] if row.dimension_key == TOTAL), None)
+        restatements = restated.get(kpi_id, _Restated())
+        yield Kpi(
+            id=kpi_id,
+            number=rows[-1].number,
+            definition=history[-1],
+            series=totals,
+            members=tuple(_members_of(history[-1], kpi_id, totals, newest, members)),
+            history=history,
+            restatements=restatements.rows,
+            restated_count=restatements.count,
+            trouble=tuple(_trouble(kpi_id, totals, current[kpi_id], values)),
+            complete_to=total.complete_to if total else None,
+        )
+
+
+class _Values:
+    """Values of totals, and of the members that are in trouble: by (KPI, grain, dimension key), in order."""
+
+    def __init__(self, connection: Connection, as_of: datetime, members: Sequence[tuple[str, str]]) -> None:
+        rows = _rows(
+            connection,
+            """
+            with
+                reach as (
+                    select * from unnest(%(grains)s::text[], %(since)s::timestamptz[]) as reach (grain, since)
+                ),
+                wanted as (
+                    select * from unnest(%(kpis)s::text[], %(keys)s::text[]) as wanted (kpi_id, dimension_key)
+                )
+            select value.*
+            from marts.kpi_value as value
+            inner join reach using (grain)
+            where value.dimension_key = '' and value.period_start >= reach.since
+            union all
+            select value.*
+            from marts.kpi_value as value
+            inner join reach using (grain)
+            inner join wanted using (kpi_id, dimension_key)
+            where value.period_start >= reach.since
+            order by kpi_id, grain, dimension_key, period_start
+            """,
+            {
+                "grains": list(PERIODS),
+                "since": [as_of - LENGTHS[grain] * (count + 1) for grain, count in PERIODS.items()],
+                "kpis": [kpi_id for kpi_id, _ in members],
+                "keys": [key for _, key in members],
+            },
+        )
+        self.points: dict[tuple[str, str, str], tuple[Point, ...]] = {}
+        for key, group in groupby(rows, key=lambda row: (row.kpi_id, row.grain, row.dimension_key)):
+            self.points[key] = tuple(map(_point, group))[-PERIODS[key[1]] :]
+
+
+def _point(row: Any) -> Point:
+    return Point(
+        period=row.period,
+        start=row.period_start,
+        end=row.period_end,
+        value=row.value,
+        json=row.value_json,
+        previous=row.previous_value,
+        change=row.change_absolute,
+        change_percent=row.change_percent,
+        direction=row.direction,
+        last_year=row.same_period_last_year,
+        status=row.status,
+        is_provisional=row.provisional,
+        reason=row.reason,
+        version=row.definition_version or "",
+        components=_numbers(row.components),
+    )
+
+
+def _numbers(components: Any) -> dict[str, Decimal | None]:
+    return {name: _decimal(value) for name, value in (components or {}).items()}
+
+
+def _decimal(value: Any) -> Decimal | None:
+    """A JSON number; None for null and for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    return Decimal(str(value))
+
+
+def _definition(row: Any) -> Definition:
+    return Definition(
+        version=row.version,
+        name=row.name or row.kpi_id,
+        valid_from=row.valid_from,
+        valid_to=row.valid_to,
+        category=row.category or "custom",
+        description=row.description or "",
+        owner=row.owner or "",
+        unit=row.unit or "",
+        timezone=row.timezone or "UTC",
+        expression=row.expression or "",
+        variables=row.variables if isinstance(row.variables, dict) else {},
+        grains=tuple(row.grains or ()),
+        dimensions=tuple(row.dimensions or ()),
+        threshold=_threshold(row.thresholds),
+    )
+
+
+def _threshold(given: Any) -> Threshold | None:
+    if not isinstance(given, Mapping) or not given:
+        return None
+    return Threshold(
+        str(given.get("direction") or "higher"), _bounds(given.get("warning")), _bounds(given.get("critical"))
+    )
+
+
+def _bounds(given: Any) -> tuple[Decimal, ...]:
+    many = given if isinstance(given, list) else [] if given is None else [given]
+    return tuple(Decimal(str(bound)) for bound in many)
+
+
+def _trouble(
+    kpi_id: str, totals: Mapping[str, tuple[Point, ...]], current: Sequence[Any], values: _Values
+) -> Iterable[Trouble]:
+    """The total and members whose newest closed period is bad, and since when without a break."""
+    grain = next(iter(totals), None)
+    if grain is None:
+        return
+    for row in current:
+        if row.closed_status not in TROUBLE:
+            continue
+        points = [
+            point
+            for point in values.points.get((kpi_id, grain, row.dimension_key), ())
+            if not point.is_provisional
+        ]
+        bad: list[Point] = []
+        for point in reversed(points):
+            if point.status not in TROUBLE:
+                break
+            bad.append(point)
+        if bad:
+            yield Trouble(
+                said(row.dimensions),
+                row.closed_status,
+                bad[-1].start,
+                bad[-1].period,
+                is_older=len(bad) == PERIODS[grain] - 1 or len(bad) >= PERIODS[grain],
+            )
+
+
+def said(dimensions: Any) -> str:
+    """`region north, plan none` of {"region": "north", "plan": null}; empty for the total."""
+    if not isinstance(dimensions, Mapping):
+        return ""
+    return ", ".join(
+        f"{name} {'none' if value is None else value}" for name, value in sorted(dimensions.items())
+    )
+
+
+def _members(
+    connection: Connection, newest: Mapping[tuple[str, str], Sequence[str]]
+) -> dict[tuple[str, str, str, str], tuple[list[Any], int]]:
+    """Rows of the members of single dimensions in the newest two closed periods: (KPI, grain, dimension, period).
+
+    Of each the members that changed most, and how many there are; of the older period all that the newer one lists.
+    """
+    wanted = [
+        (kpi_id, grain, period, number == len(periods) - 1)
+        for (kpi_id, grain), periods in newest.items()
+        for number, period in enumerate(periods)
+    ]
+    rows = _rows(
+        connection,
+        """
+        with
+            members as (
+                select value.*, wanted.is_newest, dimension.name as dimension_name
+                from marts.kpi_value as value
+                inner join
+                    unnest(%s::text[], %s::text[], %s::text[], %s::boolean[])
+                        as wanted (kpi_id, grain, period, is_newest)
+                    using (kpi_id, grain, period)
+                cross join lateral(
+                    select min(name) as name from jsonb_object_keys(value.dimensions) as name having count(*) = 1
+                ) as dimension
+                where value.dimension_key <> ''
+            ),
+            ranked as (
+                select
+                    *,
+                    count(*) over (partition by kpi_id, grain, dimension_name) as member_count,
+                    row_number() over (
+                        partition by kpi_id, grain, dimension_name
+                        order by abs(change_absolute) desc nulls last, dimension_key
+                    ) as place
+                from members
+                where is_newest
+            ),
+            shown as (select kpi_id, grain, dimension_name, dimension_key from ranked where place <= %s)
+        select members.*, coalesce(ranked.member_count, 0) as member_count
+        from members
+        inner join shown using (kpi_id, grain, dimension_name, dimension_key)
+        left join ranked
+            on members.is_newest
+            and members.kpi_id = ranked.kpi_id
+            and members.grain = ranked.grain
+            and members.dimension_key = ranked.dimension_key
+        order by kpi_id, grain, dimension_name, period, dimension_key
+        """,
+        [
+            [kpi_id for kpi_id, _, _, _ in wanted],
+            [grain for _, grain, _, _ in wanted],
+            [period for _, _, period, _ in wanted],
+            [is_newest for _, _, _, is_newest in wanted],
+            MOST_MEMBERS,
+        ],
+    )
+    found: dict[tuple[str, str, str, str], tuple[list[Any], int]] = {}
+    for key, group in groupby(rows, key=lambda row: (row.kpi_id, row.grain, row.dimension_name, row.period)):
+        members = list(group)
+        found[key] = members, members[0].member_count
+    return found
+
+
+def _members_of(
+    definition: Definition,
+    kpi_id: str,
+    totals: Mapping[str, tuple[Point, ...]],
+    newest: Mapping[tuple[str, str], Sequence[str]],
+    found: Mapping[tuple[str, str, str, str], tuple[list[Any], int]],
+) -> Iterable[Members]:
+    for grain, points in totals.items():
+        periods = newest.get((kpi_id, grain), ())
+        if not periods:
+            continue
+        total = next(point for point in points if point.period == periods[-1])
+        for dimension in definition.dimensions:
+            rows, count = found.get((kpi_id, grain, dimension, periods[-1]), ((), 0))
+            if not rows:
+                continue
+            before = {}
+            if len(periods) > 1:
+                older, _ = found.get((kpi_id, grain, dimension, periods[0]), ((), 0))
+                before = {row.dimension_key: _numbers(row.components) for row in older}
+            additive = {name: _adds_up(one, dimension) for name, one in definition.variables.items()}
+            members = [
+                Member(
+                    name=row.dimensions[dimension],
+                    point=(point := _point(row)),
+                    effect=effect(
+                        definition.expression,
+                        additive,
+                        total.components,
+                        point.components,
+                        before.get(row.dimension_key, {}),
+                    )
+                    if any(additive.values()) and len(periods) > 1
+                    else None,
+                )
+                for row in rows
+            ]
+            members.sort(key=_rank)
+            yield Members(dimension, grain, periods[-1], tuple(members), count)
+
+
+def _rank(member: Member) -> tuple[Decimal, str]:
+    moved = member.effect if member.effect is not None else member.point.change
+    return (-abs(moved) if moved is not None else Decimal(1), member.name or "")
+
+
+def _adds_up(variable: Any, dimension: str) -> bool:
+    """Whether the total of a variable is the sum over the members of a dimension."""
+    if not isinstance(variable, Mapping) or variable.get("aggregation") not in ADDITIVE:
+        return False
+    dimensions = variable.get("dimensions")
+    return dimensions is None or dimension in dimensions
+
+
+@dataclass(frozen=True)
+class _Restated:
+    rows: tuple[Restatement, ...] = ()
+    count: int = 0
+
+
+def _restatements(connection: Connection) -> dict[str, _Restated]:
+    rows = _rows(
+        connection,
+        """
+        with
+            ranked as (
+                select
+                    restatement.*,
+                    count(*) over (partition by kpi_id) as of,
+                    row_number() over (
+                        partition by kpi_id order by restated_at desc, grain, period desc, dimension_key
+                    ) as place
+                from marts.kpi_restatement as restatement
+            )
+        select * from ranked where place <= %s order by kpi_id, place
+        """,
+        [MOST_RESTATEMENTS],
+    )
+    found = {}
+    for kpi_id, group in groupby(rows, key=lambda row: row.kpi_id):
+        many = list(group)
+        found[kpi_id] = _Restated(
+            tuple(
+                Restatement(
+                    grain=row.grain,
+                    period=row.period,
+                    dimensions=_said_of_key(row.dimension_key),
+                    reported=row.reported_value,
+                    restated=row.restated_value,
+                    reported_json=row.reported_json,
+                    restated_json=row.restated_json,
+                    reported_at=row.reported_at,
+                    restated_at=row.restated_at,
+                    load_id=row.load_id,
+                    version=row.definition_version or "",
+                )
+                for row in many
+            ),
+            many[0].of,
+        )
+    return found
+
+
+def _said_of_key(key: str) -> str:
+    try:
+        return said(json.loads(key)) if key else ""
+    except ValueError:
+        return key
+
+
+# SLOs
+
+
+def _late(connection: Connection) -> Iterable[Late]:
+    for row in _rows(
+        connection,
+        "select * from marts.slo_late order by outcome desc, expected_end_at, slo_id, business_date, slot",
+    ):
+        yield Late(
+            slo_id=row.slo_id,
+            name=row.slo_name,
+            business_date=row.business_date,
+            slot=row.slot,
+            outcome=row.outcome,
+            due_at=row.expected_end_at,
+            late_by=row.late_by,
+            blocking_job=row.blocking_job,
+            waits_for=row.waits_for,
+            affected=tuple(row.affected_slos),
+            owner=row.owner,
+            explanation=row.explanation,
+        )
+
+
+def _today(connection: Connection, as_of: datetime, timezone: str) -> Iterable[Occurrence]:
+    zone = ZoneInfo(timezone)
+    # by the wall clock: a day of a clock change has 23 or 25 hours
+    midnight = as_of.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    for row in _rows(
+        connection,
+        """
+        select slo_id, business_date, slot, expected_end_at, actual_end_at, outcome, progress, explanation
+        from marts.slo_performance
+        where expected_end_at >= %s and expected_end_at < %s
+        order by expected_end_at, slo_id, business_date, slot
+        """,
+        [midnight, midnight + timedelta(days=1)],
+    ):
+        yield Occurrence(
+            slo_id=row.slo_id,
+            business_date=row.business_date,
+            slot=row.slot,
+            due_at=row.expected_end_at,
+            ended_at=row.actual_end_at,
+            outcome=row.outcome,
+            progress=row.progress,
+            explanation=row.explanation,
+        )
+
+
+def _slos(connection: Connection) -> Iterable[Slo]:
+    """Every SLO that had something due, by name, with its last business dates."""
+    rows = _rows(
+        connection,
+        """
+        with
+            slos as (
+                select distinct on (slo_id) slo_id, spec
+                from catalog.slo_entry_version
+                where load_id <= (select high from marts.tick)
+                order by slo_id, load_id desc
+            )
+        select
+            slo_id,
+            coalesce(spec -> -1 ->> 'name', slo_id) as name,
+            (spec -> -1 ->> 'objective')::double precision as objective,
+            dates.business_date,
+            dates.on_time,
+            dates.late,
+            dates.overdue
+        from slos
+        cross join
+            lateral(
+                select
+                    business_date,
+                    count(*) filter (where outcome = 'on_time') as on_time,
+                    count(*) filter (where outcome = 'late') as late,
+                    count(*) filter (where outcome = 'overdue') as overdue
+                from marts.slo_performance as performance
+                where performance.slo_id = slos.slo_id and outcome <> 'not_due'
+                group by business_date
+                order by business_date desc
+                limit %s
+            ) as dates
+        order by name, slo_id, business_date
+        """,
+        [SLO_DATES],
+    )
+    for _, group in groupby(rows, key=lambda row: row.slo_id):
+        days = list(group)
+        yield Slo(
+            id=days[0].slo_id,
+            name=days[0].name,
+            days=tuple(SloDay(day.business_date, day.on_time, day.late, day.overdue) for day in days),
+            objective=days[0].objective,
+        )

@@ -1,0 +1,316 @@
+"""The pages as text: the first line, escaping, what a page must not have, contrast, formats."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pipelines.board import formats, svg
+from pipelines.board.effects import NotComputableError, effect, evaluate
+from pipelines.board.model import Board
+from pipelines.board.render import render, render_single
+from pipelines.board.write import MARK, write
+from pipelines.errors import DuemarkError
+from tests.board import samples
+
+VOID = {"meta", "link", "br", "path", "rect", "circle", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """Text, tags and ids of a page; fails where tags do not match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, (tag, self.open[-3:])
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.append((self.open[-1] if self.open else "", data))
+
+    def text(self, tag: str) -> str:
+        """All text of the first element of this tag."""
+        return " ".join(" ".join(text.split()) for inside, text in self.texts if inside == tag)
+
+
+def first_line(board: Board) -> str:
+    html = render(board)["index.html"]
+    line = re.search(r"<h1>(.*?)</h1>", html, re.DOTALL)
+    assert line is not None
+    # Nothing that a person reads stands before it.
+    assert not re.sub(r"<[^>]*>", "", html[html.index("<main>") : line.start()]).strip()
+    return " ".join(re.sub(r"<[^>]*>", "", line[1]).split())
+
+
+def test_the_first_line_says_what_needs_attention_and_since_when() -> None:
+    assert first_line(samples.board()) == (
+        "Needs attention: On-time share critical since 2026-03-06, Overdraft report in the inbox of the back office,"
+        " 2026-03-09 overdue since 2026-03-10 04:00 EDT, On-time share (application overdrafts) critical since"
+        " before 2026-01-10 and 1 more."
+    )
+
+
+def test_the_first_line_of_a_good_day() -> None:
+    well = replace(samples.board(), kpis=(samples.revenue(),), late=())
+    assert first_line(well) == "Nothing needs attention."
+    one = replace(well, late=samples.board().late[:1])
+    assert first_line(one) == (
+        "Needs attention: Overdraft report in the inbox of the back office, 2026-03-09 overdue since"
+        " 2026-03-10 04:00 EDT."
+    )
+
+
+def test_before_the_first_tick_and_without_kpis() -> None:
+    assert "there was no tick" in first_line(Board(None))
+    page = render(Board(samples.AS_OF, has_kpis=False))["index.html"]
+    assert "duemark tick" in page
+    assert "slos.html" in page
+    assert "There are no KPIs yet" in render(Board(samples.AS_OF))["index.html"]
+
+
+def test_a_card_has_what_was_promised() -> None:
+    page = render(samples.board())["index.html"]
+    card = page[page.index(">On-time share</a></h3>") :].split("</li>")[0]
+    plain = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", card)).replace(formats.GAP, " ")
+    for wanted in (
+        "critical", "86.1 %", "2026-03-09 · → stable", "so far 95.3 % in 2026-03-10, provisional",
+        "warning ≤ 95 %, critical ≤ 90 %", "1 critical", "complete to 2026-03-10 00:00 UTC", "f00dfeed1234",
+        "2026-03-05, 2026-03-09 11:30 UTC",
+    ):  # fmt: skip
+        assert wanted in plain, plain
+    assert 'class="threshold critical"' in card
+    assert 'class="line provisional"' in card
+
+
+def test_a_page_of_a_kpi_has_what_was_promised() -> None:
+    page = render(samples.board())["kpi-on-time-share.html"]
+    parsed = Page(page)
+    headings = [text for inside, text in parsed.texts if inside in {"h1", "h2"}]
+    assert headings == [
+        "On-time share", "By day", "By week", "By dimension", "Definition", "Restatements",
+    ]  # fmt: skip
+    assert "and 14 more" in page
+    assert "<i>none</i>" in page
+    assert "no rows" in page
+    assert "<del>none</del> → <ins>share</ins>" in page
+    assert page.count('class="line provisional"') == 2
+
+
+def test_json_values_are_numbers_and_tables() -> None:
+    name = next(name for name in render(samples.board()) if "packagepopularity" in name)
+    parsed = Page(render(samples.board())[name])
+    assert parsed.text("h3") == "Total visits"
+    assert "Encyclopaedia" in parsed.text("td")
+
+
+@pytest.mark.parametrize("make", [render, lambda board: {"all": render_single(board)}])
+def test_pages_ask_for_nothing_and_run_nothing(make: object) -> None:
+    assert callable(make)
+    board = replace(samples.board(), kpis=(*samples.board().kpis, samples.hostile()))
+    for name, html in make(board).items():
+        parsed = Page(html)
+        tags = {tag for tag, _ in parsed.tags}
+        assert not tags & {"script", "iframe", "img", "object", "embed", "form", "base"}, name
+        assert samples.HOSTILE not in html
+        assert "http" not in re.sub(r"http-equiv", "", html), name
+        ids = [attrs["id"] for _, attrs in parsed.tags if attrs.get("id")]
+        assert len(ids) == len(set(ids))
+        for tag, attrs in parsed.tags:
+            assert not any(key.startswith("on") for key in attrs), (tag, attrs)
+            if href := attrs.get("href"):
+                is_here = href.removeprefix("#") in ids if href.startswith("#") else href in render(board)
+                assert is_here or href == "data:,", href
+
+
+def test_tables_and_pictures_say_what_they_are() -> None:
+    for html in render(samples.board()).values():
+        parsed = Page(html)
+        tables = [tag for tag, _ in parsed.tags].count("table")
+        assert tables == [tag for tag, _ in parsed.tags].count("caption")
+        for tag, attrs in parsed.tags:
+            if tag == "svg" and attrs.get("aria-hidden") != "true":
+                assert attrs["role"] == "img"
+                assert attrs["aria-labelledby"]
+        assert html.count("<desc ") == html.count('role="img"')
+
+
+def test_the_same_data_give_the_same_bytes() -> None:
+    assert render(samples.board()) == render(samples.board())
+    assert render_single(samples.board()) == render_single(samples.board())
+
+
+def test_ids_that_differ_in_case_or_are_no_names() -> None:
+    one = samples.revenue()
+    kpis = tuple(replace(one, id=name) for name in ("mrr", "MRR", "../mrr", "mrr ", "é", "x" * 300))
+    pages = render(Board(samples.AS_OF, kpis=kpis))
+    assert len(pages) == 2 + len(kpis)
+    assert all(re.fullmatch(r"[a-z0-9_-]+\.html", name) and len(name) < 100 for name in pages)
+
+
+# Colours
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_and_lines_stand_out(scheme: int) -> None:
+    style = Path(svg.__file__).with_name("templates") / "style.css.jinja"
+    roots = re.findall(r":root \{(.*?)\}", style.read_text("utf-8"), re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", roots[scheme]))
+    for ground in ("ground", "paper"):
+        for ink in ("ink", "quiet", "link", "ok", "warning", "critical"):
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+        assert contrast(colours["line"], colours[ground]) >= 3
+    for fill in ("warning", "critical"):
+        assert contrast(colours[fill], colours["good-fill"]) > 1.2
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        ("0.9726", "share", "97.3 %"), ("1", "share", "100 %"), ("0.9996", "share", "99.96 %"),
+        ("12.5", "percent", "12.5 %"), ("0.0312", "percent", "0.03 %"),
+        ("1234.5", "USD", "$1,234.50"), ("-3", "USD", "−$3.00"), ("1662063.11", "USD", "$1,662,063"),
+        ("9.9", "CHF", "9.90 CHF"),
+        ("5400", "seconds", "1 h 30 min"), ("45", "seconds", "45 s"), ("95", "minutes", "1 h 35 min"),
+        ("-90061", "s", "−1 d 1 h"), ("0.25", "seconds", "0.25 s"), ("3600", "seconds", "1 h"),
+        ("12345", "", "12,345"), ("3.14159", "customers", "3.14 customers"), ("0.00123", "", "0.00123"),
+        ("0", "", "0"), ("1E+3", "", "1,000"), ("123456.78", "", "123,457"),
+    ],
+)  # fmt: skip
+def test_numbers_by_unit(value: str, unit: str, said: str) -> None:
+    assert formats.quantity(Decimal(value), unit).replace(formats.GAP, " ") == said
+
+
+def test_changes_and_instants() -> None:
+    assert formats.difference(Decimal("-0.05"), "share").replace(formats.GAP, " ") == "−5 points"
+    assert formats.difference(Decimal(3), "USD") == "+$3.00"
+    assert formats.quantity(None, "USD") == "–"
+    assert formats.quantity(Decimal("NaN"), "USD") == "NaN"
+    moment = datetime(2026, 11, 1, 6, 30, tzinfo=UTC)
+    assert formats.instant(moment, "America/New_York") == "2026-11-01 01:30 EST"
+    assert formats.instant(moment - timedelta(hours=1), "America/New_York") == "2026-11-01 01:30 EDT"
+    assert formats.instant(moment, "America/Sao_Paulo") == "2026-11-01 03:30 UTC-03"
+    assert formats.words("totalMinutesActivity") == "Total minutes activity"
+
+
+# Pictures
+
+
+def test_the_way_to_a_provisional_value_is_dashed_and_gaps_stay_gaps() -> None:
+    values = [1.0, 2.0, None, 3.0, None, 4.0, 5.0]
+    marks = [svg.Mark(str(n), value, is_provisional=n == 6) for n, value in enumerate(values)]
+    picture = svg.sparkline(marks, [svg.Line(2, "warning")], uid="x", title="a < b", text="")
+    closed, open_ = re.findall(r'class="line[^"]*" d="([^"]*)"', picture)
+    assert (closed.count("M"), closed.count("L")) == (1, 1)
+    assert (open_.count("M"), open_.count("L")) == (1, 1)
+    assert picture.count('class="dot"') == 2  # the value between two gaps, and the newest one
+    assert "a &lt; b" in picture
+
+
+@pytest.mark.parametrize("values", [[], [None], [0.0], [5.0, 5.0], [-1e-9, 1e-9], [1e15, -1e15]])
+def test_any_numbers_have_a_scale(values: list[float | None]) -> None:
+    marks = [svg.Mark("", value) for value in values]
+    scale = svg.scale_of(marks, [])
+    assert scale.low < scale.high
+    at = svg.ticks(scale)
+    assert 1 <= len(at) <= 8
+    assert all(scale.low <= value <= scale.high for value in at)
+    picture = svg.line_chart(marks, [], scale, at, uid="x", title="", text="")
+    assert "nan" not in picture
+
+
+# Effects
+
+
+def test_the_effects_of_a_sum_are_its_members_changes() -> None:
+    now, before = {"a": 5, "b": 7}, {"a": 4, "b": 10}
+    total = {"x": Decimal(12)}
+    found = {
+        key: effect('"x"', {"x": True}, total, {"x": Decimal(now[key])}, {"x": Decimal(before[key])})
+        for key in now
+    }
+    assert found == {"a": 1, "b": -3}
+
+
+def test_the_effect_on_a_ratio_weighs_the_members_size() -> None:
+    def of(good: int, all_: int, good_before: int, all_before: int) -> Decimal | None:
+        return effect(
+            '"good" / nullif("all", 0)',
+            {"good": True, "all": True},
+            {"good": Decimal(90), "all": Decimal(100)},
+            {"good": Decimal(good), "all": Decimal(all_)},
+            {"good": Decimal(good_before), "all": Decimal(all_before)},
+        )
+
+    assert of(0, 10, 10, 10) == Decimal("-0.1")
+    assert of(1, 1, 1, 1) == 0
+    assert of(1, 100, 0, 0) is None  # without it there was nothing to divide by
+
+
+def test_formulas_beyond_arithmetic_have_no_effects() -> None:
+    with pytest.raises(NotComputableError):
+        evaluate("case when x > 1 then 2 end", {"x": Decimal(1)})
+    with pytest.raises(NotComputableError):
+        evaluate("x +", {"x": Decimal(1)})
+    assert effect("greatest(x, 1)", {"x": True}, {"x": Decimal(1)}, {}, {}) is None
+    assert evaluate("-(a - 2) * 1.5 + coalesce(b, 4)", {"a": Decimal(4), "b": None}) == 1
+    assert evaluate("a / b", {"a": Decimal(4), "b": Decimal(0)}) is None
+
+
+# Files
+
+
+def test_pages_of_kpis_that_are_no_more_go(tmp_path: Path) -> None:
+    folder = tmp_path / "board"
+    write(render(samples.board()), folder)
+    (folder / "kpi-mine.html").write_text("<p>not the board's")
+    write(render(replace(samples.board(), kpis=(samples.revenue(),))), folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "index.html", "kpi-mine.html", "kpi-mrr.html", "slos.html",
+    ]  # fmt: skip
+    assert MARK in (folder / "index.html").read_text("utf-8")
+
+
+def test_what_is_not_the_boards_stays(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<h1>Mine</h1>")
+    with pytest.raises(DuemarkError, match="not made by the board"):
+        write(render(samples.board()), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(DuemarkError, match="is a file"):
+        write({}, file)
