@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from pipelines.board.model import Threshold
+
 NONE = "–"
 # Between a number and its unit: no line ends there.
 GAP = "\N{NO-BREAK SPACE}"
@@ -19,6 +21,7 @@ TIMES = {
     "ms": Decimal("0.001"), "milliseconds": Decimal("0.001"), "s": Decimal(1), "seconds": Decimal(1),
     "min": Decimal(60), "minutes": Decimal(60), "h": Decimal(3600), "hours": Decimal(3600), "days": Decimal(86_400),
 }  # fmt: skip
+COMPARISONS = {"higher": "≥", "lower": "≤"}
 PERCENT = frozenset({"percent", "%"})
 SHARE = frozenset({"share", "ratio", "fraction"})
 
@@ -120,6 +123,20 @@ def and_list(texts: Iterable[str]) -> str:
     """`a, b and c`."""
     *most, last = texts
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def bounds(threshold: Threshold | None, unit: str) -> list[str]:
+    """`warning ≥ 5 %`, `critical ≥ 10 %`; of a band `warning outside 3 to 7`."""
+    if threshold is None:
+        return []
+    texts = []
+    for level, limits in (("warning", threshold.warning), ("critical", threshold.critical)):
+        said = [quantity(limit, unit) for limit in limits]
+        if len(said) == 2:
+            texts.append(f"{level} outside {said[0]} to {said[1]}")
+        elif said:
+            texts.append(f"{level} {COMPARISONS.get(threshold.direction, '=')}{GAP}{said[0]}")
+    return texts
 
 
 def scalars(json: Any) -> dict[str, Decimal]:

@@ -44,6 +44,31 @@ class Threshold:
     warning: tuple[Decimal, ...] = ()
     critical: tuple[Decimal, ...] = ()
 
+    @classmethod
+    def from_json(cls, given: Any) -> Threshold | None:
+        """Of `kpi_definition.thresholds`: a direction, and of each level a number or several; None where is none."""
+        if not isinstance(given, Mapping) or not given:
+            return None
+        return cls(
+            str(given.get("direction") or "higher"),
+            _numbers(given.get("warning")),
+            _numbers(given.get("critical")),
+        )
+
+
+def _numbers(given: Any) -> tuple[Decimal, ...]:
+    many = given if isinstance(given, list) else [] if given is None else [given]
+    return tuple(Decimal(str(bound)) for bound in many)
+
+
+def dimensions_said(dimensions: Any) -> str:
+    """`plan none, region north` of {"region": "north", "plan": null}; empty for the total."""
+    if not isinstance(dimensions, Mapping):
+        return ""
+    return ", ".join(
+        f"{name} {'none' if value is None else value}" for name, value in sorted(dimensions.items())
+    )
+
 
 @dataclass(frozen=True)
 class Definition:

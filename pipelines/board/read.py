@@ -35,6 +35,7 @@ from pipelines.board.model import (
     SloDay,
     Threshold,
     Trouble,
+    dimensions_said,
 )
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -236,21 +237,8 @@ def _definition(row: Any) -> Definition:
         variables=row.variables if isinstance(row.variables, dict) else {},
         grains=tuple(row.grains or ()),
         dimensions=tuple(row.dimensions or ()),
-        threshold=_threshold(row.thresholds),
+        threshold=Threshold.from_json(row.thresholds),
     )
-
-
-def _threshold(given: Any) -> Threshold | None:
-    if not isinstance(given, Mapping) or not given:
-        return None
-    return Threshold(
-        str(given.get("direction") or "higher"), _bounds(given.get("warning")), _bounds(given.get("critical"))
-    )
-
-
-def _bounds(given: Any) -> tuple[Decimal, ...]:
-    many = given if isinstance(given, list) else [] if given is None else [given]
-    return tuple(Decimal(str(bound)) for bound in many)
 
 
 def _trouble(
@@ -275,21 +263,12 @@ def _trouble(
             bad.append(point)
         if bad:
             yield Trouble(
-                said(row.dimensions),
+                dimensions_said(row.dimensions),
                 row.closed_status,
                 bad[-1].start,
                 bad[-1].period,
                 is_older=len(bad) == PERIODS[grain] - 1 or len(bad) >= PERIODS[grain],
             )
-
-
-def said(dimensions: Any) -> str:
-    """`region north, plan none` of {"region": "north", "plan": null}; empty for the total."""
-    if not isinstance(dimensions, Mapping):
-        return ""
-    return ", ".join(
-        f"{name} {'none' if value is None else value}" for name, value in sorted(dimensions.items())
-    )
 
 
 def _members(
@@ -462,7 +441,7 @@ def _restatements(connection: Connection) -> dict[str, _Restated]:
 
 def _said_of_key(key: str) -> str:
     try:
-        return said(json.loads(key)) if key else ""
+        return dimensions_said(json.loads(key)) if key else ""
     except ValueError:
         return key
 

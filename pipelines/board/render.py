@@ -34,7 +34,6 @@ WORDS = {
     "ok": "ok", "warning": "warning", "critical": "critical", "no_data": "no data", "provisional": "provisional",
     "overdue": "overdue", "late": "late", "on_time": "on time", "not_due": "not due yet",
 }  # fmt: skip
-COMPARISONS = {"higher": "≥", "lower": "≤"}
 # What changed from one version to the next is told of these.
 TOLD = [each.name for each in fields(Definition) if each.name not in {"version", "valid_from", "valid_to"}]
 
@@ -214,7 +213,7 @@ def _card(kpi: Kpi, names: Mapping[str, str], links: Links) -> dict[str, Any]:
         "period": _period(grain, point, definition.timezone) if grain and point else "",
         "change": _change(point),
         "provisional": None,
-        "bounds": _bounds(definition.threshold, definition.unit),
+        "bounds": formats.bounds(definition.threshold, definition.unit),
         "spark": "",
         "members": _members_in_trouble(kpi),
         "restated": kpi.restatements[0] if kpi.restatements else None,
@@ -263,7 +262,7 @@ def _kpi(board: Board, kpi: Kpi, names: Mapping[str, str], links: Links) -> dict
         "period": _period(kpi.grain, point, definition.timezone) if kpi.grain and point else "",
         "point": point,
         "change": _change(point),
-        "bounds": _bounds(definition.threshold, definition.unit),
+        "bounds": formats.bounds(definition.threshold, definition.unit),
         "grains": grains,
         "members": [_members(kpi, members) for members in kpi.members],
         "trouble": [
@@ -389,7 +388,7 @@ def _history(kpi: Kpi) -> list[dict[str, Any]]:
 
 def _said(value: Any) -> str:
     if isinstance(value, Threshold):
-        return "; ".join(_bounds(value, "")) or "none"
+        return "; ".join(formats.bounds(value, "")) or "none"
     if isinstance(value, Mapping):
         return "; ".join(f"{name}: {_variable(each)}" for name, each in value.items()) or "none"
     if isinstance(value, tuple):
@@ -506,20 +505,6 @@ def _lines(threshold: Threshold | None) -> list[svg.Line]:
     return [svg.Line(float(bound), "warning") for bound in threshold.warning] + [
         svg.Line(float(bound), "critical") for bound in threshold.critical
     ]
-
-
-def _bounds(threshold: Threshold | None, unit: str) -> list[str]:
-    """`warning ≥ 5 %`, `critical ≥ 10 %`; of a band `warning outside 3 to 7`."""
-    if threshold is None:
-        return []
-    texts = []
-    for level, bounds in (("warning", threshold.warning), ("critical", threshold.critical)):
-        said = [formats.quantity(bound, unit) for bound in bounds]
-        if len(said) == 2:
-            texts.append(f"{level} outside {said[0]} to {said[1]}")
-        elif said:
-            texts.append(f"{level} {COMPARISONS.get(threshold.direction, '=')}{formats.GAP}{said[0]}")
-    return texts
 
 
 def _plots(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.logs import get_logger
 from pipelines.warehouse.settings import Settings
-from sensors.incidents import facts, rules
+from sensors.incidents import facts, kpis, rules
 from sensors.incidents.model import KINDS, Ending, Incident, Key, Occurrence, Rules, Wanted
 from sensors.incidents.store import current_routes, in_transaction, open_incidents, reconcile, tell
 
@@ -90,7 +90,8 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime) -> Summary:
         return Summary(messages=tell(cursor, routes, now), problems=problems)
     standing = open_incidents(cursor, KINDS)
     look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now)
-    wanted = look.slos() + look.unregistered() + look.records() + look.calendars()
+    slos = look.slos()
+    wanted = slos + look.unregistered() + look.records() + look.calendars() + look.kpis(slos)
     done = reconcile(cursor, KINDS, wanted, look.ending, now=now, regroup_after=routes.rules.regroup_after)
     # What was over before the first look is kept, and nobody is woken up for it.
     messages = tell(cursor, routes, now, [] if mark.is_first else done.over)
@@ -149,6 +150,7 @@ class _Look:
         self._standing = standing
         self._now = now
         self._occurrences: dict[tuple[str, str], Occurrence] = {}
+        self._kpis: dict[Key, kpis.Standing] = {}
         # Loads may be cut off by a restored database: then there is nothing before them to look through.
         self._low = min(mark.scanned_load_id, mark.high)
         self.scanned_load_id = facts.next_load(cursor, self._low, mark.high)
@@ -205,18 +207,29 @@ class _Look:
         ends = facts.calendar_ends(self._cursor, self._mark.high)
         return rules.calendar_incidents(ends, self._rules, self._as_of)
 
+    def kpis(self, slos: list[Wanted]) -> list[Wanted]:
+        """KPIs beyond a threshold, held while an SLO that they wait for is overdue, and sources that fail."""
+        standing = self._of("kpi_threshold")
+        found = kpis.read_standings(self._cursor, standing)
+        self._kpis = {one.key: one for one in found}
+        crossed = kpis.threshold_incidents(found, standing, slos, self._as_of)
+        return crossed + kpis.stale_incidents(kpis.read_failing(self._cursor), self._as_of)
+
     def ending(self, incident: Incident) -> Ending:
         """How an incident that is not wanted any more ended."""
         if incident.key.kind in SLO_KINDS:
             return rules.slo_ending(incident, self._occurrences.get(incident.key[1:]))
         if incident.key.kind in RECORD_KINDS:
             return rules.event_ending(incident)
+        if incident.key.kind == "kpi_threshold":
+            return kpis.threshold_ending(incident, self._kpis.get(incident.key))
         return _ENDINGS[incident.key.kind]
 
 
 _ENDINGS = {
     "sender_silence": Ending("heard", "It sends again, or nothing of it is missing any more."),
     "unregistered_job": Ending("registered", "The catalog has it now."),
+    "kpi_stale": Ending("read", "The source was read again."),
     "calendar_ending": Ending("extended", "The calendar goes on for longer, or nothing is due by it."),
 }
 

@@ -20,6 +20,8 @@ Kind = Literal[
     "calendar_ending",
     "rejected_records",
     "future_status",
+    "kpi_threshold",
+    "kpi_stale",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -1,0 +1,288 @@
+"""KPIs: thresholds crossed, and sources that fail. Facts from the marts, rules without a database.
+
+A threshold is judged on the newest closed period of a KPI's finest grain, of the total and of every member. While an
+SLO that the KPI's data wait for is overdue, the alert is held: it stands under the SLO's incident and is told, if it
+is still true, only after that one is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from pipelines.board import formats
+from pipelines.board.model import Threshold, dimensions_said
+from sensors.incidents.model import Ending, Incident, Key, Severity, Wanted
+from sensors.incidents.rules import as_it_stands
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Cursor = psycopg.Cursor[Any]
+
+BAD: dict[str, Severity] = {"critical": "critical", "warning": "warning"}
+# Dimensions that say whose a member is, for routes by application.
+APPLICATION = ("application_id", "application")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A total or a member in the newest closed period of its KPI's finest grain. `opened`: the same in another period.
+
+    `is_bad_since`: of an open incident, whether any closed period from the one that opened it on is bad still.
+    """
+
+    kpi_id: str
+    grain: str
+    dimension_key: str
+    dimensions: Mapping[str, str | None]
+    name: str
+    unit: str
+    owner: str
+    timezone: str
+    threshold: Threshold | None
+    slos: tuple[str, ...]
+    period: str
+    start: datetime
+    end: datetime
+    value: Decimal | None
+    status: str | None
+    version: str
+    is_bad_since: bool = False
+
+    @property
+    def key(self) -> Key:
+        return Key("kpi_threshold", self.kpi_id, f"{self.grain} {self.dimension_key}".rstrip())
+
+    @property
+    def what(self) -> str:
+        """Name, and which member."""
+        said = dimensions_said(self.dimensions)
+        return f"{self.name} ({said})" if said else self.name
+
+    @property
+    def said(self) -> str:
+        """The value, the period, and the bound where it is a bad one."""
+        when = formats.instant(self.start, self.timezone) if self.grain == "hour" else self.period
+        bound = next(
+            (one for one in formats.bounds(self.threshold, self.unit) if one.startswith(self.status or "-")),
+            "",
+        )
+        text = f"{formats.quantity(self.value, self.unit)} in {when}" + (f"; {bound}" if bound else "")
+        return text.replace(formats.GAP, " ")
+
+
+def threshold_incidents(
+    found: Iterable[Standing], open_: Iterable[Incident], slos: Sequence[Wanted], as_of: datetime
+) -> list[Wanted]:
+    """What should be open: one for each total and member whose newest closed period is bad.
+
+    Members stand under their total's, where that is bad too; else under the first of them. `slos`: what should be open
+    of SLOs.
+    """
+    standing = {one.key: one for one in open_ if one.key.kind == "kpi_threshold"}
+    overdue: dict[str, Wanted] = {}
+    for slo in sorted(slos, key=lambda each: each.began_at):
+        if slo.key.kind == "overdue" and not slo.is_over and slo.slo_id:
+            overdue.setdefault(slo.slo_id, slo)
+    wanted: list[Wanted] = []
+    leaders: dict[str, Key] = {}
+    ids = {key: one.incident_id for key, one in standing.items()}
+    for one in sorted(
+        found, key=lambda one: (one.dimension_key != "", one.key not in ids, ids.get(one.key, 0), one.key)
+    ):
+        before = standing.get(one.key)
+        if one.status not in BAD:
+            # No value says nothing: what was bad stays so until a period is well.
+            if before is not None and one.status == "no_data":
+                wanted.append(replace(as_it_stands(before), cause=leaders.get(one.kpi_id)))
+                leaders.setdefault(one.kpi_id, one.key)
+            continue
+        late = next((overdue[slo] for slo in one.slos if slo in overdue), None)
+        cause = leaders.get(one.kpi_id)
+        message = f"{one.said}."
+        if late is not None:
+            cause = late.cause or late.key
+            message += f" Held: its data wait for {late.detail.get('name') or late.slo_id}, which is overdue."
+        else:
+            leaders.setdefault(one.kpi_id, one.key)
+        first = before.detail if before is not None else {}
+        wanted.append(
+            Wanted(
+                key=one.key,
+                severity=BAD[one.status],
+                title=f"{one.status.capitalize()}: {one.what}",
+                message=message,
+                began_at=one.end,
+                seen_at=as_of,
+                application_id=next((str(one.dimensions[d]) for d in APPLICATION if one.dimensions.get(d)), None),
+                detail={
+                    "name": one.name,
+                    "owner": one.owner,
+                    "period": one.period,
+                    "value": None if one.value is None else str(one.value),
+                    "version": one.version,
+                    "first_period": first.get("first_period", one.period),
+                    "first_value": first.get("first_value", None if one.value is None else str(one.value)),
+                    "is_held": late is not None,
+                },
+                cause=cause,
+            )
+        )  # fmt: skip
+    return wanted
+
+
+def threshold_ending(incident: Incident, now: Standing | None) -> Ending:
+    """How one that should not be open any more ended."""
+    if now is None:
+        return Ending("withdrawn", "The KPI, or this member of it, has no value any more.")
+    first = incident.detail.get("first_period")
+    if incident.detail.get("version") != now.version and not now.is_bad_since:
+        return Ending("withdrawn", f"The definition was changed, and by the new one it is well: {now.said}.")
+    if not now.is_bad_since:
+        return Ending(
+            "withdrawn",
+            f"Restated: no period since {first} is bad any more. Now {now.said}.",
+        )
+    return Ending("ok", f"Well again: {now.said}.")
+
+
+def read_standings(cursor: Cursor, open_: Sequence[Incident]) -> list[Standing]:
+    """Every total and member whose newest closed period is bad, and those of the open incidents."""
+    cursor.execute("select to_regclass('marts.kpi_current'), to_regclass('marts.kpi_value')")
+    if None in (cursor.fetchone() or (None,)):
+        return []
+    keys = [(one.key.subject, *one.key.occurrence.partition(" ")[::2]) for one in open_]
+    rows = cursor.execute(
+        """
+        with
+            opened as (
+                select *
+                from unnest(%(kpis)s::text[], %(grains)s::text[], %(members)s::text[], %(firsts)s::text[])
+                    as opened (kpi_id, grain, dimension_key, first_period)
+            )
+        select
+            current.kpi_id, current.grain, current.dimension_key, current.dimensions,
+            definition.name, definition.unit, definition.owner, definition.timezone, definition.thresholds,
+            definition.slos, current.closed_period, current.closed_period_start, current.closed_period_end,
+            current.closed_value, current.closed_status, definition.version,
+            exists (
+                select from marts.kpi_value as value
+                where
+                    value.kpi_id = opened.kpi_id
+                    and value.grain = opened.grain
+                    and value.dimension_key = opened.dimension_key
+                    and not value.provisional
+                    and value.status in ('warning', 'critical')
+                    and value.period >= opened.first_period
+            )
+        from marts.kpi_current as current
+        inner join marts.kpi_definition as definition
+            on current.kpi_id = definition.kpi_id and definition.valid_to is null
+        left join opened
+            on current.kpi_id = opened.kpi_id
+            and current.grain = opened.grain
+            and current.dimension_key = opened.dimension_key
+        where current.closed_status in ('warning', 'critical') or opened.kpi_id is not null
+        order by current.kpi_id, current.dimension_key
+        """,
+        {
+            "kpis": [kpi_id for kpi_id, _, _ in keys],
+            "grains": [grain for _, grain, _ in keys],
+            "members": [key for _, _, key in keys],
+            "firsts": [str(one.detail.get("first_period", "")) for one in open_],
+        },
+    )
+    return [
+        Standing(
+            kpi_id=row[0],
+            grain=row[1],
+            dimension_key=row[2],
+            dimensions=row[3] or {},
+            name=row[4] or row[0],
+            unit=row[5] or "",
+            owner=row[6] or "",
+            timezone=row[7] or "UTC",
+            threshold=Threshold.from_json(row[8]),
+            slos=tuple(row[9] or ()),
+            period=row[10],
+            start=row[11],
+            end=row[12],
+            value=row[13],
+            status=row[14],
+            version=row[15],
+            is_bad_since=row[16],
+        )
+        for row in rows
+        if row[10] is not None
+    ]
+
+
+@dataclass(frozen=True)
+class FailingSource:
+    """A source database that does not answer; the KPIs over it, and up to when its copies are read."""
+
+    database_id: str
+    error: str
+    failed_at: datetime
+    read_at: datetime | None
+    kpis: tuple[str, ...] = field(default=())
+
+
+def stale_incidents(found: Iterable[FailingSource], as_of: datetime) -> list[Wanted]:
+    """One for each source database that fails."""
+    return [
+        Wanted(
+            key=Key("kpi_stale", one.database_id),
+            severity="warning",
+            title=f"Stale: KPIs over {one.database_id}",
+            message=f"The source database {one.database_id} could not be read: {one.error.rstrip('.')}. "
+            + (
+                f"What it has is known up to {one.read_at:%Y-%m-%d %H:%M:%S} UTC"
+                if one.read_at
+                else "Nothing was read of it yet"
+            )
+            + (f"; of it are {formats.and_list(one.kpis)}." if one.kpis else "."),
+            began_at=one.failed_at,
+            seen_at=as_of,
+            detail={"kpis": list(one.kpis)},
+        )
+        for one in found
+    ]
+
+
+def read_failing(cursor: Cursor) -> list[FailingSource]:
+    """Source databases whose last read failed."""
+    cursor.execute("select to_regclass('copies.state'), to_regclass('marts.kpi_definition')")
+    state, definition = cursor.fetchone() or (None, None)
+    if state is None:
+        return []
+    kpis = (
+        """
+        array(
+            select kpi_id from marts.kpi_definition
+            where valid_to is null and exists (
+                select from jsonb_path_query(variables, 'strict $.**.database') as found (name)
+                where found.name #>> '{}' = state.database_id
+            )
+            order by kpi_id
+        )
+        """
+        if definition is not None
+        else "'{}'::text[]"
+    )
+    rows = cursor.execute(
+        f"""
+        select
+            database_id, (array_agg(error order by failed_at desc))[1], min(failed_at), min(read_at),
+            {kpis}
+        from copies.state as state
+        where error is not null
+        group by database_id
+        order by database_id
+        """.encode()  # noqa: S608
+    )
+    return [FailingSource(row[0], row[1], row[2], row[3], tuple(row[4])) for row in rows]
