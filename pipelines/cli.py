@@ -248,21 +248,23 @@ def sql(query: str, form: Format) -> None:
 
 @main.command()
 @click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("board"), show_default=True,
-    help="A folder; or, ending in .html, one file with all pages, for a mail.",
+    "--output", type=click.Path(path_type=Path),
+    help="A folder (default: board in the home); or, ending in .html, one file with all pages, for a mail.",
 )  # fmt: skip
 @click.option(
     "--timezone", default="UTC", show_default=True, metavar="ZONE",
     help="IANA zone of what is due today and of instants; a KPI's periods are in its own.",
 )  # fmt: skip
-def board(output: Path, timezone: str) -> None:
+def board(output: Path | None, timezone: str) -> None:
     """Write the board: KPIs, what needs attention and since when, SLOs; pages that need no server.
 
     Open OUTPUT/index.html. The same marts give the same bytes.
     """
     from pipelines.board.write import make
 
-    made = make(Settings.from_env(), output, timezone)
+    settings = Settings.from_env()
+    output = output or settings.home / "board"
+    made = make(settings, output, timezone)
     page = output if output.is_file() else output / "index.html"
     click.echo(f"{page}: {_count(len(made.kpis), 'KPI')}, {_count(len(made.slos), 'SLO')}")
 

@@ -397,9 +397,31 @@ def _said(value: Any) -> str:
 
 
 def _variable(variable: Any) -> str:
+    """`count of rows of marts.slo_performance by business_date, where …`."""
     if not isinstance(variable, Mapping):
         return str(variable)
-    return ", ".join(f"{key} {value}" for key, value in variable.items() if value not in (None, "", [], {}))
+    rest = {key: value for key, value in variable.items() if value not in (None, "", [], {})}
+    column = rest.pop("column", "rows")
+    parts = [f"{rest.pop('aggregation', 'value')} of {column} of {rest.pop('table', '?')}"]
+    if (database := rest.pop("database", "warehouse")) != "warehouse":
+        parts[0] += f" in {database}"
+    if time := rest.pop("time_column", ""):
+        parts[0] += f" by {time}"
+    if condition := rest.pop("condition", ""):
+        parts.append(f"where {condition}")
+    window = rest.pop("window", None)
+    if isinstance(window, Mapping):
+        if window.get("days"):
+            parts.append(f"over the last {window['days']} days")
+        if window.get("to_date"):
+            parts.append(f"over the {window['to_date']} to date")
+    dimensions = rest.pop("dimensions", None)
+    if isinstance(dimensions, Mapping):
+        parts += [f"{name} is {column}" for name, column in dimensions.items() if name != column]
+    if (kind := rest.pop("kind", "flow")) != "flow":
+        parts.append(str(kind))
+    parts += [f"{formats.words(str(key)).lower()} {value}" for key, value in rest.items()]
+    return ", ".join(parts)
 
 
 def _slos(board: Board, links: Links) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""The pages in a real browser: opened as files, narrow and wide, light and dark, on paper, without a network.
+
+Pictures are kept where DUEMARK_SCREENSHOTS says.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from pipelines.board.render import render, render_single
+from pipelines.board.write import write, write_single
+from tests.board import samples
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: nothing to look at a page with"),
+]
+NARROW, WIDE = 360, 1440
+NAMES = ["index", "slos", "kpi-on-time-share", "kpi-p90-lateness", "kpi-signups", "board"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("board")
+    board = replace(samples.board(), kpis=(*samples.board().kpis, samples.hostile()))
+    write(render(board), made)
+    write_single(render_single(board), made / "board.html")
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def visit(browser: Browser, path: Path, width: int, scheme: str) -> tuple[Page, list[str]]:
+    """The page, and everything that went wrong or beyond it."""
+    page = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if scheme == "dark" else "light"
+    ).new_page()
+    trouble: list[str] = []
+    page.on("request", lambda request: trouble.append(request.url) if request.url != path.as_uri() else None)
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.goto(path.as_uri())
+    kept = Path(os.environ.get("DUEMARK_SCREENSHOTS") or path.parent)
+    kept.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=kept / f"{path.stem}-{width}-{scheme}.png", full_page=True)
+    return page, trouble
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_fits_and_asks_for_nothing(
+    browser: Browser, folder: Path, name: str, width: int, scheme: str
+) -> None:
+    page, trouble = visit(browser, folder / f"{name}.html", width, scheme)
+    # `data:,` is the icon, which is no request to anywhere.
+    assert [one for one in trouble if one != "data:,"] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(16, 20, 24)") == (scheme == "dark")
+    page.context.close()
+
+
+def test_what_stands_out_of_the_narrow_page_can_be_scrolled_to(browser: Browser, folder: Path) -> None:
+    page, _ = visit(browser, folder / "slos.html", NARROW, "light")
+    wide = page.locator(".scroll").first
+    assert wide.evaluate("e => e.scrollWidth > e.clientWidth && getComputedStyle(e).overflowX === 'auto'")
+    assert wide.get_attribute("tabindex") == "0"
+    page.context.close()
+
+
+def test_pictures_are_drawn_and_the_open_period_is_dashed(browser: Browser, folder: Path) -> None:
+    page, _ = visit(browser, folder / "index.html", WIDE, "light")
+    card = page.locator("li.card", has_text="On-time share")
+    assert card.get_by_text("critical").first.is_visible()
+    for kind in ("line:not(.provisional)", "line.provisional", "threshold.warning", "threshold.critical"):
+        assert card.locator(f".{kind}").bounding_box() is not None
+    dashes = card.locator(".line.provisional").evaluate("e => getComputedStyle(e).strokeDasharray")
+    assert dashes not in {"none", ""}
+    closed = card.locator(".line:not(.provisional)")
+    assert closed.evaluate("e => getComputedStyle(e).strokeDasharray") == "none"
+    page.context.close()
+
+
+def test_labels_of_a_chart_do_not_lie_on_each_other(browser: Browser, folder: Path) -> None:
+    for width in (NARROW, WIDE):
+        page, _ = visit(browser, folder / "kpi-on-time-share.html", width, "light")
+        for side in ("y", "x"):
+            boxes = [
+                each.bounding_box() for each in page.locator(".plot").first.locator(f"span.{side}").all()
+            ]
+            for number, one in enumerate(boxes):
+                for other in boxes[number + 1 :]:
+                    assert one is not None
+                    assert other is not None
+                    apart = (
+                        one["x"] + one["width"] <= other["x"]
+                        or other["x"] + other["width"] <= one["x"]
+                        or one["y"] + one["height"] <= other["y"]
+                        or other["y"] + other["height"] <= one["y"]
+                    )
+                    assert apart, (width, side, one, other)
+        page.context.close()
+
+
+def test_links_lead_from_page_to_page(browser: Browser, folder: Path) -> None:
+    page, _ = visit(browser, folder / "index.html", WIDE, "light")
+    page.locator("li.card").get_by_role("link", name="On-time share").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "On-time share"
+    page.get_by_role("link", name="SLOs").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "SLOs: 1 overdue"
+    page.get_by_role("link", name="Board").click()
+    assert page.get_by_role("heading", level=1).inner_text().startswith("Needs attention:")
+    page.context.close()
+
+
+def test_hostile_names_are_text(browser: Browser, folder: Path) -> None:
+    (path,) = folder.glob("kpi-script*.html")
+    page, trouble = visit(browser, path, WIDE, "light")
+    assert page.get_by_role("heading", level=1).inner_text() == samples.HOSTILE
+    assert page.locator("script").count() == 0
+    assert [one for one in trouble if one != "data:,"] == []
+    page.context.close()
+
+
+def test_on_paper_the_tables_are_open(browser: Browser, folder: Path) -> None:
+    page, _ = visit(browser, folder / "kpi-on-time-share.html", WIDE, "dark")
+    table = page.locator("details table").first
+    assert not table.is_visible()
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert table.bounding_box() is not None
+    page.context.close()
