@@ -93,6 +93,15 @@ def duration(seconds: Decimal) -> str:
     return minus + GAP.join(f"{count}{GAP}{name}" for count, name in parts[first : first + 2] if count)
 
 
+def time_steps(unit: str) -> list[float]:
+    """Round steps of a unit of time, in it; none for other units."""
+    if unit not in TIMES:
+        return []
+    minutes = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7200, 14_400, 43_200)
+    seconds = [1, 2, 5, 10, 15, 30, *(60 * each for each in minutes)]
+    return [float(each / TIMES[unit]) for each in map(Decimal, seconds)]
+
+
 def lateness(by: timedelta) -> str:
     """The same for an interval."""
     return duration(Decimal(int(by.total_seconds())))

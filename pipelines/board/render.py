@@ -282,10 +282,10 @@ def _grain(kpi: Kpi, grain: str, points: Sequence[Point], page: str) -> dict[str
     for name, marks in _plots(points, grain, definition):
         lines = [] if name else _lines(definition.threshold)
         scale = svg.scale_of(marks, lines)
-        at = svg.ticks(scale)
+        unit = "" if name else definition.unit
+        at = svg.ticks(scale, steps=formats.time_steps(unit))
         uid = f"{page}-{grain}" + (f"-{len(charts)}" if charts else "")
         title = f"{definition.name}{f', {name}' if name else ''} by {grain}"
-        unit = "" if name else definition.unit
         charts.append(
             {
                 "name": name,

@@ -63,14 +63,15 @@ def scale_of(marks: Iterable[Mark], lines: Iterable[Line], *, from_zero: bool = 
     return Scale(low - (0 if from_zero and low == 0 else air), high + air)
 
 
-def ticks(scale: Scale, count: int = 4) -> list[float]:
-    """Round numbers within a scale, about so many."""
+def ticks(scale: Scale, count: int = 4, steps: Sequence[float] = ()) -> list[float]:
+    """Round numbers within a scale, about so many; a step out of `steps` (in order) where one is large enough."""
     span = scale.high - scale.low
     raw = span / max(count, 1)
     magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(
-        (factor * magnitude for factor in (1, 2, 2.5, 5) if factor * magnitude >= raw), 10 * magnitude
-    )
+    round_steps = [factor * magnitude for factor in (1.0, 2.0, 2.5, 5.0, 10.0)]
+    if steps and steps[0] <= raw <= steps[-1]:
+        round_steps = list(steps)
+    step = next(each for each in round_steps if each >= raw * (1 - 1e-9))
     first = math.ceil(scale.low / step)
     return [round(n * step, 12) for n in range(first, math.floor(scale.high / step) + 1)]
 

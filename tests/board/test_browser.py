@@ -81,9 +81,14 @@ def test_a_page_fits_and_asks_for_nothing(
 
 def test_what_stands_out_of_the_narrow_page_can_be_scrolled_to(browser: Browser, folder: Path) -> None:
     page, _ = visit(browser, folder / "slos.html", NARROW, "light")
-    wide = page.locator(".scroll").first
+    wide = page.locator(".scroll").last
     assert wide.evaluate("e => e.scrollWidth > e.clientWidth && getComputedStyle(e).overflowX === 'auto'")
     assert wide.get_attribute("tabindex") == "0"
+    # What is late is read on a phone without scrolling aside.
+    assert page.locator(".scroll").first.evaluate("e => e.scrollWidth <= e.clientWidth")
+    why = page.get_by_text("Overdue: nothing reported").first.bounding_box()
+    assert why is not None
+    assert why["x"] + why["width"] <= NARROW
     page.context.close()
 
 
