@@ -9,8 +9,9 @@ import getpass
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
 log = get_logger(__name__)
+
+# What subjects generate of the catalog, as models of the effective project; each is called with (settings, fingerprint
+# of the core project) and returns texts by file name. By name, because transform imports no subject.
+GENERATORS = ("pipelines.kpi.project:generated",)
+GENERATED = "models/kpis/generated"
 
 # dbt keeps its flags and its adapter in globals: one invocation at a time.
 _one_at_a_time = threading.Lock()
@@ -67,13 +73,69 @@ def target_folder(settings: Settings) -> Path:
 
 
 def fingerprint(settings: Settings) -> str:
-    """sha256 of the project's files: what has to be deployed when it differs."""
+    """Of the effective project, `<core>` or `<core>+<generated>`: what has to be deployed when it differs."""
+    core = core_fingerprint(settings)
+    files = generated(settings, core)
+    return f"{core}+{_digest(files)}" if files else core
+
+
+def core_fingerprint(settings: Settings) -> str:
+    """sha256 of the files of `settings.dbt_project`."""
+    return _digest({name: path.read_text("utf-8") for name, path in _core_files(settings).items()})
+
+
+def generated(settings: Settings, core: str | None = None) -> Mapping[str, str]:
+    """Text of what subjects generate of the catalog, by path within the project's folder of generated models.
+
+    `core`: the core's fingerprint, where the caller has it. A subject that can't make them leaves those made before.
+    """
+    files: dict[str, str] = {}
+    for generator in GENERATORS:
+        module, _, name = generator.partition(":")
+        files |= getattr(import_module(module), name)(settings, core or core_fingerprint(settings))
+    return files
+
+
+def project_folder(settings: Settings) -> Path:
+    """The project that dbt runs: `settings.dbt_project`, or where models are generated a copy of it with them."""
+    if not generated(settings):
+        return settings.dbt_project
+    return target_folder(settings) / "project"
+
+
+def _core_files(settings: Settings) -> dict[str, Path]:
+    root = settings.dbt_project
+    return {
+        path.relative_to(root).as_posix(): path
+        for path in sorted(root.rglob("*"))
+        if path.suffix in {".sql", ".yml"} and not {"target", "logs"} & set(path.relative_to(root).parts)
+    }
+
+
+def _digest(files: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(settings.dbt_project.rglob("*")):
-        if path.suffix in {".sql", ".yml"} and "target" not in path.relative_to(settings.dbt_project).parts:
-            digest.update(str(path.relative_to(settings.dbt_project)).encode() + b"\0")
-            digest.update(path.read_bytes() + b"\0")
+    for name, text in sorted(files.items()):
+        digest.update(name.encode() + b"\0" + text.encode() + b"\0")
     return digest.hexdigest()
+
+
+def _synchronise(settings: Settings) -> None:
+    """Make the effective project as it has to be, writing only the files that differ. Call it under the parse lock."""
+    core = core_fingerprint(settings)
+    files = generated(settings, core)
+    if not files:
+        return
+    folder = target_folder(settings) / "project"
+    wanted = {name: path.read_text("utf-8") for name, path in _core_files(settings).items()}
+    wanted |= {f"{GENERATED}/{name}": text for name, text in files.items()}
+    for name, text in wanted.items():
+        path = folder / name
+        if _read(path) != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in wanted:
+            path.unlink()
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -102,6 +164,7 @@ def manifest_json(settings: Settings) -> dict[str, Any]:
     path, stamp = target_folder(settings) / "manifest.json", _stamp(settings)
     with _parse_lock(settings):
         if _read(_stamp_file(settings)) != stamp or not path.exists():
+            _synchronise(settings)
             Project(settings).parse()
         return cast("dict[str, Any]", orjson.loads(path.read_bytes()))
 
@@ -153,7 +216,7 @@ class Project:
     def _flags(self) -> list[str]:
         target = target_folder(self.settings)
         return [
-            "--project-dir", str(self.settings.dbt_project), "--profiles-dir", str(self.settings.dbt_project),
+            "--project-dir", str(project_folder(self.settings)), "--profiles-dir", str(self.settings.dbt_project),
             "--target-path", str(target), "--log-path", str(self.settings.home / "logs" / "dbt"),
         ]  # fmt: skip
 
@@ -163,6 +226,7 @@ class Project:
         now = fingerprint(self.settings)
         if self._manifest is None or now != self._parsed_fingerprint:
             with _parse_lock(self.settings):
+                _synchronise(self.settings)
                 self._manifest = self.parse()
             self._parsed_fingerprint = now
         return self._manifest

@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from pipelines.transform.project import DbtError, ModelResult
+
+# What subjects bring up to date after the marts, in the same transaction; each is called with (connection, is_rebuild)
+# before the tick is closed, and returns a list of Publication. By name, because transform imports no subject.
+AFTER_MARTS = ("pipelines.kpi.engine:refresh",)
 
 # Share of a mart put in at once from which the planner has to be told, as autovacuum would have it; below, that does.
 # Analysing reads a sample of the whole mart, which a tick must not do.
@@ -34,7 +39,7 @@ def publish(
 
     A rebuild exchanges all rows. Commits, or raises DbtError naming the mart and leaves everything as it was.
     """
-    publications = []
+    publications: list[Publication] = []
     marts = [model for model in models if model.materialized == "scoped"]
     with connection.transaction():
         for mart in marts:
@@ -50,6 +55,9 @@ def publish(
                 # The marts after it read its new rows, and must not be planned on what it was.
                 connection.execute(sql.SQL("analyze {}").format(sql.SQL(mart.relation)))
             publications.append(Publication(mart.name, deleted, inserted, time.monotonic() - started))
+        for step in AFTER_MARTS:
+            module, _, name = step.partition(":")
+            publications += getattr(import_module(module), name)(connection, is_rebuild)
         connection.execute(
             "update control.tick set published_high = high, published_as_of = as_of, low = high,"
             " previous_as_of = as_of, published_at = clock_timestamp(), needs_rebuild = false"

@@ -1,0 +1,16 @@
+{{ config(materialized="view") }}
+
+select
+    kpi_id,
+    grain,
+    period,
+    dimension_key,
+    reported_value,
+    reported_json,
+    restated_value,
+    restated_json,
+    reported_at,
+    restated_at,
+    load_id,
+    definition_version
+from {{ source("kpi", "restatement") }}

@@ -1,0 +1,638 @@
+"""From definitions to SQL: models of states and of values, and the plan that tells the engine what each is for.
+
+A **state** model has one row per base bucket and members: what its source's rows of that bucket add up to. All KPIs
+over a source, by the same time column and dimensions, share one; K definitions are one scan. A **values** model belongs
+to a group of KPIs that read the same states by the same dimensions in the same zone: it stacks the states of the
+periods in `kpi_period`, aggregates them for every subset of the dimensions, and computes each KPI's formula over the
+aggregates.
+"""
+# ruff: noqa: S608 # SQL is what it writes, of names and conditions that were checked when the catalog was read
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pipelines.errors import DuemarkError
+from pipelines.kpi.project import PLAN
+from pipelines.kpi.registry import COMPOSING, GRAINS, WAREHOUSE, Kpi, Registry, Source, Variable, Window
+
+HOUR, QUARTER, DAY = 60, 15, 1440
+# Zones whose offset had other minutes before are of no interest.
+SINCE = 1980
+
+
+@dataclass
+class StateModel:
+    """States of a source by base bucket (minutes) and members; `columns`: name → (aggregate, how it adds up)."""
+
+    name: str
+    source: Source
+    time_column: str
+    until_column: str | None
+    is_date: bool
+    minutes: int
+    dimensions: tuple[str, ...]
+    columns: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def clocks(self) -> list[str]:
+        return [
+            f"{self.source.relation}:{column}"
+            for column in (self.time_column, self.until_column)
+            if column is not None
+        ]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """States as a variable takes them: of the period, of a window, or all before the period's end (snapshot)."""
+
+    state: str
+    window: Window | None
+    is_snapshot: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """What KPIs have in common that one values model computes; `own` is the id of a KPI that shares with no other."""
+
+    timezone: str
+    dimensions: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    fills_gaps: bool
+    retention: tuple[tuple[str, int], ...]
+    own: str
+
+
+def compile_registry(registry: Registry) -> dict[str, str]:
+    """Texts by file name: `<model>.sql` of every model, their yml, and the plan. Empty without a KPI.
+
+    Raises DuemarkError where a definition asks for what can't be computed.
+    """
+    if not registry.kpis:
+        return {}
+    return _Compiler(registry).files()
+
+
+def part_hours(timezone: str) -> bool:
+    """Whether a zone was ever, since 1980, a part of an hour off UTC."""
+    zone = ZoneInfo(timezone)
+    moments = (datetime(year, month, 1, tzinfo=UTC) for year in range(SINCE, 2041) for month in range(1, 13))
+    offsets = {moment.astimezone(zone).utcoffset() or timedelta() for moment in moments}
+    return any(offset % timedelta(hours=1) for offset in offsets)
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:8]
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """An SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class _Compiler:
+    def __init__(self, registry: Registry) -> None:
+        self.kpis = [registry.kpis[key] for key in sorted(registry.kpis)]
+        self.states: dict[str, StateModel] = {}
+        part = {zone: part_hours(zone) for zone in {kpi.timezone for kpi in self.kpis}}
+        self.fine = {
+            (variable.source.relation, variable.time_column)
+            for kpi in self.kpis
+            for variable in kpi.variables
+            if part[kpi.timezone] and not variable.is_date
+        }
+
+    def files(self) -> dict[str, str]:
+        groups: dict[Group, list[Kpi]] = {}
+        for kpi in self.kpis:
+            groups.setdefault(self._group(kpi), []).append(kpi)
+        values: dict[str, tuple[Group, list[Kpi], str]] = {}
+        for group, kpis in groups.items():
+            name = f"kpi_values_{_hash(group)}"
+            text = _custom(group, kpis[0], self.states) if group.own else _Values(group, kpis, self).text()
+            values[name] = (group, kpis, text)
+        plan: dict[str, Any] = {"models": {}, "kpis": {}, "clocks": {}}
+        files: dict[str, str] = {}
+        for state in self.states.values():
+            files[f"{state.name}.sql"] = _state_text(state)
+            plan["models"][state.name] = {
+                "kind": "state", "clocks": state.clocks, "minutes": state.minutes, "is_date": state.is_date,
+                "columns": ["bucket_at", *map(_member, state.dimensions), *sorted(state.columns)],
+            }  # fmt: skip
+            for column in (state.time_column, state.until_column):
+                if column is not None:
+                    plan["clocks"][f"{state.source.relation}:{column}"] = {
+                        "relation": state.source.relation, "time_column": column, "is_date": state.is_date,
+                    }  # fmt: skip
+        for name, (group, kpis, text) in values.items():
+            files[f"{name}.sql"] = text
+            plan["models"][name] = {
+                "kind": "values",
+                "timezone": group.timezone,
+                "grains": [grain for grain in GRAINS if any(grain in kpi.grains for kpi in kpis)],
+                "retention": dict(group.retention),
+                "fills_gaps": group.fills_gaps,
+                "pieces": [
+                    {
+                        "state": piece.state, "clocks": self.states[piece.state].clocks,
+                        "is_date": self.states[piece.state].is_date, "is_snapshot": piece.is_snapshot,
+                        "days": piece.window.days if piece.window else None,
+                        "to_date": piece.window.to_date if piece.window else None,
+                    }
+                    for piece in group.pieces
+                ],
+            }  # fmt: skip
+            for kpi in kpis:
+                plan["kpis"][kpi.id] = _kpi_plan(kpi, name)
+        files["kpis_generated.yml"] = _yml(plan)
+        files[PLAN] = json.dumps(plan, indent=1, sort_keys=True, default=str)
+        return files
+
+    def _group(self, kpi: Kpi) -> Group:
+        pieces = sorted(
+            {self.piece(kpi, variable) for variable in kpi.variables},
+            key=lambda piece: (piece.state, str(piece.window), piece.is_snapshot),
+        )
+        return Group(
+            kpi.timezone, kpi.dimensions, tuple(pieces), kpi.fills_gaps, tuple(sorted(kpi.retention)),
+            kpi.id if kpi.formula == "custom" else "",
+        )  # fmt: skip
+
+    def piece(self, kpi: Kpi, variable: Variable) -> Piece:
+        """The piece of a variable; its states are added to their model."""
+        state = self.state(kpi, variable)
+        is_snapshot = variable.kind == "snapshot"
+        for name, definition in states_of(variable):
+            state.columns.setdefault(name, definition)
+        return Piece(state.name, variable.window, is_snapshot)
+
+    def state(self, kpi: Kpi, variable: Variable) -> StateModel:
+        source, column = variable.source, variable.time_column
+        columns = dict(variable.dimensions)
+        members = tuple(sorted({columns[name] for name in kpi.dimensions if name in columns}))
+        until = variable.until_column if variable.kind == "snapshot" else None
+        minutes = DAY if variable.is_date else QUARTER if (source.relation, column) in self.fine else HOUR
+        snapshot = variable.kind == "snapshot"
+        name = (
+            f"kpi_state_{source.id}"[:50]
+            + "_"
+            + _hash(source.relation, column, until, snapshot, minutes, members)
+        )
+        if name not in self.states:
+            self.states[name] = StateModel(
+                name, source, column, until if snapshot else None, variable.is_date, minutes, members
+            )
+        return self.states[name]
+
+
+def _member(column: str) -> str:
+    return f"d_{column}"
+
+
+def scope_of(variable: Variable) -> str:
+    """The definition's own filters: which rows make a cell of the KPI."""
+    return str(getattr(variable, "scope", ""))
+
+
+def row_state(variable: Variable) -> str:
+    """Name of the state that counts the rows in the variable's scope."""
+    return f"rows_{_hash(scope_of(variable))}"
+
+
+def number(column: str, source: Source) -> str:
+    """A column as what adds up exactly: integers and numeric as they are, floats as numeric, time as seconds."""
+    kind = dict(source.columns).get(column, "numeric").lower()
+    name = quoted(column)
+    if kind.startswith(("interval", "timestamp", "date", "time")):
+        return f"extract(epoch from {name})"
+    if kind.startswith(("double", "real", "float")):
+        return f"{name}::numeric"
+    if kind.startswith("bool"):
+        return f"{name}::integer"
+    return name
+
+
+def states_of(variable: Variable) -> list[tuple[str, tuple[str, str]]]:
+    """The states that a variable needs: name → (aggregate over rows, how it adds up), the count of its rows first."""
+    found = [(row_state(variable), (_aggregate("count", "", scope_of(variable), variable), "sum"))]
+    if variable.aggregation not in COMPOSING or (
+        variable.kind == "snapshot" and variable.aggregation in {"min", "max"}
+    ):
+        return found
+    column = number(variable.column, variable.source) if variable.column else ""
+    parts = {"avg": ["sum", "count"], "sum": ["sum", "count"] if variable.kind == "snapshot" else ["sum"]}
+    for part in parts.get(variable.aggregation, [variable.aggregation]):
+        text = _aggregate(part, column, variable.condition, variable)
+        found.append((state_name(variable, part), (text, part if part in {"min", "max"} else "sum")))
+    return found
+
+
+def state_name(variable: Variable, part: str) -> str:
+    """`sum_amount_1a2b3c4d`: readable, and the same for the same aggregate."""
+    column = variable.column or "rows"
+    return f"{part}_{column}"[:40] + "_" + _hash(part, column, variable.condition)
+
+
+def _aggregate(part: str, column: str, condition: str, variable: Variable) -> str:
+    conditions = [f"({condition})"] if condition else []
+    if variable.kind == "snapshot":
+        if part == "count":
+            conditions += [f"{column} is not null"] if column else []
+            text = "sum(moved)"
+        else:
+            text = f"sum(moved * {column})"
+    else:
+        text = f"{part}({column or '*'})"
+    return text + (f" filter (where {' and '.join(conditions)})" if conditions else "")
+
+
+def relation_ref(source: Source) -> str:
+    """The source's table as dbt knows it, so that it's in the graph."""
+    schema, _, table = source.relation.partition(".")
+    if source.database == WAREHOUSE and schema == "marts":
+        return f'{{{{ ref("{table}") }}}}'
+    if source.database == WAREHOUSE and schema == "raw":
+        return f'{{{{ source("raw", "{table}") }}}}'
+    return f"{quoted(schema)}.{quoted(table)}"
+
+
+def _bucket(column: str, minutes: int, *, is_date: bool) -> str:
+    if is_date:
+        return f"({quoted(column)}::timestamp at time zone 'UTC')"
+    return f"date_bin('{minutes} minutes', {quoted(column)}, timestamptz '2000-01-01T00:00Z')"
+
+
+def _touched(column: str, *, is_date: bool) -> str:
+    kind = "date" if is_date else "instant"
+    return f"(true /* touched {kind} {column} */)"
+
+
+def _state_text(state: StateModel) -> str:
+    members = "".join(
+        f"    {quoted(column)}::text as {quoted(_member(column))},\n" for column in state.dimensions
+    )
+    columns = ",\n".join(
+        f"    ({text})::numeric as {quoted(name)}" for name, (text, _) in sorted(state.columns.items())
+    )
+    relation, head = relation_ref(state.source), '{{ config(materialized="kpi_state", schema="kpi") }}\n\n'
+    keys = ", ".join(str(place) for place in range(1, len(state.dimensions) + 2))
+    if state.until_column is None and not _is_snapshot(state):
+        bucket = _bucket(state.time_column, state.minutes, is_date=state.is_date)
+        return (
+            f"{head}select\n    {bucket} as bucket_at,\n{members}{columns}\nfrom {relation}\n"
+            f"where isfinite({quoted(state.time_column)}) and {_touched(state.time_column, is_date=state.is_date)}\n"
+            f"group by {keys}\n"
+        )
+    # A row comes at its time and goes at its end; one that ends before it begins never stands.
+    streams = []
+    for column, sign in ((state.time_column, 1), (state.until_column, -1)):
+        if column is None:
+            continue
+        stands = ""
+        if state.until_column is not None:
+            until, begin = quoted(state.until_column), quoted(state.time_column)
+            stands = f" and {begin} is not null and ({until} is null or {until} > {begin})"
+        streams.append(
+            f"    select {_bucket(column, state.minutes, is_date=state.is_date)} as bucket_at, {sign} as moved,"
+            " moves.*\n"
+            f"    from {relation} as moves\n"
+            f"    where isfinite({quoted(column)}){stands} and {_touched(column, is_date=state.is_date)}"
+        )
+    return (
+        f"{head}select\n    bucket_at,\n{members}{columns}\nfrom (\n"
+        + "\n    union all\n".join(streams)
+        + f"\n) as moves\ngroup by {keys}\n"
+    )
+
+
+def _is_snapshot(state: StateModel) -> bool:
+    return any("moved" in text for text, _ in state.columns.values())
+
+
+def _kpi_plan(kpi: Kpi, model: str) -> dict[str, Any]:
+    thresholds = None
+    if kpi.thresholds is not None:
+        thresholds = {"direction": kpi.thresholds.direction}
+        for name in ("warning", "critical"):
+            bounds = [float(bound) for bound in getattr(kpi.thresholds, name)]
+            if bounds:
+                thresholds[name] = bounds if kpi.thresholds.direction == "band" else bounds[0]  # type: ignore[assignment]
+    return {
+        "model": model, "version": kpi.version, "value_version": str(getattr(kpi, "value_version", "") or kpi.version),
+        "number": kpi.number, "name": kpi.name, "category": kpi.category, "description": kpi.description,
+        "owner": kpi.owner, "unit": kpi.unit, "timezone": kpi.timezone, "expression": kpi.expression,
+        "formula": kpi.formula, "grains": [grain for grain in GRAINS if grain in kpi.grains],
+        "dimensions": list(kpi.dimensions), "thresholds": thresholds, "tolerance": str(kpi.tolerance),
+        "allow_late": int(kpi.allow_late.total_seconds()), "slos": list(kpi.slos), "metadata": dict(kpi.metadata),
+        "retention": dict(kpi.retention), "fills_gaps": kpi.fills_gaps, "frequency": kpi.frequency,
+        "clocks": sorted({f"{each.source.relation}:{each.time_column}" for each in kpi.variables}),
+        "variables": {
+            each.name: {
+                "aggregation": each.aggregation, "table": each.source.table, "database": each.source.database,
+                "column": each.column, "time_column": each.time_column, "kind": each.kind,
+                "condition": each.condition, "until_column": each.until_column,
+                "window": None if each.window is None else {"days": each.window.days, "to_date": each.window.to_date},
+                "default": None if each.default is None else str(each.default), "dimensions": dict(each.dimensions),
+            }
+            for each in kpi.variables
+        },
+    }  # fmt: skip
+
+
+def _yml(plan: dict[str, Any]) -> str:
+    entries = []
+    for name, model in sorted(plan["models"].items()):
+        if model["kind"] == "state":
+            text = f"States of {model['clocks'][0]} by buckets of {model['minutes']} minutes."
+        else:
+            ids = [kpi_id for kpi_id, kpi in sorted(plan["kpis"].items()) if kpi["model"] == name]
+            text = f"Values of {', '.join(ids)}."
+        entries.append({"name": name, "description": text})
+    return json.dumps({"version": 2, "models": entries}, indent=1)
+
+
+def bounds(piece: Piece, state: StateModel, timezone: str) -> tuple[str | None, str]:
+    """From and before which instants a piece's buckets (or rows, by instants) lie, for the period `p`."""
+    if state.is_date:
+        end = "((p.last_date + 1)::timestamp at time zone 'UTC')"
+        start = "(p.start_date::timestamp at time zone 'UTC')"
+    else:
+        end, start = "p.period_end", "p.period_start"
+    if piece.is_snapshot:
+        return None, end
+    if piece.window is not None:
+        day = (
+            f"(p.last_date - {piece.window.days - 1})"
+            if piece.window.days is not None
+            else f"date_trunc('{piece.window.to_date}', p.last_date::timestamp)::date"
+        )
+        start = (
+            f"({day}::timestamp at time zone 'UTC')"
+            if state.is_date
+            else f"kpi.day_start({day}, {literal(timezone)})"
+        )
+    return start, end
+
+
+class _Values:
+    """The SQL of one group."""
+
+    def __init__(self, group: Group, kpis: Sequence[Kpi], compiler: _Compiler) -> None:
+        self.group, self.kpis, self.compiler = group, kpis, compiler
+        self.names: dict[tuple[Piece, str], str] = {}
+        self.direct: dict[tuple[Any, ...], dict[str, str]] = {}
+        self.direct_names: dict[tuple[str, ...], str] = {}
+
+    def text(self) -> str:
+        selects = [self._kpi(kpi) for kpi in self.kpis]
+        parts: list[tuple[str, tuple[str, ...], str, list[str]]] = []
+        by_dimensions = sorted(self.group.pieces, key=self._present)
+        for present, pieces in groupby(by_dimensions, key=self._present):
+            listed = list(pieces)
+            columns = [name for (piece, _), name in self.names.items() if piece in listed]
+            parts.append((f"cells_{len(parts)}", present, self._stacked(listed, present), columns))
+        for number_, (key, aggregates) in enumerate(self.direct.items()):
+            parts.append((f"rows_{number_}", key[3], self._rows(key, aggregates), list(aggregates)))
+        return self._assemble(parts, selects)
+
+    def _present(self, piece: Piece) -> tuple[str, ...]:
+        """The group's dimensions that the piece's source has."""
+        columns = self._columns(piece)
+        return tuple(name for name in self.group.dimensions if name in columns)
+
+    def _columns(self, piece: Piece) -> dict[str, str]:
+        for kpi in self.kpis:
+            for variable in kpi.variables:
+                if self.compiler.piece(kpi, variable) == piece:
+                    return dict(variable.dimensions)
+        raise AssertionError(piece)
+
+    def _name(self, piece: Piece, column: str) -> str:
+        return self.names.setdefault((piece, column), f"a{len(self.names)}")
+
+    def _stacked(self, pieces: Sequence[Piece], present: tuple[str, ...]) -> str:
+        used = [(piece, column, name) for (piece, column), name in self.names.items() if piece in pieces]
+        stacked = []
+        for piece in pieces:
+            state, columns = self.compiler.states[piece.state], self._columns(piece)
+            start, end = bounds(piece, state, self.group.timezone)
+            members = "".join(f", s.{quoted(_member(columns[name]))} as {quoted(name)}" for name in present)
+            values = "".join(
+                f", {f's.{quoted(column)}' if each == piece else 'null::numeric'} as {name}"
+                for each, column, name in used
+            )
+            lower = f"s.bucket_at >= {start} and " if start else ""
+            stacked.append(
+                f"select p.grain, p.period_start{members}{values}\n"
+                f'from kpi_period as p inner join {{{{ ref("{state.name}") }}}} as s on {lower}s.bucket_at < {end}'
+            )
+        ways = {name: self.compiler.states[piece.state].columns[column][1] for piece, column, name in used}
+        aggregates = "".join(f", {ways[name]}({name}) as {name}" for _, _, name in used)
+        return (
+            f"select grain, period_start, {_dimensions_json(present)} as dimensions{aggregates}\nfrom (\n"
+            + "\nunion all\n".join(stacked)
+            + f"\n) as stacked\ngroup by grain, period_start{_cube(present)}"
+        )
+
+    def _rows(self, key: tuple[Any, ...], aggregates: dict[str, str]) -> str:
+        """Of the source's rows: what does not add up, for each period and subset of the dimensions by itself."""
+        piece, variable, columns, present = key
+        state = self.compiler.states[piece.state]
+        start, end = bounds(piece, state, self.group.timezone)
+        at = (
+            f"(r.{quoted(variable[0])}::timestamp at time zone 'UTC')"
+            if state.is_date
+            else f"r.{quoted(variable[0])}"
+        )
+        lower = f"{at} >= {start} and " if start else ""
+        until = ""
+        if piece.is_snapshot and variable[1]:
+            ends = (
+                f"(r.{quoted(variable[1])}::timestamp at time zone 'UTC')"
+                if state.is_date
+                else f"r.{quoted(variable[1])}"
+            )
+            until = f" and ({ends} is null or {ends} >= {end})"
+        members = "".join(
+            f", {quoted(dict(columns)[name])}::text as {quoted('d ' + name)}" for name in present
+        )
+        texts = "".join(f", {text} as {name}" for name, text in aggregates.items())
+        names = tuple(f"d {name}" for name in present)
+        # A column of the source may be called like one of the periods.
+        own = {"p.period_start": 'p."p start"', "p.period_end": 'p."p end"', "p.start_date": 'p."p first"'}
+        for name, alias in (own | {"p.last_date": 'p."p last"'}).items():
+            lower, until, end = (text.replace(name, alias) for text in (lower, until, end))
+        aliases = '"p grain", "p start", "p end", "p first", "p last", "p period"'
+        return (
+            f'select p."p grain" as grain, p."p start" as period_start, {_dimensions_json(present, "d ")} as dimensions'
+            f"{texts}\nfrom kpi_period as p ({aliases}) inner join ("
+            f"select r.*{members} from {relation_ref(state.source)} as r) as r"
+            f" on {lower}{at} < {end}{until}\n"
+            f'group by p."p grain", p."p start"{_cube(names)}'
+        )
+
+    def _kpi(self, kpi: Kpi) -> str:
+        sides: dict[str, list[str]] = {}
+        for variable in kpi.variables:
+            piece = self.compiler.piece(kpi, variable)
+            sides.setdefault(variable.source.relation, []).append(
+                f"coalesce({self._name(piece, row_state(variable))}, 0)"
+            )
+        rows = {relation: f"({' + '.join(dict.fromkeys(names))}) > 0" for relation, names in sides.items()}
+        exists = " or ".join(rows.values())
+        columns = ", ".join(
+            f"({self._variable(kpi, each, rows[each.source.relation])})::numeric as {quoted(each.name)}"
+            for each in kpi.variables
+        )
+        components = ", ".join(f"{literal(each.name)}, v.{quoted(each.name)}" for each in kpi.variables)
+        divisors = [str(each) for each in getattr(kpi, "divisors", ())]
+        division = "".join(f" when ({each}) = 0 then 'division by zero'" for each in divisors)
+        reason = f"case{division} else 'no rows' end" if division else "'no rows'"
+        grains = ", ".join(literal(grain) for grain in kpi.grains)
+        where = f"u.grain in ({grains})"
+        where += f" and ({exists} or u.dimensions = '{{}}')" if kpi.fills_gaps else f" and ({exists})"
+        return (
+            f"select {literal(kpi.id)}::text as kpi_id, jsonb_build_object({components}) as components,"
+            f' v."= value", case when v."= value" is null then {reason} end as reason\n'
+            f'from (select v.*, ({kpi.expression})::numeric as "= value" from (select {columns}) as v) as v\n'
+            f"where {where}"
+        )
+
+    def _variable(self, kpi: Kpi, variable: Variable, is_there: str) -> str:
+        piece = self.compiler.piece(kpi, variable)
+        snapshot = variable.kind == "snapshot"
+
+        def state(part: str) -> str:
+            return self._name(piece, state_name(variable, part))
+
+        if variable.aggregation not in COMPOSING or (snapshot and variable.aggregation in {"min", "max"}):
+            text = self._direct(variable, piece)
+        elif variable.aggregation == "avg":
+            text = f"{state('sum')} / nullif({state('count')}, 0)"
+        elif variable.aggregation == "sum" and snapshot:
+            text = f"case when {state('count')} > 0 then {state('sum')} end"
+        elif variable.aggregation == "count":
+            text = f"coalesce({state('count')}, 0)"
+        else:
+            text = state(variable.aggregation)
+        default = "null" if variable.default is None else str(variable.default)
+        if (
+            kpi.fills_gaps
+            and variable.default is None
+            and variable.aggregation in {"count", "sum", "count_distinct"}
+        ):
+            default = "0"
+        return f"case when {is_there} then {text} else {default} end"
+
+    def _direct(self, variable: Variable, piece: Piece) -> str:
+        present = self._present(piece)
+        key = (
+            piece, (variable.time_column, variable.until_column), tuple(sorted(variable.dimensions)), present,
+        )  # fmt: skip
+        column = number(str(variable.column), variable.source)
+        if variable.aggregation == "count_distinct":
+            text = f"count(distinct {quoted(str(variable.column))})"
+        elif variable.aggregation in {"min", "max"}:
+            text = f"{variable.aggregation}({column})"
+        else:
+            share = (
+                "0.5" if variable.aggregation == "median" else f"{int(variable.aggregation[1:]) / 100:.2f}"
+            )
+            text = _exact_percentile(column, share, variable.condition)
+        if variable.condition and "filter" not in text:
+            text += f" filter (where {variable.condition})"
+        for name, known in self.direct.setdefault(key, {}).items():
+            if known == text:
+                return name
+        name = f"r{sum(map(len, self.direct.values()))}"
+        self.direct[key][name] = text
+        return name
+
+    def _assemble(
+        self, parts: Sequence[tuple[str, tuple[str, ...], str, list[str]]], selects: Iterable[str]
+    ) -> str:
+        every = tuple(self.group.dimensions)
+        cells = [part for part in parts if part[0].startswith("cells_")]
+        if not any(set(present) == set(every) for _, present, _, _ in cells):
+            raise DuemarkError(
+                f"{', '.join(kpi.id for kpi in self.kpis)}: no source has all of the dimensions {', '.join(every)}.",
+                "One variable has to have every dimension; others may share theirs.",
+            )
+        withs = ",\n".join(f"{name} as (\n{text}\n)" for name, _, text, _ in parts)
+        universe = "\nunion\n".join(
+            f"select grain, period_start, dimensions from {name}" for name, *_ in cells
+        )
+        if self.group.fills_gaps:
+            universe += "\nunion\nselect grain, period_start, '{}'::jsonb from kpi_period"
+        joins = []
+        for name, present, _, _ in parts:
+            missing = [each for each in every if each not in present]
+            members = (
+                f"(u.dimensions - array[{', '.join(map(literal, missing))}])" if missing else "u.dimensions"
+            )
+            joins.append(
+                f"left join {name} on {name}.grain = u.grain and {name}.period_start = u.period_start"
+                f" and {name}.dimensions = {members}"
+            )
+        body = "\nunion all\n".join(selects)
+        head = '{{ config(materialized="kpi_values", schema="kpi") }}\n\n'
+        return (
+            f"{head}with {withs},\nuniverse as (\n{universe}\n)\n"
+            'select k.kpi_id, u.grain, u.period_start, u.dimensions, k.components, k."= value" as value,'
+            " null::jsonb as value_json, k.reason\nfrom universe as u\n"
+            + "\n".join(joins)
+            + f"\ncross join lateral (\n{body}\n) as k\n"
+        )
+
+
+def _exact_percentile(column: str, share: str, condition: str) -> str:
+    """percentile_cont as numeric: of doubles it would depend on the last bit, of intervals it is seconds already."""
+    where = f" filter (where {condition})" if condition else ""
+    return f"(percentile_cont({share}) within group (order by ({column})::double precision){where})::numeric"
+
+
+def _dimensions_json(present: Sequence[str], prefix: str = "") -> str:
+    """The members of a cell that are not totals."""
+    if not present:
+        return "'{}'::jsonb"
+    return "(" + " || ".join(
+        f"case when grouping({quoted(prefix + name)}) = 1 then '{{}}'::jsonb"
+        f" else jsonb_build_object({literal(name)}, {quoted(prefix + name)}) end"
+        for name in present
+    ) + ")"  # fmt: skip
+
+
+def _cube(names: Sequence[str]) -> str:
+    return f", cube ({', '.join(map(quoted, names))})" if names else ""
+
+
+def _custom(group: Group, kpi: Kpi, states: dict[str, StateModel]) -> str:
+    """A macro that gives (grain, period_start, components, value, value_json) for each row of kpi_period."""
+    given = json.dumps(
+        {
+            "id": kpi.id, "number": kpi.number, "timezone": kpi.timezone, "dimensions": list(kpi.dimensions),
+            "states": sorted({piece.state for piece in group.pieces if piece.state in states}),
+        }
+    )  # fmt: skip
+    reads = "".join(f'-- depends_on: {{{{ ref("{piece.state}") }}}}\n' for piece in group.pieces)
+    rows = sorted({relation_ref(variable.source) for variable in kpi.variables})
+    reads += "".join(f"-- depends_on: {relation}\n" for relation in rows if relation.startswith("{{"))
+    return (
+        '{{ config(materialized="kpi_values", schema="kpi") }}\n\n'
+        f"{reads}\nselect {literal(kpi.id)}::text as kpi_id, v.grain, v.period_start, '{{}}'::jsonb as dimensions,"
+        " v.components, v.value::numeric as value, v.value_json, null::text as reason\n"
+        f"from (\n{{{{ {kpi.expression}({given}) }}}}\n) as v\n"
+    )

@@ -1,0 +1,573 @@
+"""The engine: states of what was touched, values of the periods over it, restatements; within the tick's publication.
+
+What changed is in `kpi.touched`, logged by triggers in the transactions of those who changed it; marts change in this
+very transaction. Time alone opens and closes periods, and ends what is kept. All of it follows the change, not history.
+"""
+# ruff: noqa: S608 # SQL is put together of what the compiler wrote, and of literals that are quoted here
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from pipelines.logs import get_logger
+from pipelines.transform.publish import Publication
+
+if TYPE_CHECKING:
+    Connection = psycopg.Connection[Any]
+
+log = get_logger(__name__)
+
+# From so many touched buckets on, a state is computed as a whole: one scan, instead of as many ranges.
+MANY_BUCKETS = 5000
+# Ranges as a condition, one by one; beyond, all from the first to the last, and of these the touched.
+MANY_RANGES = 200
+MARK = re.compile(r"\(true /\* touched (date|instant) (.+?) \*/\)")
+
+PERIODS = """
+create temp table if not exists kpi_period (
+    grain text, period_start timestamptz, period_end timestamptz, start_date date, last_date date, period text
+) on commit delete rows
+"""
+BUCKETS = (
+    "create temp table if not exists kpi_bucket (clock text, bucket_at timestamptz) on commit delete rows"
+)
+FORMATS = {
+    "day": "to_char({0}, 'YYYY-MM-DD')",
+    "week": "to_char({0}, 'IYYY-\"W\"IW')",
+    "month": "to_char({0}, 'YYYY-MM')",
+    "quarter": "to_char({0}, 'YYYY-\"Q\"Q')",
+    "year": "to_char({0}, 'YYYY')",
+}
+STEPS = {"day": "1 day", "week": "7 days", "month": "1 month", "quarter": "3 months", "year": "1 year"}
+
+
+@dataclass
+class _Clock:
+    """Where the tick stands: judged as of `as_of`; time has been looked at up to `before`; loads up to `load_id`."""
+
+    as_of: str
+    before: str
+    load_id: int
+    is_rebuild: bool
+
+
+def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
+    """Bring states and values up to date, within the caller's transaction; what fails stops nothing but itself."""
+    models = connection.execute(
+        "select name, kind, spec, needs_full, problem from kpi.model order by kind, name"
+    ).fetchall()
+    if not models and connection.execute("select from kpi.kpi").fetchone() is None:
+        return []
+    row = connection.execute(
+        # Instants as text: Python has none for -infinity.
+        "select tick.as_of::text, engine.as_of::text, tick.high from control.tick cross join kpi.engine"
+    ).fetchone()
+    if row is None:
+        return []
+    clock = _Clock(str(row[0]), str(row[1]), int(row[2]), is_rebuild)
+    _journal_definitions(connection, clock)
+    touched = _take_log(connection)
+    publications = []
+    for name, kind, spec, needs_full, problem in models:
+        if kind == "state" and problem is None:
+            is_touched = needs_full or is_rebuild or bool(touched & set(spec["clocks"]))
+            if is_touched and (
+                done := _guarded(connection, name, _refresh_state, spec, needs_full or is_rebuild)
+            ):
+                publications.append(done)
+    for name, kind, spec, needs_full, problem in models:
+        if kind == "values" and problem is None:
+            done = _guarded(connection, name, _refresh_values, spec, needs_full or is_rebuild, clock, touched)
+            if done is not None:
+                publications.append(done)
+    connection.execute(
+        "delete from kpi.period_value where kpi_id in (select kpi_id from kpi.kpi where is_gone)"
+    )
+    connection.execute("delete from kpi.kpi where is_gone")
+    _clocks(connection)
+    connection.execute("update kpi.engine set as_of = tick.as_of from control.tick")
+    return publications
+
+
+def _guarded(connection: Connection, name: str, work: Any, *arguments: Any) -> Publication | None:
+    """Do it in a savepoint; where it fails, nothing of it remains but the problem, and the next tick does all of it."""
+    started = time.monotonic()
+    try:
+        with connection.transaction():
+            counts = work(connection, name, *arguments)
+    except psycopg.Error as error:
+        problem = str(error).strip()
+        log.warning("a KPI model could not be computed", model=name, problem=problem)
+        connection.execute("update kpi.model set needs_full = true where name = %s", [name])
+        connection.execute("update kpi.kpi set needs_full = true where model = %s", [name])
+        return None
+    return None if counts is None else Publication(name, counts[0], counts[1], time.monotonic() - started)
+
+
+def _take_log(connection: Connection) -> set[str]:
+    """Take the log of touched buckets into `kpi_bucket`; return the clocks in it."""
+    connection.execute(BUCKETS)
+    connection.execute(PERIODS)
+    if connection.execute("select from kpi.touched limit 1").fetchone() is None:
+        return set()
+    connection.execute(
+        "with taken as (delete from kpi.touched returning clock, bucket_at)"
+        " insert into kpi_bucket select distinct clock, bucket_at from taken"
+    )
+    connection.execute("analyze kpi_bucket")
+    return {str(row[0]) for row in connection.execute("select distinct clock from kpi_bucket")}
+
+
+def _journal_definitions(connection: Connection, clock: _Clock) -> None:
+    """Close the versions that stand no more, open those that do."""
+    connection.execute(
+        """
+        update kpi.definition set valid_to = %(as_of)s::timestamptz
+        where valid_to is null and not exists (
+            select from kpi.kpi where kpi.kpi_id = definition.kpi_id and kpi.version = definition.version
+                and not is_gone
+        )
+        """,
+        {"as_of": clock.as_of},
+    )
+    connection.execute(
+        """
+        insert into kpi.definition (kpi_id, version, valid_from, load_id, spec)
+        select kpi_id, version, %(as_of)s::timestamptz, %(load_id)s, spec from kpi.kpi
+        where not is_gone
+            and not exists (select from kpi.definition where definition.kpi_id = kpi.kpi_id and valid_to is null)
+        on conflict (kpi_id, valid_from, version) do update set valid_to = null, spec = excluded.spec
+        """,
+        {"as_of": clock.as_of, "load_id": clock.load_id},
+    )
+
+
+def _refresh_state(
+    connection: Connection, name: str, spec: Mapping[str, Any], needs_full: bool
+) -> tuple[int, int] | None:
+    table = sql.Identifier("kpi", name)
+    width = timedelta(minutes=spec["minutes"])
+    buckets = []
+    if not needs_full:
+        rows = connection.execute(
+            "select distinct date_bin(%s, bucket_at, timestamptz '2000-01-01T00:00Z')::text from kpi_bucket"
+            " where clock = any(%s) order by 1 limit %s",
+            [width, spec["clocks"], MANY_BUCKETS + 1],
+        ).fetchall()
+        buckets = [str(row[0]) for row in rows]
+        needs_full = len(buckets) > MANY_BUCKETS or "-infinity" in buckets
+    columns = sql.SQL(", ").join(map(sql.Identifier, spec["columns"]))
+    query = _query(connection, name)
+    if needs_full:
+        deleted = connection.execute(sql.SQL("delete from {}").format(table)).rowcount
+        text = MARK.sub("true", query)
+    else:
+        deleted = connection.execute(
+            sql.SQL("delete from {} where bucket_at = any(%s::timestamptz[])").format(table), [buckets]
+        ).rowcount
+        text = touched_rows(query, [datetime.fromisoformat(each) for each in buckets], width)
+    inserted = connection.execute(
+        sql.SQL("insert into {} ({}) select {} from ({}) as states").format(
+            table,
+            columns,
+            columns,
+            sql.SQL(text),
+        )
+    ).rowcount
+    if inserted > 1000:
+        connection.execute(sql.SQL("analyze {}").format(table))
+    connection.execute("update kpi.model set needs_full = false where name = %s and needs_full", [name])
+    return deleted, inserted
+
+
+def _query(connection: Connection, name: str) -> str:
+    row = connection.execute("select query from kpi.model where name = %s", [name]).fetchone()
+    return str(row[0]) if row else ""
+
+
+def touched_rows(query: str, buckets: Sequence[datetime], width: timedelta) -> str:
+    """A state's query for the rows of these buckets (each `width` wide) only."""
+    ranges: list[list[datetime]] = []
+    for bucket in sorted(each.astimezone(UTC) for each in buckets):
+        if ranges and ranges[-1][1] == bucket:
+            ranges[-1][1] = bucket + width
+        else:
+            ranges.append([bucket, bucket + width])
+
+    def condition(match: re.Match[str]) -> str:
+        column = '"' + match[2].replace('"', '""') + '"'
+
+        def within(start: datetime, end: datetime) -> str:
+            if match[1] == "date":
+                return f"({column} >= '{start:%Y-%m-%d}' and {column} < '{end:%Y-%m-%d}')"
+            return f"({column} >= '{start:%Y-%m-%dT%H:%MZ}' and {column} < '{end:%Y-%m-%dT%H:%MZ}')"
+
+        if len(ranges) <= MANY_RANGES:
+            return "(" + (" or ".join(within(*each) for each in ranges) or "false") + ")"
+        listed = ", ".join(f"'{bucket.astimezone(UTC):%Y-%m-%dT%H:%MZ}'" for bucket in buckets)
+        at = f"{column}::timestamp at time zone 'UTC'" if match[1] == "date" else column
+        return (
+            f"({within(ranges[0][0], ranges[-1][1])} and date_bin('{int(width.total_seconds())} seconds', {at},"
+            f" timestamptz '2000-01-01T00:00Z') = any(array[{listed}]::timestamptz[]))"
+        )
+
+    return MARK.sub(condition, query)
+
+
+def _refresh_values(
+    connection: Connection,
+    name: str,
+    spec: Mapping[str, Any],
+    needs_full: bool,
+    clock: _Clock,
+    touched: set[str],
+) -> tuple[int, int] | None:
+    kpis = connection.execute(
+        "select kpi_id, needs_full from kpi.kpi where model = %s and not is_gone", [name]
+    ).fetchall()
+    changed = [str(kpi_id) for kpi_id, is_new in kpis if is_new or needs_full]
+    others = [str(kpi_id) for kpi_id, is_new in kpis if not (is_new or needs_full)]
+    deleted = inserted = 0
+    is_done = False
+    if others:
+        gone = _expire(connection, others, spec, clock)
+        _periods(connection, spec, clock, touched, is_full=False)
+        if connection.execute("select from kpi_period limit 1").fetchone() is not None:
+            counts = _exchange(connection, name, others, clock, is_full=False)
+            deleted, inserted, is_done = counts[0], counts[1], True
+        deleted, is_done = deleted + gone, is_done or gone > 0
+    if changed:
+        _periods(connection, spec, clock, touched, is_full=True)
+        counts = _exchange(connection, name, changed, clock, is_full=True)
+        deleted, inserted, is_done = deleted + counts[0], inserted + counts[1], True
+        connection.execute("update kpi.kpi set needs_full = false where kpi_id = any(%s)", [changed])
+        connection.execute("update kpi.model set needs_full = false where name = %s and needs_full", [name])
+    return (deleted, inserted) if is_done else None
+
+
+def _is_bounded(spec: Mapping[str, Any]) -> bool:
+    """Whether its periods go up to as_of's and no further, and open by time alone."""
+    return bool(spec["fills_gaps"]) or any(
+        piece["is_snapshot"] or piece["days"] is not None or piece["to_date"] is not None
+        for piece in spec["pieces"]
+    )
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _periods(
+    connection: Connection, spec: Mapping[str, Any], clock: _Clock, touched: set[str], *, is_full: bool
+) -> None:
+    """Fill `kpi_period` with the periods to compute: those over what was touched, and those that time has opened."""
+    connection.execute("truncate kpi_period")
+    moved = clock.before != clock.as_of and _is_bounded(spec)
+    if (
+        not is_full
+        and not moved
+        and not touched & {each for piece in spec["pieces"] for each in piece["clocks"]}
+    ):
+        return
+    zone = _literal(spec["timezone"])
+    as_of = f"{_literal(clock.as_of)}::timestamptz"
+    before = f"{_literal(clock.before)}::timestamptz"
+    for grain in spec["grains"]:
+        selects = [
+            text for piece in spec["pieces"] for text in _touched_periods(piece, grain, zone, as_of, is_full)
+        ]
+        now = _current(grain, zone, as_of)
+        keep = spec["retention"].get(grain)
+        step = "1 hour" if grain == "hour" else STEPS[grain]
+        least = f"{now} - {int(keep) - 1} * interval '{step}'" if keep else None
+        if _is_bounded(spec):
+            if is_full or clock.before == "-infinity":
+                if spec["fills_gaps"]:
+                    start = (
+                        least
+                        or f"coalesce((select min(s) from ({' union all '.join(selects)}) as t(s)), {now})"
+                    )
+                    selects.append(f"select generate_series({start}, {now}, interval '{step}')")
+            else:
+                # Those that have begun since: after the one of the moment before, up to the one of now.
+                selects.append(
+                    f"select generate_series({_current(grain, zone, before)} + interval '{step}', {now},"
+                    f" interval '{step}')"
+                )
+        where = ["s is not null"]
+        if _is_bounded(spec):
+            where.append(f"s <= {now}")
+        if least:
+            where.append(f"s >= {least}")
+        text = (
+            f"select distinct s from ({' union all '.join(selects)}) as starts(s) where {' and '.join(where)}"
+        )
+        connection.execute(f"insert into kpi_period {period_rows(grain, zone, text)}".encode())
+    sealed = connection.execute(
+        "select max(sealed_before)::text from kpi.clock where clock = any(%s) and sealed_before > '-infinity'",
+        [[each for piece in spec["pieces"] for each in piece["clocks"]]],
+    ).fetchone()
+    if sealed is not None and sealed[0] is not None:
+        connection.execute("delete from kpi_period where period_start < %s::timestamptz", [sealed[0]])
+    connection.execute("analyze kpi_period")
+
+
+def _current(grain: str, zone: str, at: str) -> str:
+    """SQL of the start of the period around an instant: an instant for hours, else a local timestamp."""
+    if grain == "hour":
+        return f"date_trunc('hour', {at}, {zone})"
+    return f"date_trunc('{grain}', {at} at time zone {zone})"
+
+
+def _touched_periods(
+    piece: Mapping[str, Any], grain: str, zone: str, as_of: str, is_full: bool
+) -> Iterable[str]:
+    """Selects of the starts of the periods that a piece's touched buckets change."""
+    source = (
+        f"(select distinct bucket_at from kpi.{piece['state']})"
+        if is_full
+        else "(select bucket_at from kpi_bucket where clock in ("
+        + ", ".join(map(_literal, piece["clocks"]))
+        + f") and bucket_at > '-infinity' union all select distinct bucket_at from kpi.{piece['state']} where exists ("
+        + "select from kpi_bucket where bucket_at = '-infinity' and clock in ("
+        + ", ".join(map(_literal, piece["clocks"]))
+        + ")))"
+    )
+    local = f"b.bucket_at at time zone {_literal('UTC') if piece['is_date'] else zone}"
+    has_reach = piece["is_snapshot"] or piece["days"] is not None or piece["to_date"] is not None
+    start = (
+        f"date_trunc('hour', b.bucket_at, {zone})" if grain == "hour" else f"date_trunc('{grain}', {local})"
+    )
+    if not has_reach:
+        yield f"select {start} from {source} as b"
+        return
+    if grain == "hour":
+        day, candidate, before = f"(s at time zone {zone})::date", "s + interval '1 hour'", "b.bucket_at"
+        local = f"b.bucket_at at time zone {zone}"
+    else:
+        day = f"(s + interval '{STEPS[grain]}' - interval '1 day')::date"
+        candidate, before = f"s + interval '{STEPS[grain]}'", local
+    if piece["is_snapshot"]:
+        since = "true"
+    elif piece["days"] is not None:
+        since = f"{local} >= {day} - {int(piece['days']) - 1}"
+    else:
+        since = f"{local} >= date_trunc('{piece['to_date']}', {day}::timestamp)"
+    step = "1 hour" if grain == "hour" else STEPS[grain]
+    yield (
+        f"select s from (select min({start}) as first from {source} as b) as span,"
+        f" generate_series(span.first, {_current(grain, zone, as_of)}, interval '{step}') as s"
+        f" where exists (select from {source} as b where {before} < {candidate} and {since})"
+    )
+
+
+def period_rows(grain: str, zone: str, starts: str) -> str:
+    """SQL of rows of `kpi_period` for the starts `s` that a query gives (an instant for hours, else local)."""
+    if grain == "hour":
+        offset = f"(s at time zone {zone}) - (s at time zone 'UTC')"
+        sign = f"case when {offset} < interval '0' then '-' else '+' end"
+        size = f"case when {offset} < interval '0' then -({offset}) else {offset} end"
+        return (
+            f"select 'hour', s, s + interval '1 hour', (s at time zone {zone})::date, (s at time zone {zone})::date,"
+            f" to_char(s at time zone {zone}, 'YYYY-MM-DD\"T\"HH24') || {sign} || to_char({size}, 'HH24:MI')"
+            f" from ({starts}) as starts"
+        )
+    end = f"(s + interval '{STEPS[grain]}')::date"
+    return (
+        f"select '{grain}', kpi.day_start(s::date, {zone}), kpi.day_start({end}, {zone}), s::date, {end} - 1,"
+        f" {FORMATS[grain].format('s')} from ({starts}) as starts"
+    )
+
+
+def _expire(connection: Connection, kpis: list[str], spec: Mapping[str, Any], clock: _Clock) -> int:
+    """Take out periods that are kept no longer, where time has moved on; return how many rows."""
+    gone = 0
+    if not spec["retention"] or clock.before == clock.as_of:
+        return 0
+    zone, as_of = _literal(spec["timezone"]), f"{_literal(clock.as_of)}::timestamptz"
+    for grain, keep in spec["retention"].items():
+        step = "1 hour" if grain == "hour" else STEPS[grain]
+        least = f"{_current(grain, zone, as_of)} - {int(keep) - 1} * interval '{step}'"
+        if grain != "hour":
+            least = f"kpi.day_start(({least})::date, {zone})"
+        gone += connection.execute(
+            f"delete from kpi.period_value where kpi_id = any(%s) and grain = %s and period_start < {least}".encode(),
+            [kpis, grain],
+        ).rowcount
+    return gone
+
+
+def _exchange(
+    connection: Connection, name: str, kpis: list[str], clock: _Clock, *, is_full: bool
+) -> tuple[int, int]:
+    """Compute the values of `kpi_period` and put them in place of those that differ; rows taken out and put in.
+
+    is_full: the KPIs' other periods are no more.
+    """
+    query = _query(connection, name)
+    connection.execute("drop table if exists kpi_cell")
+    connection.execute(
+        sql.SQL(
+            """
+            create temp table kpi_cell on commit drop as
+            select cell.kpi_id, cell.grain, cell.period_start,
+                case when cell.dimensions = '{{}}' then '' else cell.dimensions::text end collate "C" as dimension_key,
+                p.period_end, p.start_date, p.period, cell.dimensions, cell.components, cell.value, cell.value_json,
+                cell.reason, kpi.version as definition_version
+            from ({}) as cell
+            inner join kpi_period as p using (grain, period_start)
+            inner join kpi.kpi on kpi.kpi_id = cell.kpi_id
+            where cell.kpi_id = any({}) and kpi.spec -> 'grains' ? cell.grain
+            """
+        ).format(sql.SQL(query), sql.Literal(kpis))
+    )
+    connection.execute("create unique index on kpi_cell (kpi_id, grain, period_start, dimension_key)")
+    connection.execute("analyze kpi_cell")
+    among = (
+        "kpi_id = any(%(kpis)s)"
+        if is_full
+        else "(kpi_id, grain, period_start) in"
+        " (select kpi_id, grain, period_start from kpi_period, unnest(%(kpis)s::text[]) as kpi_id)"
+    )
+    parameters = {"kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full}
+    _restate(connection, among, parameters)
+    deleted = connection.execute(
+        f"""
+        delete from kpi.period_value as old where {among} and not exists (
+            select from kpi_cell as new where new.kpi_id = old.kpi_id and new.grain = old.grain
+                and new.period_start = old.period_start and new.dimension_key = old.dimension_key
+        )
+        {"and not exists (" + SEALED + ")" if is_full else ""}
+        """.encode(),
+        parameters,
+    ).rowcount
+    updated = connection.execute(
+        """
+        update kpi.period_value as old set
+            period_end = new.period_end, components = new.components, value = new.value, value_json = new.value_json,
+            reason = new.reason, definition_version = new.definition_version, computed_load_id = %(load_id)s
+        from kpi_cell as new
+        where new.kpi_id = old.kpi_id and new.grain = old.grain and new.period_start = old.period_start
+            and new.dimension_key = old.dimension_key
+            and (
+                old.value is distinct from new.value or old.value_json is distinct from new.value_json
+                or old.components is distinct from new.components or old.reason is distinct from new.reason
+                or (%(is_full)s and old.definition_version <> new.definition_version)
+            )
+        """,
+        parameters,
+    ).rowcount
+    inserted = connection.execute(
+        """
+        insert into kpi.period_value (kpi_id, grain, period_start, dimension_key, period_end, start_date, period,
+            dimensions, components, value, value_json, reason, definition_version, computed_load_id)
+        select kpi_id, grain, period_start, dimension_key, period_end, start_date, period,
+            dimensions, components, value, value_json, reason, definition_version, %(load_id)s
+        from kpi_cell as new
+        where not exists (
+            select from kpi.period_value as old where old.kpi_id = new.kpi_id and old.grain = new.grain
+                and old.period_start = new.period_start and old.dimension_key = new.dimension_key
+        )
+        """,
+        parameters,
+    ).rowcount
+    return deleted + updated, inserted + updated
+
+
+# A period that has lost rows to a purge stays as it is.
+SEALED = """
+    select from kpi.kpi inner join kpi.clock on kpi.spec -> 'clocks' ? clock.clock
+    where kpi.kpi_id = old.kpi_id and old.period_start < clock.sealed_before
+"""
+
+# Closed as of the tick before: it had ended by more than what may come late, its feeds had been read past its end, and
+# no occurrence in it was not due.
+CLOSED = """
+    tick.published_as_of >= {0}.period_end + (kpi.spec ->> 'allow_late')::integer * interval '1 second'
+    and not exists (
+        select from kpi.clock
+        where kpi.spec -> 'clocks' ? clock.clock
+            and (
+                clock.read_at < {0}.period_end
+                or (clock.open_from at time zone case when clock.is_date then 'UTC' else kpi.spec ->> 'timezone' end)
+                    < ({0}.period_end at time zone (kpi.spec ->> 'timezone'))
+            )
+    )
+"""
+
+
+def _restate(connection: Connection, among: str, parameters: Mapping[str, Any]) -> None:
+    """Journal the closed periods whose value changes, before it does."""
+    connection.execute(
+        f"""
+        insert into kpi.restatement (kpi_id, grain, period_start, period, dimension_key, reported_value, reported_json,
+            restated_value, restated_json, reported_at, restated_at, load_id, definition_version)
+        select cell.kpi_id, cell.grain, cell.period_start, cell.period, cell.dimension_key, cell.old_value,
+            cell.old_json,
+            cell.new_value, cell.new_json, load.received_at, %(as_of)s::timestamptz, %(load_id)s, kpi.version
+        from (
+            select coalesce(new.kpi_id, old.kpi_id) as kpi_id, coalesce(new.grain, old.grain) as grain,
+                coalesce(new.period_start, old.period_start) as period_start,
+                coalesce(new.period, old.period) as period,
+                coalesce(new.period_end, old.period_end) as period_end,
+                coalesce(new.dimension_key, old.dimension_key) as dimension_key,
+                old.value as old_value, old.value_json as old_json, new.value as new_value, new.value_json as new_json,
+                old.computed_load_id, old.kpi_id is null as is_new, new.kpi_id is null as is_gone
+            from kpi_cell as new
+            full join (select * from kpi.period_value where {among}) as old
+                on new.kpi_id = old.kpi_id and new.grain = old.grain and new.period_start = old.period_start
+                and new.dimension_key = old.dimension_key
+        ) as cell
+        inner join kpi.kpi on kpi.kpi_id = cell.kpi_id
+        cross join control.tick
+        left join raw.load on load.load_id = cell.computed_load_id
+        where (cell.old_value is distinct from cell.new_value or cell.old_json is distinct from cell.new_json)
+            -- a definition that is new has reported nothing
+            and not (%(is_full)s and cell.is_new)
+            and {CLOSED.format("cell")}
+            and not exists ({SEALED.replace("old.", "cell.")})
+        """.encode(),
+        parameters,
+    )
+
+
+def _clocks(connection: Connection) -> None:
+    """Note how far each clock's feeds have been read, and from when on something in it is not due."""
+    feeds = "raw.feed_read"
+    if connection.execute("select to_regclass(%s)", [feeds]).fetchone() == (None,):
+        return
+    connection.execute(
+        """
+        update kpi.clock set read_at = found.read_at
+        from (
+            select clock, case
+                when cardinality(feeds) = 0 then (select as_of from control.tick)
+                -- a feed that nothing was ever read of has nothing that could be waited for
+                else coalesce(least(min(feed_read.began_at), (select as_of from control.tick)), '-infinity')
+            end as read_at
+            from kpi.clock left join raw.feed_read on feed_read.feed = any(clock.feeds)
+            group by clock
+        ) as found
+        where found.clock = clock.clock and found.read_at is distinct from clock.read_at
+        """
+    )
+    for name, relation, column in connection.execute(
+        "select clock, relation, time_column from kpi.clock where relation like 'marts.slo%'"
+    ).fetchall():
+        by = column if relation == "marts.slo_performance" else "business_date"
+        connection.execute(
+            sql.SQL(
+                "update kpi.clock set open_from = found.open_from from (select coalesce(min({by})::timestamp"
+                " at time zone 'UTC', 'infinity') as open_from"
+                " from marts.slo_performance where outcome = 'not_due') as found"
+                " where clock = {name} and clock.open_from is distinct from found.open_from"
+            ).format(by=sql.Identifier(by), name=sql.Literal(name))
+        )

@@ -1,0 +1,85 @@
+"""The generated part of the dbt project: written from the catalog's KPIs when they or the core project changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import orjson
+
+from pipelines.logs import get_logger
+from pipelines.transform.project import target_folder
+from pipelines.warehouse.settings import Settings
+
+log = get_logger(__name__)
+
+# Raised when the compiler writes other SQL for the same definitions.
+FORM = 1
+# What the engine has to know of the models, beside them.
+PLAN = "kpis.json"
+# Reads and checks the catalog's definitions; called with the settings, returns a Registry.
+DEFINITIONS = "pipelines.kpi.definitions:registry"
+
+_made: dict[tuple[Path, str], Mapping[str, str]] = {}
+
+
+def generated(settings: Settings, core: str) -> Mapping[str, str]:
+    """Models and plan of the catalog's KPIs, by file name; empty without any.
+
+    `core` is the fingerprint of the core project. Where the definitions have problems, those made before stand: the
+    catalog tells of the problems when it is read.
+    """
+    files = sorted(settings.catalog.glob("kpis/**/*.y*ml"))
+    if not files:
+        return {}
+    digest = hashlib.sha256(f"{FORM} {core}".encode())
+    for path in [*files, *sorted(settings.catalog.glob("databases.y*ml"))]:
+        digest.update(
+            b"\0" + path.relative_to(settings.catalog).as_posix().encode() + b"\0" + path.read_bytes()
+        )
+    key = digest.hexdigest()
+    # One for each home: what stood before differs.
+    found = _made.get((settings.home, key))
+    if found is None:
+        found = _kept(settings, key) or _compiled(settings, key)
+        for old in [each for each in _made if each[0] == settings.home]:
+            _made.pop(old, None)
+        _made[(settings.home, key)] = found
+    return found
+
+
+def _store(settings: Settings) -> Path:
+    return target_folder(settings) / "kpis_generated.json"
+
+
+def _read(settings: Settings) -> dict[str, object]:
+    with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError):
+        return cast("dict[str, object]", orjson.loads(_store(settings).read_bytes()))
+    return {}
+
+
+def _kept(settings: Settings, key: str) -> Mapping[str, str] | None:
+    kept = _read(settings)
+    return cast("dict[str, str]", kept["files"]) if kept.get("key") == key else None
+
+
+def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
+    from pipelines.catalog.load import CatalogError
+    from pipelines.kpi.compile import compile_registry
+
+    module, _, name = DEFINITIONS.partition(":")
+    try:
+        files = compile_registry(getattr(import_module(module), name)(settings))
+    except CatalogError as error:
+        log.warning("KPIs refused, those before stand", problems=[str(problem) for problem in error.problems])
+        return cast("dict[str, str]", _read(settings).get("files", {}))
+    store = _store(settings)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    written = store.with_suffix(".part")
+    written.write_bytes(orjson.dumps({"key": key, "files": files}))
+    written.replace(store)
+    return files
