@@ -179,7 +179,11 @@ class Kpi:
 
 @dataclass(frozen=True)
 class Late:
-    """An occurrence that is overdue, or came late and is the newest of its SLO."""
+    """An occurrence that is overdue, or came late and is the newest of its SLO.
+
+    `is_current`: it fell due in the last three days, or it is its SLO's newest; older ones are history that nobody
+    waits for any more.
+    """
 
     slo_id: str
     name: str
@@ -193,6 +197,7 @@ class Late:
     affected: tuple[str, ...]
     owner: str | None
     explanation: str
+    is_current: bool = True
 
 
 @dataclass(frozen=True)

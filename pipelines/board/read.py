@@ -54,6 +54,8 @@ LENGTHS = {
 MOST_MEMBERS = 20
 MOST_RESTATEMENTS = 20
 SLO_DATES = 30
+# So long an occurrence that is overdue needs attention although newer ones of its SLO have fallen due.
+CURRENT = timedelta(days=3)
 
 
 def read(settings: Settings, timezone: str = "UTC") -> Board:
@@ -452,7 +454,22 @@ def _said_of_key(key: str) -> str:
 def _late(connection: Connection) -> Iterable[Late]:
     for row in _rows(
         connection,
-        "select * from marts.slo_late order by outcome desc, expected_end_at, slo_id, business_date, slot",
+        """
+        select
+            late.*,
+            late.expected_end_at > late.as_of - %s
+            or not exists (
+                select
+                from marts.slo_performance as newer
+                where
+                    newer.slo_id = late.slo_id
+                    and newer.expected_end_at > late.expected_end_at
+                    and newer.expected_end_at < late.as_of
+            ) as is_current
+        from marts.slo_late as late
+        order by outcome desc, expected_end_at, slo_id, business_date, slot
+        """,
+        [CURRENT],
     ):
         yield Late(
             slo_id=row.slo_id,
@@ -467,6 +484,7 @@ def _late(connection: Connection) -> Iterable[Late]:
             affected=tuple(row.affected_slos),
             owner=row.owner,
             explanation=row.explanation,
+            is_current=row.is_current,
         )
 
 

@@ -20,7 +20,9 @@ from pipelines.board.model import (
     Board,
     Definition,
     Kpi,
+    Late,
     Members,
+    Occurrence,
     Point,
     Threshold,
 )
@@ -28,6 +30,9 @@ from pipelines.board.model import (
 # The card's picture shows so many periods, a table so many before it has to be opened.
 SPARK_PERIODS = {"hour": 48, "day": 30, "week": 26, "month": 18, "quarter": 12, "year": 10}
 CATEGORIES = ("business", "user", "performance", "custom")
+STRIP_DATES = 30
+# A row of the day's table stands for so many windows of an SLO, or more, that are alike.
+LEAST_FOLDED = 3
 # So many are named in the first line.
 MOST_NAMED = 3
 WORDS = {
@@ -158,17 +163,16 @@ def attention(board: Board, names: Mapping[str, str]) -> list[Attention]:
                     bool(one.dimensions),
                 )
             )
-    found += [
-        Attention(
-            "slos",
-            f"{late.name}, {late.business_date}" + ("" if late.slot == "00:00" else f" {late.slot}"),
-            "overdue",
-            late.due_at,
-            formats.instant(late.due_at, board.timezone),
-        )
-        for late in board.late
-        if late.outcome == "overdue"
-    ]
+    overdue: dict[str, list[Late]] = {}
+    for late in board.late:
+        if late.outcome == "overdue" and late.is_current:
+            overdue.setdefault(late.slo_id, []).append(late)
+    for many in overdue.values():
+        first = min(many, key=lambda late: (late.due_at, late.business_date, late.slot))
+        what = f"{first.business_date}" + ("" if first.slot == "00:00" else f" {first.slot}")
+        what += f" and {len(many) - 1} more" if len(many) > 1 else ""
+        since = formats.instant(first.due_at, board.timezone)
+        found.append(Attention("slos", f"{first.name}, {what}", "overdue", first.due_at, since))
     return sorted(found, key=lambda one: one.rank)
 
 
@@ -450,6 +454,7 @@ def _slos(board: Board, links: Links) -> dict[str, Any]:
                 "objective": formats.quantity(Decimal(str(slo.objective)), "share") if slo.objective else "",
                 "strip": svg.strip(
                     cells,
+                    room=STRIP_DATES,
                     uid=f"slo-{number}",
                     title=f"{slo.name}, its last {len(slo.days)} dates",
                     text=f"{slo.on_time} of {slo.due} on time; dates with a miss: {len(missed)}.",
@@ -466,9 +471,33 @@ def _slos(board: Board, links: Links) -> dict[str, Any]:
         "overdue": [late for late in board.late if late.outcome == "overdue"],
         "was_late": [late for late in board.late if late.outcome != "overdue"],
         "today": (today or "")[:10],
+        "folded": _folded(board.today),
         "names": {slo.id: slo.name for slo in board.slos}
         | {one.slo_id: one.slo_id for one in board.today if one.slo_id not in {s.id for s in board.slos}},
     }
+
+
+def _folded(today: Sequence[Occurrence]) -> list[list[Occurrence]]:
+    """The day's occurrences by due time; windows of one SLO that follow each other and are alike in one row."""
+    runs: list[list[Occurrence]] = []
+    last: dict[str, list[Occurrence]] = {}
+    for one in today:
+        run = last.get(one.slo_id)
+        if (
+            run
+            and run[-1].outcome == one.outcome
+            and one.outcome in {"on_time", "not_due"}
+            and _alike(run[-1], one)
+        ):
+            run.append(one)
+        else:
+            last[one.slo_id] = [one]
+            runs.append(last[one.slo_id])
+    return [part for run in runs for part in ([run] if len(run) >= LEAST_FOLDED else [[one] for one in run])]
+
+
+def _alike(one: Occurrence, other: Occurrence) -> bool:
+    return one.outcome == "on_time" or one.progress == other.progress == "pending"
 
 
 # Parts

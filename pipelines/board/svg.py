@@ -115,14 +115,14 @@ def bar(value: float, most: float, *, diverging: bool = False) -> str:
     return _hidden("bar", shapes)
 
 
-def strip(cells: Sequence[tuple[str, str]], *, uid: str, title: str, text: str) -> str:
+def strip(cells: Sequence[tuple[str, str]], *, room: int, uid: str, title: str, text: str) -> str:
     """Days side by side: (outcome, hover text). Told apart by height: on time low, late higher, overdue full and split.
 
-    Outcomes: on_time, late, overdue, none.
+    Outcomes: on_time, late, overdue, none. There is `room` for so many; fewer stand at the right.
     """
-    width = WIDTH / max(len(cells), 1)
+    width = WIDTH / room
     body = ""
-    for number, (outcome, said) in enumerate(cells):
+    for number, (outcome, said) in enumerate(cells[-room:], max(room - len(cells), 0)):
         x, wide = number * width + width * 0.08, width * 0.84
         hover = f"<title>{escape(said)}</title>"
         if outcome == "overdue":
