@@ -14,7 +14,9 @@ select
     cell.value_json,
     previous.value as previous_value,
     cell.value - previous.value as change_absolute,
-    100 * (cell.value - previous.value) / nullif(abs(previous.value), 0) as change_percent,
+    trim_scale(
+        round(100 * (cell.value - previous.value) / nullif(abs(previous.value), 0), 6)
+    ) as change_percent,
     case
         when cell.value is null or previous.value is null
         then null
