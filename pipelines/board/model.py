@@ -9,10 +9,21 @@ from decimal import Decimal
 from typing import Any
 
 GRAINS = ("hour", "day", "week", "month", "quarter", "year")
+LENGTHS = {
+    "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=31),
+    "quarter": timedelta(days=92), "year": timedelta(days=366),
+}  # fmt: skip
+# A period that ended longer ago says nothing of now: that of a member that is no more, of a source that stopped.
+RECENT = timedelta(days=3)
 TOTAL = ""
 """The dimension key of the total."""
 TROUBLE = {"critical": 0, "warning": 1}
 """Statuses that need attention, the worst first."""
+
+
+def is_recent(grain: str, end: datetime, as_of: datetime) -> bool:
+    """Whether a closed period that ended then still tells how things stand."""
+    return end > as_of - max(RECENT, 2 * LENGTHS.get(grain, RECENT))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from psycopg.types.json import set_json_loads
 from pipelines.board.effects import ADDITIVE, effect
 from pipelines.board.model import (
     GRAINS,
+    LENGTHS,
     TOTAL,
     TROUBLE,
     Board,
@@ -36,6 +37,7 @@ from pipelines.board.model import (
     Threshold,
     Trouble,
     dimensions_said,
+    is_recent,
 )
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -46,10 +48,6 @@ if TYPE_CHECKING:
 KPI_MARTS = ("kpi_value", "kpi_current", "kpi_definition", "kpi_restatement")
 # How far back a page goes: so many periods of each grain.
 PERIODS = {"hour": 72, "day": 90, "week": 53, "month": 36, "quarter": 16, "year": 10}
-LENGTHS = {
-    "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=31),
-    "quarter": timedelta(days=92), "year": timedelta(days=366),
-}  # fmt: skip
 # A page lists so many members of a dimension and so many restatements; it says how many more there are.
 MOST_MEMBERS = 20
 MOST_RESTATEMENTS = 20
@@ -115,7 +113,7 @@ def _kpis(connection: Connection, as_of: datetime) -> Iterable[Kpi]:
     current: dict[str, list[Any]] = defaultdict(list)
     for row in _rows(
         connection,
-        "select kpi_id, dimension_key, dimensions, complete_to, closed_status from marts.kpi_current"
+        "select kpi_id, dimension_key, dimensions, complete_to, closed_status, closed_period_end from marts.kpi_current"
         " order by kpi_id, dimension_key",
     ):
         current[row.kpi_id].append(row)
@@ -150,7 +148,7 @@ def _kpis(connection: Connection, as_of: datetime) -> Iterable[Kpi]:
             history=history,
             restatements=restatements.rows,
             restated_count=restatements.count,
-            trouble=tuple(_trouble(kpi_id, totals, current[kpi_id], values)),
+            trouble=tuple(_trouble(kpi_id, totals, current[kpi_id], values, as_of)),
             complete_to=total.complete_to if total else None,
         )
 
@@ -244,14 +242,18 @@ def _definition(row: Any) -> Definition:
 
 
 def _trouble(
-    kpi_id: str, totals: Mapping[str, tuple[Point, ...]], current: Sequence[Any], values: _Values
+    kpi_id: str,
+    totals: Mapping[str, tuple[Point, ...]],
+    current: Sequence[Any],
+    values: _Values,
+    as_of: datetime,
 ) -> Iterable[Trouble]:
     """The total and members whose newest closed period is bad, and since when without a break."""
     grain = next(iter(totals), None)
     if grain is None:
         return
     for row in current:
-        if row.closed_status not in TROUBLE:
+        if row.closed_status not in TROUBLE or not is_recent(grain, row.closed_period_end, as_of):
             continue
         points = [
             point

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pipelines.board import formats
-from pipelines.board.model import TROUBLE
+from pipelines.board.model import TROUBLE, is_recent
 
 if TYPE_CHECKING:
     import psycopg
@@ -40,7 +40,7 @@ def lines(connection: psycopg.Connection[Any]) -> list[Line]:
         """
         with
             members as (
-                select kpi_id, count(*) as bad
+                select kpi_id, array_agg(closed_period_end) as bad
                 from marts.kpi_current
                 where dimension_key <> '' and closed_status in ('warning', 'critical')
                 group by kpi_id
@@ -49,8 +49,9 @@ def lines(connection: psycopg.Connection[Any]) -> list[Line]:
             definition.kpi_id, definition.name, coalesce(definition.unit, ''), definition.timezone, total.grain,
             total.closed_period, total.closed_period_start, total.closed_value, total.closed_value_json,
             total.closed_change_percent, total.closed_direction, coalesce(total.closed_status, 'no_data'),
-            coalesce(members.bad, 0)
+            coalesce(members.bad, '{}'), tick.as_of
         from marts.kpi_definition as definition
+        cross join marts.tick
         left join marts.kpi_current as total
             on definition.kpi_id = total.kpi_id and total.dimension_key = ''
         left join members on definition.kpi_id = members.kpi_id
@@ -59,7 +60,22 @@ def lines(connection: psycopg.Connection[Any]) -> list[Line]:
         """
     ).fetchall()
     found = []
-    for kpi_id, name, unit, zone, grain, period, start, value, json, percent, direction, status, bad in rows:
+    for (
+        kpi_id,
+        name,
+        unit,
+        zone,
+        grain,
+        period,
+        start,
+        value,
+        json,
+        percent,
+        direction,
+        status,
+        bad,
+        as_of,
+    ) in rows:
         when = formats.instant(start, zone) if grain == "hour" and start else period or ""
         found.append(
             Line(
@@ -69,7 +85,7 @@ def lines(connection: psycopg.Connection[Any]) -> list[Line]:
                 _value(value, json, unit),
                 _change(percent, direction),
                 status,
-                bad,
+                sum(is_recent(grain or "day", end, as_of) for end in bad),
             )
         )
     return sorted(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pipelines.board import formats
-from pipelines.board.model import Threshold, dimensions_said
+from pipelines.board.model import LENGTHS, Threshold, dimensions_said, is_recent
 from sensors.incidents.model import Ending, Incident, Key, Severity, Wanted
 from sensors.incidents.rules import as_it_stands
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BAD: dict[str, Severity] = {"critical": "critical", "warning": "warning"}
 # Dimensions that say whose a member is, for routes by application.
 APPLICATION = ("application_id", "application")
+# What is open of a total or a member that has no newer value is closed after so long, or three periods.
+FORGOTTEN = timedelta(days=40)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ def threshold_incidents(
                 wanted.append(replace(as_it_stands(before), cause=leaders.get(one.kpi_id)))
                 leaders.setdefault(one.kpi_id, one.key)
             continue
+        limit = as_of - max(FORGOTTEN, 3 * LENGTHS[one.grain])
+        if not is_recent(one.grain, one.end, as_of) and (before is None or one.end < limit):
+            continue
         late = next((overdue[slo] for slo in one.slos if slo in overdue), None)
         cause = leaders.get(one.kpi_id)
         message = f"{one.said}."
@@ -140,6 +145,10 @@ def threshold_ending(incident: Incident, now: Standing | None) -> Ending:
     if now is None:
         return Ending("withdrawn", "The KPI, or this member of it, has no value any more.")
     first = incident.detail.get("first_period")
+    if now.status in BAD:
+        return Ending(
+            "unwatched", f"There is no newer value, and it is not watched any longer. Last {now.said}."
+        )
     if incident.detail.get("version") != now.version and not now.is_bad_since:
         return Ending("withdrawn", f"The definition was changed, and by the new one it is well: {now.said}.")
     if not now.is_bad_since:

@@ -132,6 +132,18 @@ def test_how_it_ends() -> None:
     assert threshold_ending(row, None).resolution == "withdrawn"
 
 
+def test_what_is_old_opens_nothing_and_does_not_stay_for_ever() -> None:
+    (first,) = threshold_incidents([standing()], [], [], NOW)
+    row = opened(first)
+    for days, opens, stays in ((1, True, True), (5, False, True), (45, False, False)):
+        later = NOW + timedelta(days=days)
+        assert bool(threshold_incidents([standing()], [], [], later)) is opens
+        assert bool(threshold_incidents([standing()], [row], [], later)) is stays
+    assert threshold_ending(row, standing()).resolution == "unwatched"
+    month = standing(grain="month", period="2026-02")
+    assert threshold_incidents([month], [], [], NOW + timedelta(days=40)) != []
+
+
 def test_a_source_that_fails() -> None:
     failing = FailingSource("payments", "connection refused.", NOW, NOW - timedelta(hours=3), ("cac", "mrr"))
     (one,) = stale_incidents([failing], NOW)

@@ -1,0 +1,149 @@
+"""The board of real marts: what the engine computed, as it is shown, told and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from pipelines.board import short
+from pipelines.board.assets import kpi_metadata
+from pipelines.board.read import read
+from pipelines.board.render import render
+from pipelines.board.write import make
+from pipelines.errors import DuemarkError
+from pipelines.kpi.registry import Threshold
+from pipelines.transform.tick import TickReport
+from pipelines.warehouse.connect import connect
+from sensors.incidents.evaluate import evaluate
+from tests.kpi.test_engine import ON_TIME, kpi, run, variable
+from tests.transform.support import Warehouse, utc
+
+Define = Callable[..., None]
+SHARE = replace(
+    ON_TIME,
+    name="On-time share",
+    unit="share",
+    thresholds=Threshold("lower", (Decimal("0.9"),), (Decimal("0.5"),)),
+    slos=("charges",),
+)
+DONE = kpi("done", '"n"', variable("n", "sum", column="completed_job_count"))
+
+
+@pytest.fixture
+def bad(no_incidents: Warehouse, define: Define) -> Warehouse:
+    """On Monday the charges were late, and on Tuesday nothing of the deposits came."""
+    define(SHARE, DONE)
+    run(no_incidents, (1, "START"), (4, "SUCCEED"))
+    no_incidents.tick("2026-03-04 12:00")
+    return no_incidents
+
+
+def test_kpis_are_read_as_the_engine_computed_them(bad: Warehouse) -> None:
+    board = read(bad.settings)
+    assert board.as_of == utc("2026-03-04 12:00")
+    assert [one.id for one in board.kpis] == ["done", "on-time"]
+    done, share = board.kpis
+    assert [(p.period, p.value) for p in done.series["day"]] == [
+        ("2026-03-02", Decimal(2)),
+        ("2026-03-03", Decimal(0)),
+    ]
+    assert [p.is_provisional for p in done.series["month"]] == [True]
+    assert done.trouble == ()
+    assert share.definition.threshold is not None
+    assert share.definition.threshold.critical == (Decimal("0.5"),)
+    assert [(one.dimensions, one.status, one.since_period) for one in share.trouble] == [
+        ("", "critical", "2026-03-02"),
+        ("application deposits", "critical", "2026-03-03"),
+        ("application overdrafts", "critical", "2026-03-02"),
+        ("application support", "critical", "2026-03-02"),
+    ]
+    assert share.complete_to == utc("2026-03-04 00:00")
+
+
+def test_who_moved_the_total(bad: Warehouse) -> None:
+    (done, _) = read(bad.settings).kpis
+    (days,) = [one for one in done.members if one.grain == "day"]
+    assert (days.dimension, days.period, days.count) == ("application", "2026-03-03", 1)
+    assert [(one.name, one.point.value) for one in days.members] == [("deposits", Decimal(0))]
+
+
+def test_the_pages_of_real_marts(bad: Warehouse) -> None:
+    pages = render(read(bad.settings))
+    assert set(pages) == {"index.html", "slos.html", "kpi-done.html", "kpi-on-time.html"}
+    assert "On-time share</a> critical since" in pages["index.html"]
+    assert pages == render(read(bad.settings))
+
+
+def test_old_periods_need_no_attention(bad: Warehouse) -> None:
+    bad.tick("2026-03-20 12:00")
+    (_, share) = read(bad.settings).kpis
+    assert share.trouble == ()
+
+
+def test_the_short_table_and_what_dagster_is_told(bad: Warehouse) -> None:
+    with connect(bad.settings, "transform") as connection:
+        heads, rows, more = short.table(connection)
+        assert heads[0] == "kpi"
+        assert rows[0] == ["on-time", "2026-03-03", "0 %", "", "critical", "3 beyond"]
+        assert [row[0] for row in rows] == ["on-time", "done"]
+        assert more == 0
+        assert short.table(connection, most=1)[2] == 1
+        told = kpi_metadata(connection, TickReport.__new__(TickReport))
+    assert (told["KPIs"], told["KPIs critical"], told["KPIs warning"]) == (2, 1, 0)
+
+
+def test_a_threshold_crossed_is_an_incident_until_it_is_well_again(bad: Warehouse, define: Define) -> None:
+    (bad.settings.catalog / "routes").mkdir()
+    (bad.settings.catalog / "routes" / "all.yml").write_text(
+        'routes: [{id: all, to: "file:alerts.jsonl"}]\n', "utf-8"
+    )
+
+    def rows() -> list[tuple[object, ...]]:
+        found = bad.query(
+            "select subject, occurrence, severity, resolution, message from ops.incident"
+            " where kind = 'kpi_threshold' order by incident_id"
+        )
+        return [tuple(row.values()) for row in found]
+
+    evaluate(bad.settings, utc("2026-03-04 12:00"))
+    subjects = [(subject, occurrence, severity, end) for subject, occurrence, severity, end, _ in rows()]
+    assert subjects[0] == ("on-time", "day", "critical", None)
+    assert len(subjects) == 4
+    # Nothing else is told of the members: they stand under the total.
+    grouped = bad.query("select count(*) as n from ops.incident where cause_incident_id is not null")
+    assert grouped[0]["n"] >= 3
+    # The bounds are widened: what was bad by the old ones is withdrawn, and says so.
+    wide = Threshold("lower", (), (Decimal(-1),))
+    define(replace(SHARE, thresholds=wide, version="v2"), DONE)
+    bad.tick("2026-03-04 12:05")
+    evaluate(bad.settings, utc("2026-03-04 12:05"))
+    assert {end for _, _, _, end, _ in rows()} == {"withdrawn"}
+    assert all("definition was changed" in str(message) for *_, message in rows())
+
+
+def test_an_alert_is_held_while_its_slo_is_overdue(no_incidents: Warehouse, define: Define) -> None:
+    warehouse = no_incidents
+    define(replace(SHARE, slos=("decisions",)), DONE)
+    run(warehouse, (1, "START"), (4, "SUCCEED"))
+    warehouse.tick("2026-03-04 12:00")
+    evaluate(warehouse.settings, utc("2026-03-04 12:00"))
+    (row,) = warehouse.query(
+        "select message, cause_incident_id from ops.incident"
+        " where kind = 'kpi_threshold' and occurrence = 'day'"
+    )
+    assert "Held: its data wait for decisions" in row["message"]
+    assert row["cause_incident_id"] is not None
+
+
+def test_before_the_first_tick(warehouse: Warehouse) -> None:
+    board = read(warehouse.settings)
+    assert (board.as_of, board.kpis) == (None, ())
+    assert "there was no tick" in render(board)["index.html"]
+
+
+def test_a_zone_that_is_none(warehouse: Warehouse) -> None:
+    with pytest.raises(DuemarkError, match="no zone"):
+        make(warehouse.settings, warehouse.settings.home / "board", "Mars/Olympus")
