@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from pipelines import logs
+from pipelines.board.assets import kpi_checks, kpi_metadata
 from pipelines.catalog.assets import catalog_specs, tracked_specs
 from pipelines.catalog.graph import job_graph
 from pipelines.landing.assets import feed_assets
@@ -20,7 +21,7 @@ from sensors.arrivals import arrivals_sensor, tick_schedule
 from sensors.report import report_sensor
 
 # What subjects tell of their marts after a tick, by the mart's name.
-DESCRIBE = {"slo_performance": performance_metadata}
+DESCRIBE = {"slo_performance": performance_metadata, "kpi_value": kpi_metadata}
 
 
 def build_defs(
@@ -47,6 +48,7 @@ def build_defs(
         asset_checks=[*dbt_checks(manifest), tick_checks(dg.AssetKey(["marts", "slo_performance"]))],
     )
     slo = dg.Definitions(asset_checks=[slo_checks()])
+    kpi = dg.Definitions(asset_checks=[kpi_checks()])
     tracked = dg.Definitions(assets=tracked_assets, asset_checks=[met] if met.check_keys else [])
     jobs = dg.Definitions(
         jobs=[tick_job([feeds, tick], dg.RunConfig(ops={"transform": TickConfig()})), checks],
@@ -54,7 +56,7 @@ def build_defs(
         sensors=[arrivals_sensor(DESCRIBE), report_sensor],
     )
     shared = dg.Definitions(resources={"settings": settings}, executor=executor or dg.in_process_executor)
-    return dg.Definitions.merge(landing, transform, slo, tracked, jobs, shared)
+    return dg.Definitions.merge(landing, transform, slo, kpi, tracked, jobs, shared)
 
 
 logs.ensure()

@@ -30,6 +30,9 @@ COMPUTED = {"work", "scoped"}
 # Groups of sources, where they are not named as their schema.
 GROUPS = {"raw": "landing"}
 
+# Tables behind a mart that is a view: what a tick did to those that begin like this is told of the mart.
+BEHIND = {"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"}
+
 # What a subject tells of a mart after a tick, beyond the rows exchanged.
 Describe = Callable[[psycopg.Connection[Any], TickReport], Metadata]
 
@@ -144,6 +147,16 @@ def tick_assets(
                 sizes = _sizes(connection)
                 yield from _before(before, loads)
                 yield from _models(models, report, sizes, connection, describe)
+                ours = {spec.key.path[-1] for spec in models}
+                for mart in told(report.publications):
+                    if mart.name not in ours and (mart.inserted or mart.deleted):
+                        # A view is no output of this op, and has something to tell all the same.
+                        context.log_event(
+                            dg.AssetMaterialization(
+                                ["marts", mart.name],
+                                metadata=_mart(report, mart, sizes, connection, describe),
+                            )
+                        )
 
     return _transform
 
@@ -198,7 +211,7 @@ def _models(
     describe: Mapping[str, Describe],
 ) -> Iterator[dg.MaterializeResult[Any]]:
     seconds = {model.name: model.seconds for model in report.models}
-    published = {publication.name: publication for publication in report.publications}
+    published = {publication.name: publication for publication in told(report.publications)}
     for spec in specs:
         name = spec.key.path[-1]
         if mart := published.get(name):
@@ -230,11 +243,26 @@ def _mart(
     return metadata
 
 
+def told(publications: Sequence[Publication]) -> list[Publication]:
+    """Publications by the mart that they are told of: those behind a view are one, with their rows and seconds."""
+    found: dict[str, Publication] = {}
+    for one in publications:
+        name = next((mart for start, mart in BEHIND.items() if one.name.startswith(start)), one.name)
+        before = found.get(name, Publication(name, 0, 0, 0.0))
+        found[name] = Publication(
+            name,
+            before.deleted + one.deleted,
+            before.inserted + one.inserted,
+            before.seconds + one.seconds,
+        )
+    return list(found.values())
+
+
 def changed_marts(
     settings: Settings, report: TickReport, describe: Mapping[str, Describe]
 ) -> list[dg.AssetMaterialization]:
     """What a tick outside a run has to tell Dagster: each mart in which it exchanged a row."""
-    changed = [mart for mart in report.publications if mart.inserted or mart.deleted]
+    changed = [mart for mart in told(report.publications) if mart.inserted or mart.deleted]
     if not changed:
         return []
     with connect(settings, "transform") as connection:

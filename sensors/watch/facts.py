@@ -31,6 +31,8 @@ GAP = timedelta(minutes=2)
 TICK = "tick"
 # Assets of this prefix are tracked SLOs; whether they are met is told as incidents of the SLOs.
 NOT_OURS = "slos"
+# And KPIs beyond their thresholds as incidents of the KPIs, not of this check.
+NOT_OURS_EITHER = "thresholds"
 STATEMENT_TIMEOUT = "15s"
 
 
@@ -577,10 +579,16 @@ def _failed_checks(
         ) as parsed
         where dagster_event_type = 'ASSET_CHECK_EVALUATION' and id > %(low)s and data -> 'success' = 'false'
             and data -> 'asset_key' -> 'path' ->> 0 <> %(not_ours)s
+            and data ->> 'check_name' <> %(not_ours_either)s
             -- Thousands may be told at once: they are passed over before they are parsed.
             and event not like %(not_ours_text)s
         """,
-        {"low": event_id, "not_ours": NOT_OURS, "not_ours_text": f'%"path": ["{NOT_OURS}", %'},
+        {
+            "low": event_id,
+            "not_ours": NOT_OURS,
+            "not_ours_either": NOT_OURS_EITHER,
+            "not_ours_text": f'%"path": ["{NOT_OURS}", %',
+        },
     ).fetchall()
     found = {(json.dumps(path), str(check), str(partition)) for path, check, partition in rows}
     checks = [_check(cursor, *one, floor) for one in sorted(found | set(open_))]

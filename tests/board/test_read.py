@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
+import dagster as dg
 import pytest
 
 from pipelines.board import short
-from pipelines.board.assets import kpi_metadata
+from pipelines.board.assets import kpi_checks, kpi_metadata
 from pipelines.board.read import read
 from pipelines.board.render import render
 from pipelines.board.write import make
 from pipelines.errors import DuemarkError
 from pipelines.kpi.registry import Threshold
+from pipelines.transform.assets import changed_marts
 from pipelines.transform.tick import TickReport
 from pipelines.warehouse.connect import connect
 from sensors.incidents.evaluate import evaluate
@@ -93,6 +95,42 @@ def test_the_short_table_and_what_dagster_is_told(bad: Warehouse) -> None:
         assert short.table(connection, most=1)[2] == 1
         told = kpi_metadata(connection, TickReport.__new__(TickReport))
     assert (told["KPIs"], told["KPIs critical"], told["KPIs warning"]) == (2, 1, 0)
+
+
+def test_a_tick_tells_of_all_kpis_as_one_mart(no_incidents: Warehouse, define: Define) -> None:
+    define(SHARE, DONE)
+    run(no_incidents, (1, "START"), (4, "SUCCEED"))
+    report = no_incidents.tick("2026-03-04 12:00")
+    assert len([one for one in report.publications if one.name.startswith("kpi_")]) >= 2
+    events = changed_marts(no_incidents.settings, report, {"kpi_value": kpi_metadata})
+    told = {event.asset_key.path[-1]: event.metadata for event in events}
+    assert "kpi_value" in told
+    assert not [name for name in told if name.startswith(("kpi_state", "kpi_values"))]
+    metadata = {name: value.value for name, value in told["kpi_value"].items()}
+    assert metadata["KPIs critical"] == 1
+    assert "| On-time share | 0 % | critical, 3 members |" in str(metadata["KPIs now"]).replace("\u00a0", " ")
+    assert len(str(metadata["KPIs now"])) < 1000
+    assert str(metadata["board"]).endswith("board/index.html")
+
+
+def test_the_check_of_thresholds(bad: Warehouse, define: Define) -> None:
+    def check() -> dg.AssetCheckEvaluation:
+        definitions = dg.Definitions(
+            assets=[dg.AssetSpec(["marts", "kpi_value"])],
+            asset_checks=[kpi_checks()],
+            resources={"settings": bad.settings},
+            jobs=[dg.define_asset_job("checks", dg.AssetSelection.all_asset_checks())],
+        )
+        run_ = definitions.resolve_job_def("checks").execute_in_process()
+        (found,) = run_.get_asset_check_evaluations()
+        return found
+
+    found = check()
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert found.description == "Beyond a threshold: On-time share."
+    define(DONE)
+    bad.tick("2026-03-04 12:05")
+    assert check().passed
 
 
 def test_a_threshold_crossed_is_an_incident_until_it_is_well_again(bad: Warehouse, define: Define) -> None:
