@@ -106,7 +106,7 @@ def _rows(connection: Connection, query: str, parameters: Any = None) -> list[An
 def _kpis(connection: Connection, as_of: datetime) -> Iterable[Kpi]:
     versions: dict[str, list[Any]] = defaultdict(list)
     for row in _rows(
-        connection, "select * from marts.kpi_definition order by kpi_id, valid_from, valid_to nulls last"
+        connection, "select * from marts.kpi_definition order by kpi_id, valid_to nulls last, valid_from"
     ):
         versions[row.kpi_id].append(row)
     now = {kpi_id: rows for kpi_id, rows in versions.items() if rows[-1].valid_to is None}

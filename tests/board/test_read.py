@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
 from pipelines.board import short
 from pipelines.board.assets import kpi_checks, kpi_metadata
 from pipelines.board.read import read
 from pipelines.board.render import render
 from pipelines.board.write import make
+from pipelines.cli import main
 from pipelines.errors import DuemarkError
 from pipelines.kpi.registry import Threshold
 from pipelines.transform.assets import changed_marts
@@ -160,6 +163,43 @@ def test_a_threshold_crossed_is_an_incident_until_it_is_well_again(bad: Warehous
     evaluate(bad.settings, utc("2026-03-04 12:05"))
     assert {end for _, _, _, end, _ in rows()} == {"withdrawn"}
     assert all("definition was changed" in str(message) for *_, message in rows())
+
+
+def test_what_is_restated_away_is_withdrawn(bad: Warehouse) -> None:
+    """A file that came late says that the work was done in time."""
+    member = 'day {"application": "overdrafts"}'
+    statement = (
+        "select resolution, message from ops.incident where kind = 'kpi_threshold' and occurrence = %s"
+    )
+    evaluate(bad.settings, utc("2026-03-04 12:00"))
+    assert [row["resolution"] for row in bad.query(statement, member)] == [None]
+    run(bad, (2, "SUCCEED"))
+    bad.tick("2026-03-04 12:05")
+    evaluate(bad.settings, utc("2026-03-04 12:05"))
+    (row,) = bad.query(statement, member)
+    assert row["resolution"] == "withdrawn"
+    assert row["message"] == (
+        "Restated: no period since 2026-03-02 is bad any more. Now 100 % in 2026-03-02."
+    )
+    (_, share) = read(bad.settings).kpis
+    found = [one for one in share.restatements if one.grain == "day" and "overdrafts" in one.dimensions]
+    assert [(one.period, one.reported, one.restated) for one in found] == [
+        ("2026-03-02", Decimal(0), Decimal(1))
+    ]
+
+
+def test_the_command(bad: Warehouse, tmp_path: Path) -> None:
+    env = bad.settings.as_env()
+    result = CliRunner().invoke(main, ["board", "--output", str(tmp_path / "b")], env=env)
+    assert result.exit_code == 0, result.output
+    assert result.output == f"{tmp_path / 'b' / 'index.html'}: 2 KPIs, 3 SLOs\n"
+    single = tmp_path / "mail.html"
+    result = CliRunner().invoke(main, ["board", "--output", str(single)], env=env)
+    assert result.output.startswith(f"{single}: 2 KPIs")
+    assert "On-time share" in single.read_text("utf-8")
+    refused = CliRunner().invoke(main, ["board", "--timezone", "Nowhere"], env=env)
+    assert refused.exit_code == 2
+    assert "no zone" in refused.output
 
 
 def test_an_alert_is_held_while_its_slo_is_overdue(no_incidents: Warehouse, define: Define) -> None:

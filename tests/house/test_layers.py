@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SUBJECTS = {"slo", "metrics", "submissions", "cases", "reports"}
+SUBJECTS = {"slo", "metrics", "kpi", "board", "submissions", "cases", "reports"}
 SHARED = {"warehouse", "catalog", "landing", "transform"}
 # Transform runs every subject's models, and may ask the subjects what to run before and after.
 MAY_IMPORT_SUBJECTS = {"transform"}
