@@ -280,7 +280,7 @@ def _members(
 ) -> dict[tuple[str, str, str, str], tuple[list[Any], int]]:
     """Rows of the members of single dimensions in the newest two closed periods: (KPI, grain, dimension, period).
 
-    Of each the members that changed most, and how many there are; of the older period all that the newer one lists.
+    Of each dimension the members that changed most in both periods, and how many there are in either.
     """
     wanted = [
         (kpi_id, grain, period, number == len(periods) - 1)
@@ -303,26 +303,31 @@ def _members(
                 ) as dimension
                 where value.dimension_key <> ''
             ),
+            -- as it is in the newest period, else as it was in the one before: then it is gone
+            latest as (
+                select distinct on (kpi_id, grain, dimension_name, dimension_key) *
+                from members
+                order by kpi_id, grain, dimension_name, dimension_key, is_newest desc
+            ),
             ranked as (
                 select
-                    *,
+                    kpi_id,
+                    grain,
+                    dimension_name,
+                    dimension_key,
                     count(*) over (partition by kpi_id, grain, dimension_name) as member_count,
                     row_number() over (
                         partition by kpi_id, grain, dimension_name
-                        order by abs(change_absolute) desc nulls last, dimension_key
+                        order by
+                            abs(case when is_newest then change_absolute else value end) desc nulls last,
+                            dimension_key
                     ) as place
-                from members
-                where is_newest
-            ),
-            shown as (select kpi_id, grain, dimension_name, dimension_key from ranked where place <= %s)
-        select members.*, coalesce(ranked.member_count, 0) as member_count
+                from latest
+            )
+        select members.*, ranked.member_count
         from members
-        inner join shown using (kpi_id, grain, dimension_name, dimension_key)
-        left join ranked
-            on members.is_newest
-            and members.kpi_id = ranked.kpi_id
-            and members.grain = ranked.grain
-            and members.dimension_key = ranked.dimension_key
+        inner join ranked using (kpi_id, grain, dimension_name, dimension_key)
+        where ranked.place <= %s
         order by kpi_id, grain, dimension_name, period, dimension_key
         """,
         [
@@ -354,31 +359,33 @@ def _members_of(
         total = next(point for point in points if point.period == periods[-1])
         for dimension in definition.dimensions:
             rows, count = found.get((kpi_id, grain, dimension, periods[-1]), ((), 0))
-            if not rows:
+            older, older_count = (
+                found.get((kpi_id, grain, dimension, periods[0]), ((), 0)) if len(periods) > 1 else ((), 0)
+            )
+            if not rows and not older:
                 continue
-            before = {}
-            if len(periods) > 1:
-                older, _ = found.get((kpi_id, grain, dimension, periods[0]), ((), 0))
-                before = {row.dimension_key: _numbers(row.components) for row in older}
+            before = {row.dimension_key: row for row in older}
             additive = {name: _adds_up(one, dimension) for name, one in definition.variables.items()}
-            members = [
-                Member(
-                    name=row.dimensions[dimension],
-                    point=(point := _point(row)),
-                    effect=effect(
-                        definition.expression,
-                        additive,
-                        total.components,
-                        point.components,
-                        before.get(row.dimension_key, {}),
-                    )
-                    if any(additive.values()) and len(periods) > 1
-                    else None,
+            has_effects = any(additive.values()) and len(periods) > 1
+            now: dict[str, Any] = {row.dimension_key: row for row in rows}
+            members = []
+            for key in sorted({*now, *before}):
+                point = _point(now[key]) if key in now else _gone(before[key], total)
+                was = _numbers(before[key].components) if key in before else {}
+                moved = (
+                    effect(definition.expression, additive, total.components, point.components, was)
+                    if has_effects
+                    else None
                 )
-                for row in rows
-            ]
+                members.append(Member((now.get(key) or before[key]).dimensions[dimension], point, moved))
+            count = max(count, older_count)
             members.sort(key=_rank)
             yield Members(dimension, grain, periods[-1], tuple(members), count)
+
+
+def _gone(row: Any, total: Point) -> Point:
+    """A member that has nothing in the newest period, as it had in the one before."""
+    return Point(total.period, total.start, total.end, previous=row.value, reason="no rows")
 
 
 def _rank(member: Member) -> tuple[Decimal, str]:

@@ -68,7 +68,7 @@ def ticks(scale: Scale, count: int = 4, steps: Sequence[float] = ()) -> list[flo
     span = scale.high - scale.low
     raw = span / max(count, 1)
     magnitude = 10.0 ** math.floor(math.log10(raw))
-    round_steps = [factor * magnitude for factor in (1.0, 2.0, 2.5, 5.0, 10.0)]
+    round_steps = [factor * magnitude for factor in (1.0, 2.0, 5.0, 10.0)]
     if steps and steps[0] <= raw <= steps[-1]:
         round_steps = list(steps)
     step = next(each for each in round_steps if each >= raw * (1 - 1e-9))

@@ -71,8 +71,13 @@ def test_kpis_are_read_as_the_engine_computed_them(bad: Warehouse) -> None:
 def test_who_moved_the_total(bad: Warehouse) -> None:
     (done, _) = read(bad.settings).kpis
     (days,) = [one for one in done.members if one.grain == "day"]
-    assert (days.dimension, days.period, days.count) == ("application", "2026-03-03", 1)
-    assert [(one.name, one.point.value) for one in days.members] == [("deposits", Decimal(0))]
+    assert (days.dimension, days.period, days.count) == ("application", "2026-03-03", 3)
+    # Who had something on Monday and nothing on Tuesday moved the total as well.
+    assert [(one.name, one.point.value, one.effect) for one in days.members] == [
+        ("overdrafts", None, Decimal(-1)),
+        ("support", None, Decimal(-1)),
+        ("deposits", Decimal(0), Decimal(0)),
+    ]
 
 
 def test_the_pages_of_real_marts(bad: Warehouse) -> None:
