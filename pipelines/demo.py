@@ -30,6 +30,8 @@ Next:
 
 DAYS = 60
 SEED = 42
+# Lines of the access log of a working day.
+REQUESTS = 400
 # The simulation stops at 08:15 in New York on the date after its last: late work is still under way.
 MARKET = ZoneInfo("America/New_York")
 
@@ -81,7 +83,7 @@ def _simulate(settings: Settings, out: Path) -> None:
     local = datetime.now(UTC).astimezone(MARKET)
     # as_of must not be yet to come, or ticks by the clock would have to wait for it
     end = (local - timedelta(hours=8, minutes=15)).date() - timedelta(days=1)
-    simulate(out, 1, DAYS, SEED, end=end, catalog=settings.catalog)
+    simulate(out, 1, DAYS, SEED, end=end, catalog=settings.catalog, requests=REQUESTS)
 
 
 def _is_built(settings: Settings, as_of: datetime) -> bool:

@@ -195,11 +195,11 @@ def _landing(settings: Settings, now: datetime) -> Part:
 
 
 def _landing_folder(settings: Settings) -> Part:
-    from pipelines.landing.registry import DECLARATIONS
+    from pipelines.landing.registry import names
     from pipelines.landing.source import landed
 
     return Part(
-        "landing folder", True, f"{len(landed(settings.landing, DECLARATIONS))} files in {settings.landing}"
+        "landing folder", True, f"{len(landed(settings.landing, names()))} files in {settings.landing}"
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -24,6 +25,7 @@ from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
+    from pipelines.landing.follow import Grown
     from pipelines.landing.source import LandedFile
     from pipelines.transform.assets import Describe
 
@@ -33,6 +35,8 @@ TICK_JOB = "tick"
 # Landed bytes, and records of loads, that an evaluation takes upon itself: a few seconds' work.
 WARM_BYTES = 4 << 20
 WARM_RECORDS = 50_000
+# Lines of logs are only counted: as quick as a sixteenth of their bytes in records.
+LOG_BYTES_PER_BYTE = 16
 
 UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -54,9 +58,14 @@ def advance(
     describe: Mapping[str, Describe],
     files: Sequence[LandedFile],
     found: Waiting,
+    logs: Sequence[Grown] = (),
 ) -> dg.SkipReason | dg.RunRequest:
-    """Load `files` and do the tick that is `found` waiting: here, told as a skip reason, or by the run returned."""
-    if not _is_small(settings, files, found):
+    """Load `files` and `logs`, and do the tick that is `found` waiting.
+
+    Here, told as a skip reason, or by the run returned.
+    """
+    files = [*files, *(each.file for each in logs)]
+    if not _is_small(settings, files, found, logs):
         return dg.RunRequest(tags={"duemark/reason": _reason(files, found)})
     return dg.SkipReason(work(settings, instance, describe, files))
 
@@ -71,7 +80,7 @@ def work(
 
     Raises DuemarkError as an ingest and a tick do.
     """
-    from pipelines.landing.assets import feed_key, feed_metadata
+    from pipelines.landing.assets import by_key, feed_metadata
     from pipelines.landing.ingest import ingest
     from pipelines.transform.assets import changed_marts
     from pipelines.transform.project import project_of
@@ -83,10 +92,10 @@ def work(
         # Times without an offset are read in the zone that the catalog gives their application.
         look_at_catalog(settings)
         report = ingest(settings, feeds=feeds)
-        for feed in feeds:
-            if any(outcome.feed == feed for outcome in report.files):
+        for key, its_feeds in by_key(feeds).items():
+            if any(outcome.feed in its_feeds for outcome in report.files):
                 instance.report_runless_asset_event(
-                    dg.AssetMaterialization(feed_key(feed), metadata=feed_metadata(report, feed))
+                    dg.AssetMaterialization(key, metadata=feed_metadata(report, its_feeds))
                 )
         records = sum(outcome.record_count for outcome in report.loaded)
         told.append(f"{len(report.loaded)} of {len(files)} files loaded, {records} records")
@@ -104,17 +113,22 @@ def work(
     return "; ".join(told) or "nothing to do any more"
 
 
-def _is_small(settings: Settings, files: Sequence[LandedFile], found: Waiting) -> bool:
+def _is_small(
+    settings: Settings, files: Sequence[LandedFile], found: Waiting, logs: Sequence[Grown] = ()
+) -> bool:
     most = int(os.environ.get("DUEMARK_WARM_BYTES") or WARM_BYTES)
     # Compressed and columnar files hold several times their size.
+    unread = {each.file: each.unread_bytes // LOG_BYTES_PER_BYTE for each in logs}
     size = sum(
-        file.stamp.size * (1 if file.path.endswith((".csv", "json", "jsonl")) else 8) for file in files
+        unread.get(file, file.stamp.size) * (8 if file.path.endswith((".gz", ".parquet")) else 1)
+        for file in files
     )
     if not most or size > most or not _is_deployed(settings):
         return False
     with connect(settings, "transform") as connection:
         row = connection.execute(
-            "select coalesce(sum(record_count), 0) from raw.load"
+            "select coalesce(sum(coalesce(log_read.row_count, load.record_count)), 0)"
+            " from raw.load left join raw.log_read using (load_id)"
             " where load_id > (select case when %s then 0 else published_high end from control.tick)",
             [found.is_rebuild],
         ).fetchone()
@@ -132,6 +146,21 @@ def _reason(files: Sequence[LandedFile], found: Waiting) -> str:
     parts += [f"{found.loads} loads wait"] if found.loads else []
     parts += ["a rebuild waits"] if found.is_rebuild else []
     return ", ".join(parts) or f"since {found.since:%Y-%m-%d %H:%M:%S}Z something is due"
+
+
+def look_at_landing(settings: Settings) -> list[Grown]:
+    """The logs that have grown; what else has landed is for the sensor. Where nothing has, that is noted."""
+    from pipelines.landing import registry
+    from pipelines.landing.follow import grown
+    from pipelines.landing.ledger import note_look, pending
+
+    began_at = datetime.now(UTC)
+    logs = grown(settings)
+    idle = [] if logs else [*registry.FOLLOWED]
+    idle += [] if pending(settings) else [*registry.DECLARATIONS]
+    with connect(settings, "ingest") as connection:
+        note_look(connection, idle, began_at)
+    return logs
 
 
 # What was last looked at and refused: a broken catalog is not parsed again every few seconds.

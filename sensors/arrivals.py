@@ -1,5 +1,7 @@
 """Events and ticks of the pipelines: the sensor `arrivals` sees what landed, the schedule `tick` that time passed.
 
+Logs that grow wake nobody: the schedule reads on in them.
+
 They live in the code location `pipelines`, whose warm process does the work; see `sensors.advance`.
 """
 # Dagster reads the types of the arguments: annotations stay values here.
@@ -12,7 +14,7 @@ import dagster as dg
 from pipelines.landing.ledger import pending
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.settings import Settings
-from sensors.advance import TICK_JOB, advance, is_under_way, look_at_catalog, warm_up
+from sensors.advance import TICK_JOB, advance, is_under_way, look_at_catalog, look_at_landing, warm_up
 from sensors.own import tracked
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def arrivals_sensor(describe: "Mapping[str, Describe]") -> dg.SensorDefinition:
 
 
 def tick_schedule(describe: "Mapping[str, Describe]") -> dg.ScheduleDefinition:
-    """The schedule `tick`, every minute: what fell due, what was loaded by hand, a catalog that changed."""
+    """The schedule `tick`, every minute: lines of logs, what fell due or was loaded by hand, a new catalog."""
 
     @dg.schedule(
         name="tick",
@@ -56,20 +58,21 @@ def tick_schedule(describe: "Mapping[str, Describe]") -> dg.ScheduleDefinition:
         cron_schedule="* * * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Brings the marts up to date when time alone has changed them, and whatever else waits; does"
-        " nothing when nothing does. After a pause one tick catches up with all of it.",
+        description="Reads on in logs that have grown, and brings the marts up to date when time alone has changed"
+        " them, and whatever else waits; does nothing when nothing does. After a pause one tick catches up with all.",
     )
     def _tick(
         context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
     ) -> dg.SkipReason | dg.RunRequest:
         def look() -> dg.SkipReason | dg.RunRequest:
             look_at_catalog(settings)
+            logs = look_at_landing(settings)
             found = waiting(settings)
-            if found.since is None:
-                return dg.SkipReason("nothing to do: no new loads, and nothing fell due")
+            if found.since is None and not logs:
+                return dg.SkipReason("nothing to do: no new loads, no new lines, and nothing fell due")
             if is_under_way(context.instance):
                 return dg.SkipReason("a run of the job tick is under way")
-            return advance(settings, context.instance, describe, [], found)
+            return advance(settings, context.instance, describe, [], found, logs)
 
         return tracked(settings, context.instance, look)
 

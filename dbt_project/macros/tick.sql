@@ -29,8 +29,9 @@
 {#-
   A condition on `column`: in the months that the query `months` gives (a null: in any). They become literals, so that
   the planner opens their partitions and no others: a tick must not take longer with every month of history.
+  `midnight`: what a literal has after its date, where the column is an instant.
 -#}
-{% macro in_months(column, months) -%}
+{% macro in_months(column, months, midnight="") -%}
     {%- if execute and model.resource_type == "model" -%}
         {%- set condition -%}
             select
@@ -38,7 +39,11 @@
                     when bool_or(span.first_day is null) then 'true'
                     else coalesce(
                         string_agg(
-                            format('{{ column }} >= %L and {{ column }} < %L', span.first_day, span.end_day),
+                            format(
+                                '{{ column }} >= %L and {{ column }} < %L',
+                                span.first_day || '{{ midnight }}',
+                                span.end_day || '{{ midnight }}'
+                            ),
                             ' or ' order by span.first_day
                         ),
                         'false'

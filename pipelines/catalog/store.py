@@ -143,6 +143,15 @@ def stored_zones(settings: Settings) -> dict[str, str]:
     return {str(application): str(zone) for application, zone, _ in rows}
 
 
+def stored_packages(settings: Settings) -> list[dict[str, str]]:
+    """The packages of the stored catalog, each as it stands there."""
+    with connect(settings, "ingest") as connection:
+        rows = connection.execute(
+            "select distinct on (url) spec, is_retired from catalog.package_version order by url, load_id desc"
+        ).fetchall()
+    return [dict(spec) for spec, is_retired in rows if not is_retired and isinstance(spec, dict)]
+
+
 def _last_source(connection: psycopg.Connection[Any]) -> str | None:
     row = connection.execute(
         "select source from raw.load where feed = 'catalog' and not starts_with(source, 'restate ')"
@@ -173,7 +182,9 @@ class _Store:
             )
             for key, job in catalog.jobs.items()
         }
+        packages = {(package.url,): package.canonical() for package in catalog.packages}
         count = self._versions("application_version", ("application_id",), applications)
+        count += self._versions("package_version", ("url",), packages)
         count += self._versions("calendar_version", ("calendar_id",), calendars)
         count += self._versions("slo_entry_version", ("slo_id",), entries)
         count += self._versions(

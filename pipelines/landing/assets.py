@@ -1,14 +1,14 @@
 """Feeds as assets: materialising one loads what has landed for it."""
 # Dagster reads the types of an op's arguments when it is made: annotations stay values here.
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from pipelines.catalog.store import refresh_catalog
+from pipelines.landing import registry
 from pipelines.landing.ledger import FileOutcome
-from pipelines.landing.registry import DECLARATIONS
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table, table_spec
 from pipelines.warehouse.settings import Settings
@@ -22,14 +22,14 @@ OWNERS = ["team:platform"]
 
 def feed_key(feed: str) -> dg.AssetKey:
     """Asset key of a feed's table."""
-    return dg.AssetKey(["raw", feed])
+    return dg.AssetKey(["raw", registry.TABLES.get(feed, feed)])
 
 
 def feed_assets(manifest: Mapping[str, Any]) -> dg.AssetsDefinition:
-    """One asset for each feed, all loaded by the op `ingest`; any of them can be asked for alone."""
+    """One asset for each table of feeds, all loaded by the op `ingest`; any of them can be asked for alone."""
     specs = [
-        table_spec(manifest, "raw", feed, group=GROUP, kinds={"file", "postgres"}, owners=OWNERS)
-        for feed in DECLARATIONS
+        table_spec(manifest, "raw", table, group=GROUP, kinds={"file", "postgres"}, owners=OWNERS)
+        for table in registry.tables()
     ]
 
     @dg.multi_asset(
@@ -44,22 +44,32 @@ def feed_assets(manifest: Mapping[str, Any]) -> dg.AssetsDefinition:
         # pandas: a second of every process that only shows the assets
         from pipelines.landing.ingest import ingest
 
-        feeds = [feed for feed in DECLARATIONS if feed_key(feed) in context.selected_asset_keys]
+        feeds = [feed for feed in registry.names() if feed_key(feed) in context.selected_asset_keys]
         with explained():
             # Times without an offset are read in the zone that the catalog gives their application.
             problem = refresh_catalog(settings)
             if problem is not None:
                 context.log.error("%s", problem)
             report = ingest(settings, feeds=feeds)
-        for feed in feeds:
-            yield dg.MaterializeResult(asset_key=feed_key(feed), metadata=feed_metadata(report, feed))
+        for key, its_feeds in by_key(feeds).items():
+            yield dg.MaterializeResult(asset_key=key, metadata=feed_metadata(report, its_feeds))
 
     return _ingest
 
 
-def feed_metadata(report: "IngestReport", feed: str) -> dict[str, dg.MetadataValue[Any] | int | float]:
-    """What an ingest did for a feed."""
-    files = [outcome for outcome in report.files if outcome.feed == feed]
+def by_key(feeds: Iterable[str]) -> dict[dg.AssetKey, list[str]]:
+    """The feeds of each asset."""
+    found: dict[dg.AssetKey, list[str]] = {}
+    for feed in feeds:
+        found.setdefault(feed_key(feed), []).append(feed)
+    return found
+
+
+def feed_metadata(
+    report: "IngestReport", feeds: Collection[str]
+) -> dict[str, dg.MetadataValue[Any] | int | float]:
+    """What an ingest did for the feeds of an asset."""
+    files = [outcome for outcome in report.files if outcome.feed in feeds]
     loaded = [outcome for outcome in files if outcome.status == "loaded"]
     quarantined = [outcome for outcome in files if outcome.status == "quarantined"]
     warnings = [(outcome.path, warning) for outcome in loaded for warning in outcome.warnings]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from pipelines.errors import DuemarkError
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from pipelines.landing.records import Rejected
 
 # How a file of a feed is read: "columns": CSV with a header, NDJSON or Parquet, one text column for each declared
 # one; "document": NDJSON, each object whole, as text, in the one column `document`; "line": any text file, each line
@@ -50,9 +52,13 @@ class Reason:
 
 @dataclass(frozen=True)
 class Context:
-    """What a check may know besides the records. `zones`: IANA zone of every registered application."""
+    """What a check may know besides the records.
+
+    `zones`: IANA zone of every registered application; `packages`: the catalog's packages, as they stand there.
+    """
 
     zones: Mapping[str, str] = field(default_factory=dict)
+    packages: Sequence[Mapping[str, str]] = ()
 
 
 class Breaches:
@@ -119,3 +125,34 @@ class Feed:
     def frame_columns(self) -> tuple[str, ...]:
         """Names of the columns of the frame that `check` gets."""
         return tuple(column.name for column in self.columns) or (self.shape,)
+
+
+class LogReader(Protocol):
+    """Sums up lines of one log. What is rejected must hold nothing that the feed does not want to be stored."""
+
+    def take(self, block: bytes, line_no: int) -> tuple[int, list[Rejected]]:
+        """Take whole lines, each with its newline, of which the first is number `line_no` (from 1).
+
+        Returns how many were accepted, and those that were rejected. Blank lines are neither.
+        """
+
+    def rows(self) -> pa.Table:
+        """What came of the lines since the last call: the table's columns less `load_id` and `seq`."""
+
+    @property
+    def row_count(self) -> int:
+        """About how many rows that would be now."""
+
+
+@dataclass(frozen=True)
+class LogFeed:
+    """A feed of files that grow and rotate: each line once, in batches, whatever the file is called by then.
+
+    `table`, `partition_by` and `instant` as those of a `Feed`.
+    """
+
+    name: str
+    table: str
+    reader: Callable[[Context], LogReader]
+    partition_by: str | None = None
+    instant: str | None = None

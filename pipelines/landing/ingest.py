@@ -1,4 +1,4 @@
-"""Load what landed: one file, one transaction, exactly once.
+"""Load what landed: one file, one transaction, exactly once; logs that grow are followed (`landing.follow`).
 
 A crash at any point leaves all of a file or none of it; the same file again adds nothing; several ingests at once are
 safe. What is wrong with a file is told in its outcome and stops no other file; DuemarkError is for what stops all:
@@ -14,27 +14,26 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
-import orjson
 import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import errors, sql
 
-from pipelines.catalog.store import stored_zones
+from pipelines.catalog.store import stored_packages, stored_zones
 from pipelines.errors import DuemarkError
 from pipelines.landing import ledger, registry, source
 from pipelines.landing.feed import Checked, Context, Feed, FileError
+from pipelines.landing.follow import follow
 from pipelines.landing.ledger import FileOutcome
 from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.records import BLOCK_BYTES, Chunk, Rejected, Warnings, format_of, read_chunks
 from pipelines.landing.source import LandedFile
+from pipelines.landing.write import Batch, Part, Writer
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.copy import copy_csv, copy_table, csv_of
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,10 +85,11 @@ def ingest(
     `feeds` limits it to some feeds' folders. `feed` says whose files `paths` are, where no folder's name does.
     `progress` is called after every chunk. Files named in `paths` are tried again even if they were quarantined.
     """
-    wanted = list(feeds or ([feed] if feed else registry.DECLARATIONS))
+    wanted = list(feeds or ([feed] if feed else registry.names()))
     for name in (*wanted, *([feed] if feed else ())):
         registry.known(name)
     warnings: list[str] = []
+    began_at = datetime.now(UTC)
     if paths:
         files = source.named(paths, feed)
     else:
@@ -97,14 +97,15 @@ def ingest(
         for name in source.strays(settings.landing):
             warnings.append(f"{name} lies in {settings.landing}, but in no feed's folder: it is not read.")
             log.warning("not in a feed's folder", landing=settings.landing, name=name)
-    if not files:
-        return IngestReport((), tuple(warnings))
     retry: ledger.Retry = "quarantined" if paths else "unread"
+    logs = [file for file in files if file.feed in registry.FOLLOWED]
     outcomes: list[FileOutcome] = []
     with _database(outcomes), connect(settings, role="ingest", autocommit=True) as connection:
         with connection.cursor() as cursor:
-            new = ledger.unknown(cursor, files, retry)
-        context = Context(zones=stored_zones(settings) if new else {})
+            new = ledger.unknown(cursor, [file for file in files if file not in logs], retry)
+        context = Context(
+            zones=stored_zones(settings) if new else {}, packages=stored_packages(settings) if logs else ()
+        )
         gained: dict[str, int] = {}
         for number, file in enumerate(new, start=1):
             loading = _Loading(connection, file, registry.feed(file.feed), context, retry)
@@ -116,7 +117,16 @@ def ingest(
                 _log(outcome)
             for table, rows in loading.gained.items():
                 gained[table] = gained.get(table, 0) + rows
+        followed = follow(connection, logs, context, _log_teller(progress, len(logs)))
+        for outcome in followed.outcomes:
+            outcomes.append(outcome)
+            _log(outcome)
+        for table, rows in followed.gained.items():
+            gained[table] = gained.get(table, 0) + rows
         _analyze(connection, gained)
+        if not paths:
+            incomplete = {outcome.feed for outcome in outcomes if outcome.status == "changed"}
+            ledger.note_look(connection, set(wanted) - incomplete, began_at)
     return IngestReport(tuple(outcomes), tuple(warnings))
 
 
@@ -129,6 +139,20 @@ def _teller(
                 file.path, min(done_bytes, file.stamp.size), file.stamp.size, record_count, number, count
             )
         )
+
+    return tell
+
+
+def _log_teller(
+    progress: Callable[[Progress], None] | None, count: int
+) -> Callable[[LandedFile, int, int], None] | None:
+    if progress is None:
+        return None
+    numbers: dict[str, int] = {}
+
+    def tell(file: LandedFile, done_bytes: int, record_count: int) -> None:
+        number = numbers.setdefault(file.path, len(numbers) + 1)
+        progress(Progress(file.path, done_bytes, file.stamp.size, record_count, number, count))
 
     return tell
 
@@ -199,26 +223,14 @@ class _UnreadableError(Exception):
         self.cause = cause
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A chunk, checked: rows of the table less load_id and seq, and what was rejected."""
-
-    rows: pa.Table
-    rejected: list[Rejected]
-
-    @property
-    def size(self) -> int:
-        return cast("int", self.rows.nbytes) + sum(len(record.record) for record in self.rejected)
-
-
-def _part(chunk: Chunk, checked: Checked) -> _Part:
+def _part(chunk: Chunk, checked: Checked) -> Part:
     good = checked.breaches.good
     line_numbers = chunk.frame.index.to_numpy(dtype=np.int64)
     rejected = chunk.rejected + [
         Rejected(int(line_numbers[position]), chunk.record(position), checked.breaches.reasons(position))
         for position in np.flatnonzero(~good).tolist()
     ]
-    return _Part(checked.rows.append_column("line_no", pa.array(line_numbers[good])), rejected)
+    return Part(checked.rows.append_column("line_no", pa.array(line_numbers[good])), rejected)
 
 
 @dataclass
@@ -276,7 +288,7 @@ class _Loading:
 
     def _load(self, content: _Content) -> FileOutcome:
         parts = self._parts(content)
-        head: list[_Part] = []
+        head: list[Part] = []
         is_whole = False
         while sum(part.size for part in head) < HEAD_BYTES:
             part = next(parts, None)
@@ -296,7 +308,7 @@ class _Loading:
                     raise _KnownError
                 if is_whole:
                     self._refuse_known(cursor, content.fingerprint())
-                writer = _Writer(cursor, self.feed, file, load_id)
+                writer = Writer(cursor, self.feed, file.label, load_id)
                 # Closed before anybody else reads on: the next part is being read.
                 with contextlib.closing(_ahead(writer.ready(itertools.chain(head, parts)))) as ready:
                     for batch in ready:
@@ -327,7 +339,7 @@ class _Loading:
         self.gained = writer.gained
         return outcome
 
-    def _parts(self, content: _Content) -> Iterator[_Part]:
+    def _parts(self, content: _Content) -> Iterator[Part]:
         chunks = read_chunks(
             content.for_reading(self.file.path, self.feed), self.file.label, self.feed, self.warnings
         )
@@ -404,7 +416,7 @@ class _Loading:
         return outcome
 
 
-def _ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
+def _ahead(batches: Iterator[Batch]) -> Generator[Batch]:
     """The same batches, the next one made while the database takes this one."""
     with ThreadPoolExecutor(1, "landing") as pool:
         upcoming = pool.submit(next, batches, None)
@@ -457,101 +469,3 @@ class _Content(io.RawIOBase):
             while self.read(BLOCK_BYTES):
                 pass
         return self._sha256.hexdigest()
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A part as it is sent: its rows as text, how many of them are of which month, and the latest instant."""
-
-    count: int
-    columns: tuple[str, ...] = ()
-    csv: memoryview | None = None
-    by_month: dict[date, int] = field(default_factory=dict)
-    latest_at: datetime | None = None
-    rejected: list[Rejected] = field(default_factory=list)
-
-
-class _Writer:
-    """Rows and rejected records of one load, into the caller's transaction."""
-
-    def __init__(self, cursor: Cursor, feed: Feed, file: LandedFile, load_id: int) -> None:
-        self.record_count = 0
-        self.rejected_count = 0
-        self.gained: dict[str, int] = {}
-        self._cursor = cursor
-        self._feed = feed
-        self._path = file.label
-        self._load_id = load_id
-        self._months: set[tuple[str, date]] = set()
-        self.latest_at: datetime | None = None
-
-    @property
-    def months(self) -> set[date] | None:
-        """Months of the feed's table that got rows; None where it has none."""
-        if self._feed.partition_by is None:
-            return None
-        return {month for table, month in self._months if table == self._feed.table}
-
-    def ready(self, parts: Iterable[_Part]) -> Iterator[_Batch]:
-        """What can be done of each part while the database takes the one before."""
-        start = 0
-        for part in parts:
-            rows, count = part.rows, part.rows.num_rows
-            if not count:
-                yield _Batch(0, rejected=part.rejected)
-                continue
-            by_month: dict[date, int] = {}
-            if self._feed.partition_by is not None:
-                days = rows.column(self._feed.partition_by).combine_chunks().to_numpy(zero_copy_only=False)
-                months, counts = np.unique(days.astype("datetime64[M]"), return_counts=True)
-                first_days = months.astype("datetime64[D]").tolist()
-                by_month = dict(zip(first_days, counts.tolist(), strict=True))
-            latest_at = pc.max(rows.column(self._feed.instant)).as_py() if self._feed.instant else None
-            numbers = np.arange(start, start + count, dtype=np.int64)
-            rows = rows.append_column("load_id", pa.array(np.full(count, self._load_id, dtype=np.int64)))
-            rows = rows.append_column("seq", pa.array(numbers))
-            start += count
-            yield _Batch(count, tuple(rows.column_names), csv_of(rows), by_month, latest_at, part.rejected)
-
-    def write(self, batch: _Batch) -> None:
-        table = self._feed.table
-        if self._feed.partition_by is None:
-            self.gained[table] = self.gained.get(table, 0) + batch.count
-        for month, count in batch.by_month.items():
-            partition = self._ensure_partition(table, month)
-            self.gained[partition] = self.gained.get(partition, 0) + count
-        if batch.latest_at is not None:
-            self.latest_at = max(self.latest_at or batch.latest_at, batch.latest_at)
-        if batch.csv is not None:
-            copy_csv(self._cursor, table, batch.columns, batch.csv)
-        self.record_count += batch.count
-        self._write_rejected(batch.rejected)
-
-    def _write_rejected(self, rejected: list[Rejected]) -> None:
-        if not rejected:
-            return
-        now = cast("datetime", (self._cursor.execute("select clock_timestamp()").fetchone() or (None,))[0])
-        self._ensure_partition("raw.rejected_record", now.date())
-        rejected = sorted(rejected, key=lambda record: record.line_no)
-        reasons = [
-            orjson.dumps([reason.as_dict() for reason in record.reasons]).decode() for record in rejected
-        ]
-        count = len(rejected)
-        rows = {
-            "load_id": pa.array([self._load_id] * count),
-            "feed": pa.array([self._feed.name] * count),
-            "path": pa.array([self._path] * count),
-            "line_no": pa.array([record.line_no for record in rejected]),
-            "record": pa.array([record.record for record in rejected], pa.large_string()),
-            "reasons": pa.array(reasons, pa.large_string()),
-            "rejected_at": pa.array([now] * count, pa.timestamp("us", "UTC")),
-        }
-        copy_table(self._cursor, "raw.rejected_record", pa.table(rows))
-        self.rejected_count += count
-
-    def _ensure_partition(self, table: str, day: date) -> str:
-        month = day.replace(day=1)
-        if (table, month) not in self._months:
-            self._cursor.execute("select raw.ensure_partition(%s, %s)", [table.removeprefix("raw."), month])
-            self._months.add((table, month))
-        return f"{table}_before_1990" if month.year < 1990 else f"{table}_p{month:%Y_%m}"

@@ -18,6 +18,8 @@ from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import psycopg
 
     Cursor = psycopg.Cursor[tuple[object, ...]]
@@ -167,3 +169,14 @@ def _opens(file: LandedFile) -> bool:
             raise
         return False
     return True
+
+
+def note_look(
+    connection: psycopg.Connection[tuple[object, ...]], feeds: Iterable[str], began_at: datetime
+) -> None:
+    """Note that all there was in these feeds' folders at `began_at` is loaded. Commits by the caller's mode."""
+    connection.execute(
+        "insert into raw.feed_read as known (feed, began_at) select unnest(%s::text[]), %s order by 1"
+        " on conflict (feed) do update set began_at = greatest(known.began_at, excluded.began_at)",
+        [sorted(feeds), began_at],
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from pipelines.errors import DuemarkError
 
 if TYPE_CHECKING:
-    from pipelines.landing.feed import Feed
+    from pipelines.landing.feed import Feed, LogFeed
 
 # Name of the feed (and of its folder under landing) -> where it is declared. Strings, because a subject's modules
 # are heavy to import and whoever only looks for files needs the names alone.
@@ -17,16 +17,45 @@ DECLARATIONS: dict[str, str] = {
 }
 
 
+# The same of feeds whose files grow and rotate: they are followed, and nobody is woken by them.
+FOLLOWED: dict[str, str] = {
+    "metric_log": "pipelines.metrics.access_log:METRIC_LOG",
+    "uptime": "pipelines.metrics.uptime:UPTIME",
+}
+# Their tables in `raw`, where they are not called like the feed.
+TABLES: dict[str, str] = {"metric_log": "metric_input", "uptime": "metric_input"}
+
+
+def tables() -> dict[str, list[str]]:
+    """Each table in `raw` that feeds are loaded into, with these feeds."""
+    found: dict[str, list[str]] = {}
+    for name in names():
+        found.setdefault(TABLES.get(name, name), []).append(name)
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """All feeds."""
+    return (*DECLARATIONS, *FOLLOWED)
+
+
 def known(name: str) -> str:
     """The name itself; DuemarkError when there is no such feed."""
-    if name not in DECLARATIONS:
-        raise DuemarkError(
-            f"There is no feed {name!r}.", f"The feeds are: {', '.join(sorted(DECLARATIONS))}."
-        )
+    if name not in names():
+        raise DuemarkError(f"There is no feed {name!r}.", f"The feeds are: {', '.join(sorted(names()))}.")
     return name
 
 
 def feed(name: str) -> Feed:
-    """The feed of that name; DuemarkError when there is none."""
-    module, _, attribute = DECLARATIONS[known(name)].partition(":")
-    return cast("Feed", getattr(import_module(module), attribute))
+    """The feed of that name, whose files are loaded whole; DuemarkError when there is none."""
+    return cast("Feed", _declared(DECLARATIONS[known(name)]))
+
+
+def log_feed(name: str) -> LogFeed:
+    """The feed of that name, whose files are followed; DuemarkError when there is none."""
+    return cast("LogFeed", _declared(FOLLOWED[known(name)]))
+
+
+def _declared(place: str) -> object:
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)

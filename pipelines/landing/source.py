@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from pipelines.errors import DuemarkError
-from pipelines.landing.registry import DECLARATIONS
+from pipelines.landing import registry
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells one state of a file from another; equal stamps are taken for the same content."""
+    """What tells one state of a file from another; equal stamps are taken for the same content.
+
+    `inode` stays the same when a file is renamed; empty where files have none.
+    """
 
     size: int
     modified_at: datetime
     identity: str = ""
+    inode: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ class Local:
 
 def _stamp(found: os.stat_result) -> Stamp:
     modified_at = EPOCH + timedelta(microseconds=found.st_mtime_ns // 1000)
-    return Stamp(found.st_size, modified_at, f"{found.st_dev}:{found.st_ino}:{found.st_mtime_ns}")
+    inode = f"{found.st_dev}:{found.st_ino}"
+    return Stamp(found.st_size, modified_at, f"{inode}:{found.st_mtime_ns}", inode)
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,7 @@ def strays(landing: str) -> list[str]:
     store, root = store_of(landing)
     with _listing(landing):
         names = [name for name in store.folders(root) if is_looked_at(name.rstrip("/"))]
-    return [name for name in names if name.rstrip("/") not in DECLARATIONS or not name.endswith("/")]
+    return [name for name in names if name.rstrip("/") not in registry.names() or not name.endswith("/")]
 
 
 def named(paths: Iterable[str], feed: str | None, default: str = "job_status") -> list[LandedFile]:
@@ -234,7 +239,7 @@ def named(paths: Iterable[str], feed: str | None, default: str = "job_status") -
 
 
 def _feed_of(path: str, default: str) -> str:
-    return next((folder for folder in reversed(path.split("/")[:-1]) if folder in DECLARATIONS), default)
+    return next((folder for folder in reversed(path.split("/")[:-1]) if folder in registry.names()), default)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
@@ -68,6 +68,7 @@ def simulate(
     *,
     bad_records: int = 10,
     split: Split = "application",
+    requests: int = 0,
 ) -> Summary:
     """Write `out/landing/job_status/…`, `out/truth/…` and, for a made-up bank, `out/catalog/…`.
 
@@ -83,6 +84,8 @@ def simulate(
         split: One file per application and business date, per business date, per month, or a single one; what comes
             late stands in files of its own, of all applications. Formats and column names differ by application
             in the first case only.
+        requests: About how many requests a content server logs on a working day; with some, its logs and heartbeats
+            stand in `out/landing/metric_log` and `out/landing/uptime`.
 
     Raises:
         DuemarkError: an argument makes no sense, or the catalog cannot be used.
@@ -107,6 +110,11 @@ def simulate(
         from pipelines.simulator.existing import load_world
 
         world = load_world(catalog, first, last, as_of, formats)
+    if requests:
+        from pipelines.simulator.access_log import simulate_logs
+
+        at = datetime.fromtimestamp(as_of / SECOND, UTC)
+        written += simulate_logs(out, catalog, first, at, seed, requests)
     return _Simulation(out, world, seed, tuple(formats), bad_records, split, written).run()
 
 

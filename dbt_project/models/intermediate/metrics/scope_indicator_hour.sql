@@ -1,0 +1,65 @@
+{{ config(indexes=[{"columns": ["hour_at"], "unique": true}]) }}
+
+{%- set is_new -%} load_id > {{ tick("low") }} and load_id <= {{ tick("high") }} {%- endset %}
+{%- set is_held -%} load_id <= {{ tick("low") }} and latest_at > {{ tick("previous_as_of") }} {%- endset %}
+
+with
+    newly_loaded as (
+        select minute_at
+        from {{ source("raw", "metric_input") }}
+        where
+            {{ is_new }}
+            and minute_at <= {{ tick("as_of") }}
+            and {{ in_months("minute_at", months_of_metric_loads(is_new), "T00:00Z") }}
+    ),
+
+    now_due_to_be_seen as (
+        -- a line from the future is held until its time has come
+        select minute_at
+        from {{ source("raw", "metric_input") }}
+        where
+            load_id <= {{ tick("low") }}
+            and minute_at > {{ tick("previous_as_of") }}
+            and minute_at <= {{ tick("as_of") }}
+            and {{ in_months("minute_at", months_of_metric_loads(is_held), "T00:00Z") }}
+    ),
+
+    all_if_an_indicator_changed as (
+        select minute_at
+        from {{ source("raw", "metric_input") }}
+        where
+            exists (select from {{ source("catalog", "indicator_version") }} where {{ is_new }})
+            and load_id <= {{ tick("low") }}
+            and minute_at <= {{ tick("as_of") }}
+    ),
+
+    closed_or_expired as (
+        select hour_at
+        from
+            {{
+                published(
+                    "indicator_record",
+                    {"hour_at": "timestamp with time zone", "provisional": "boolean"},
+                )
+            }} as record
+        where
+            (provisional and hour_at <= {{ tick("as_of") }} - interval '1 hour')
+            or hour_at < {{ tick("as_of") }} - {{ indicator_retention() }}
+    ),
+
+    final as (
+        select date_trunc('hour', minute_at, 'UTC') as hour_at
+        from newly_loaded
+        union
+        select date_trunc('hour', minute_at, 'UTC') as hour_at
+        from now_due_to_be_seen
+        union
+        select date_trunc('hour', minute_at, 'UTC') as hour_at
+        from all_if_an_indicator_changed
+        union
+        select hour_at
+        from closed_or_expired
+    )
+
+select hour_at
+from final

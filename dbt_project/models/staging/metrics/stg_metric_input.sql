@@ -1,0 +1,3 @@
+select load_id, seq, input, minute_at, dimension, amount
+from {{ source("raw", "metric_input") }}
+where load_id <= {{ tick("high") }} and minute_at <= {{ tick("as_of") }}

@@ -1,0 +1,1 @@
+"""The indicators: what becomes of an hour's inputs."""

@@ -1,0 +1,1 @@
+"""The inputs, a file for each kind: what lines of logs tell."""

@@ -1,0 +1,187 @@
+"""From lines to hourly records: incremental, late, from the future, expired; as the rules have it, and as a rebuild."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.transform.waiting import waiting
+from tests.metrics import oracle
+from tests.metrics.conftest import Server
+from tests.metrics.support import BAD_LINES, MARKER, PACKAGES, START, good_lines, line
+from tests.transform.support import Warehouse, examples, utc
+
+AT = datetime.fromtimestamp(START, UTC)
+
+
+def at(minute: float, **rest: Any) -> bytes:
+    """A request in a minute after 08:00."""
+    return line(ts=START + 60 * minute, **rest)
+
+
+def test_active_minutes_are_slots_from_the_first_request(server: Server) -> None:
+    server.log([at(minute) for minute in (9, 11)])
+    server.log([at(60 + minute) for minute in (0, 40)])
+    server.log([at(120 + minute, host="forms.example") for minute in (0, 10, 20, 30, 40, 50, 59)])
+    server.log(
+        [at(180 + minute, host=host) for minute, host in ((5, "forms.example"), (16, "library.example"))]
+    )
+    server.ingest()
+    server.tick("2026-03-02 13:00")
+    assert server.values(1005) == {
+        ("2026-03-02T08", ""): 10,
+        ("2026-03-02T09", ""): 20,
+        ("2026-03-02T10", ""): 60,
+        ("2026-03-02T11", ""): 20,
+    }
+    assert server.values(1006) == {
+        ("2026-03-02T08", "Wiki"): 10,
+        ("2026-03-02T09", "Wiki"): 20,
+        ("2026-03-02T10", "Forms"): 60,
+        ("2026-03-02T11", "Forms"): 10,
+        ("2026-03-02T11", "Wiki"): 10,
+    }
+
+
+def test_uptime_counts_minutes_once(server: Server) -> None:
+    beats = [AT + timedelta(minutes=minute, seconds=second) for minute in range(58) for second in (1, 31)]
+    server.beat([*beats, AT + timedelta(hours=1)])
+    server.ingest()
+    server.tick("2026-03-02 10:00")
+    assert server.values(1004) == {("2026-03-02T08", ""): 58, ("2026-03-02T09", ""): 1}
+    (row, _) = server.warehouse.query("select * from marts.indicator_record order by hour_at")
+    assert (row["dimension"], row["dimension_key"]) == (None, "")
+
+
+def test_a_late_line_computes_its_hour_again_and_no_other(server: Server) -> None:
+    server.log([at(minute) for minute in (1, 61, 121)])
+    server.ingest()
+    server.tick("2026-03-02 12:00")
+    assert set(server.values(1001).values()) == {1}
+    server.log([at(70), at(75)], name="late.json")
+    server.ingest()
+    report = server.tick("2026-03-02 12:01")
+    (publication,) = [each for each in report.publications if each.name == "indicator_record"]
+    # Of one hour: home visits, active minutes, active minutes of the package.
+    assert (publication.deleted, publication.inserted) == (3, 3)
+    assert server.values(1001)["2026-03-02T09", "Wiki"] == 3
+    assert server.values(1005)["2026-03-02T09", ""] == 20
+
+
+def test_an_open_hour_is_provisional_until_it_ends(server: Server) -> None:
+    server.log([at(1), at(59.5)])
+    server.ingest()
+    server.tick("2026-03-02 08:30")
+
+    def states() -> list[Any]:
+        rows = server.warehouse.query(
+            "select distinct provisional, value from marts.indicator_record where indicator_id = 1001"
+        )
+        return [tuple(row.values()) for row in rows]
+
+    # The second line is from the future of 08:30, and held.
+    assert states() == [(True, 1)]
+    settings = server.warehouse.settings
+    assert waiting(settings, utc("2026-03-02 08:58")).since is None
+    assert waiting(settings, utc("2026-03-02 09:00")).since == utc("2026-03-02 08:59")
+    server.tick("2026-03-02 08:59:30")
+    assert states() == [(True, 2)]
+    assert waiting(settings, utc("2026-03-02 09:00")).since == utc("2026-03-02 09:00")
+    server.tick("2026-03-02 09:00")
+    assert states() == [(False, 2)]
+    assert waiting(settings, utc("2026-03-02 23:00")).since is None
+
+
+def test_records_are_kept_for_a_year_to_the_instant(server: Server) -> None:
+    server.log([line(ts=START - 3600 * 24 * 365 + 3600 * hour) for hour in (-1, 0, 1)])
+    server.ingest()
+    server.tick("2025-03-02 12:00")
+    assert len(server.values(1001)) == 3
+    server.tick("2026-03-02 08:00")
+    assert list(server.values(1001)) == [("2025-03-02T08", "Wiki"), ("2025-03-02T09", "Wiki")]
+    assert waiting(server.warehouse.settings, utc("2026-03-02 08:30")).since == utc("2026-03-02 08:00")
+    server.tick("2026-03-02 08:00:01")
+    assert list(server.values(1001)) == [("2025-03-02T09", "Wiki")]
+    # A late line for an hour that is gone comes too late.
+    server.log([line(ts=START - 3600 * 24 * 365)], name="late.json")
+    server.ingest()
+    server.tick("2026-03-02 08:10")
+    assert list(server.values(1001)) == [("2025-03-02T09", "Wiki")]
+    server.tick("2026-03-02 08:10", rebuild=True)
+    assert list(server.values(1001)) == [("2025-03-02T09", "Wiki")]
+
+
+@pytest.mark.parametrize("seconds", [-62135596800 + 60, 0, 253402300799])
+def test_times_far_away_are_no_error(server: Server, seconds: int) -> None:
+    server.log([line(ts=seconds), at(5)])
+    report = server.ingest()
+    assert [outcome.rejected_count for outcome in report.files] == [0]
+    server.tick("2026-03-02 12:00")
+    assert server.values(1001) == {("2026-03-02T08", "Wiki"): 1}
+
+
+def test_nothing_that_identifies_a_visitor_is_stored(server: Server) -> None:
+    uri = f"/content/wiki_en/?token={MARKER}"
+    server.log(
+        [line(uri=uri), line(status=MARKER, uri=uri), line(level=MARKER), line(msg=MARKER), *BAD_LINES]
+    )
+    server.log([f"{MARKER}\n".encode(), b'{"who": "' + MARKER.encode() + b'"}\n'])
+    # In the wrong folder, too.
+    (server.folder("uptime") / "a.log").write_bytes(line() + f"{MARKER}\n".encode())
+    server.ingest()
+    server.tick("2026-03-02 12:00")
+    rows = list(server.everything())
+    assert any("rejected_record" in table for table, _ in rows)
+    assert any("Wiki" in row for table, row in rows if table == "marts.indicator_record")
+    assert [(table, row) for table, row in rows if MARKER in row] == []
+    assert [(table, row) for table, row in rows if "User-Agent" in row or "remote_ip" in row] == []
+
+
+LINES = st.lists(
+    st.one_of(
+        good_lines(st.floats(START, START + 3 * 3600)),
+        good_lines(st.floats(START, START + 3 * 3600)),
+        st.sampled_from(BAD_LINES),
+    ),
+    min_size=1,
+    max_size=30,
+)
+BEATS = st.lists(st.integers(0, 170).map(lambda minute: AT + timedelta(minutes=minute)), max_size=20)
+
+
+@given(
+    parts=st.lists(st.tuples(LINES, BEATS, st.sampled_from(["a.json", "b.json"]), st.booleans()), max_size=4),
+    minutes=st.lists(st.integers(0, 240), min_size=4, max_size=4).map(sorted),
+)
+@examples(25)
+def test_incremental_is_full_is_what_the_rules_say(
+    deployed: Warehouse,
+    parts: list[tuple[list[bytes], list[datetime], str, bool]],
+    minutes: list[int],
+) -> None:
+    server = Server(deployed)
+    server.reset()
+    lines: list[bytes] = []
+    beats: list[datetime] = []
+    for (some, instants, name, has_tick), minute in zip(parts, minutes, strict=False):
+        server.log(some, name)
+        server.beat(instants)
+        server.ingest()
+        lines += some
+        beats += instants
+        if has_tick:
+            server.tick(AT + timedelta(minutes=minute, seconds=30))
+    as_of = AT + timedelta(minutes=minutes[-1], seconds=30)
+    server.tick(as_of)
+    found = server.records()
+    expected = oracle.records(lines, beats, PACKAGES, as_of)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_index_type=False)
+    table = server.warehouse.query("select * from marts.indicator_record order by 1, 2, 4")
+    server.tick(as_of, rebuild=True)
+    assert server.warehouse.query("select * from marts.indicator_record order by 1, 2, 4") == table
+    assert all(row["provisional"] == (row["hour_at"] + timedelta(hours=1) > as_of) for row in table)
