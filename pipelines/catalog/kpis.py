@@ -507,7 +507,7 @@ class Database(Entry):
     timeout: Duration = Field(
         default=timedelta(seconds=10), description="for connecting, and for each statement, such as 10s"
     )
-    every: Duration = Field(default=timedelta(minutes=1), description="how often it is read at most")
+    every: Duration = Field(default=timedelta(minutes=5), description="how often it is read at most")
     timezone: Zone = Field(default="UTC", description="the zone of times without an offset")
     tables: Mapping[Table, DatabaseTable] = Field(description="each table that is copied, by its name")
 

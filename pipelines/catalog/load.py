@@ -7,6 +7,7 @@ be read is left alone until the thing can be.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,7 +23,16 @@ from pipelines.catalog.kpis import Database, Kpi
 from pipelines.catalog.models import Application, Calendar, Entry, Job, Package, Slo, nearest
 from pipelines.errors import DuemarkError
 
-__all__ = ["Catalog", "CatalogError", "Declared", "JobKey", "Problem", "load_catalog", "read_kpis"]
+__all__ = [
+    "Catalog",
+    "CatalogError",
+    "Declared",
+    "JobKey",
+    "Problem",
+    "load_catalog",
+    "read_databases",
+    "read_kpis",
+]
 
 JobKey = tuple[str, str]
 """Application id and job id."""
@@ -141,6 +151,20 @@ def read_kpis(
     return *loader.kpis(), loader.problems
 
 
+def read_databases(folder: Path) -> list[Database]:
+    """The databases of `databases.yml` that are without a fault; read again only when the file changed."""
+    paths = [folder / "databases.yml", *yaml_files(folder / "databases")]
+    stamp = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.is_file())
+    return list(_databases(folder, stamp))
+
+
+@functools.lru_cache(maxsize=4)
+def _databases(folder: Path, stamp: tuple[tuple[Path, int, int], ...]) -> tuple[Database, ...]:
+    if not stamp:
+        return ()
+    return tuple({one.id: one for one in _models(_Loader(folder).databases())}.values())
+
+
 class _Loader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -195,14 +219,19 @@ class _Loader:
 
     def kpis(self) -> tuple[list[Declared[Kpi]], list[Declared[Database]]]:
         """Read KPIs and databases, and check what concerns them alone."""
-        kpis, databases = self._read("kpis", Kpi), self._read("databases", Database)
+        kpis, databases = self._read("kpis", Kpi), self.databases()
         self._unique(kpis, lambda one: f"the KPI `{one.id}`")
         numbered = [item for item in kpis if item.model is not None and item.model.number is not None]
         self._unique(
             numbered, lambda one: f"the number {one.number}", ("number",), "give one of them another number"
         )
-        self._unique(databases, lambda one: f"the database `{one.id}`")
         return kpis, databases
+
+    def databases(self) -> list[Declared[Database]]:
+        """Read the databases."""
+        databases = self._read("databases", Database)
+        self._unique(databases, lambda one: f"the database `{one.id}`")
+        return databases
 
     # Files
 

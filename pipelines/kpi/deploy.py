@@ -216,6 +216,9 @@ def _clocks(project: Project, connection: psycopg.Connection[Any], plan: dict[st
 def _feeds(project: Project, relation: str) -> list[str]:
     """The feeds that a table is made of: of the raw tables upstream of it in the graph of the project."""
     schema, _, table = relation.partition(".")
+    if schema == "copies":
+        # A copy notes by its own name how far it was read.
+        return [relation]
     if schema == "raw":
         return FEEDS.get(table, [table])
     parents: dict[str, list[str]] = manifest_json(project.settings)["parent_map"]

@@ -37,10 +37,14 @@ def generated(settings: Settings, core: str) -> Mapping[str, str]:
     if not files:
         return {}
     digest = hashlib.sha256(f"{FORM} {core}".encode())
-    for path in [*files, *sorted(settings.catalog.glob("databases.y*ml"))]:
+    databases = [*settings.catalog.glob("databases.yml"), *settings.catalog.glob("databases/**/*.y*ml")]
+    for path in [*files, *sorted(databases)]:
         digest.update(
             b"\0" + path.relative_to(settings.catalog).as_posix().encode() + b"\0" + path.read_bytes()
         )
+    # Written where the columns of copies change.
+    with contextlib.suppress(FileNotFoundError):
+        digest.update(b"\0" + (target_folder(settings) / "copies.stamp").read_bytes())
     key = digest.hexdigest()
     # One for each home: what stood before differs.
     found = _made.get((settings.home, key))

@@ -1,6 +1,6 @@
 """The registry of KPIs, checked and resolved: what the files of `catalog/kpis/` mean, and all that the engine reads.
 
-Everything here is by value and hashable; SQL texts are Postgres', parsed and written by sqlglot, never a user's own.
+Everything here is by value; SQL texts are Postgres', written anew from what was parsed, never a user's own.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Variable:
     """The time column is a business date, which belongs to its day in any zone; else it is an instant."""
     condition: str = ""
     """SQL condition over the source's columns (definition's and variable's filters together); empty: all rows."""
+    scope: str = ""
+    """The definition's own filters alone: which rows make a cell of the KPI."""
     kind: Literal["flow", "snapshot"] = "flow"
     """flow: rows whose time lies in the period. snapshot: rows that stand at the period's end: time < end, and
     `until_column` null or >= end (less than the end of the period: it has ended by then)."""
@@ -125,7 +127,13 @@ class Kpi:
     slos: tuple[str, ...] = ()
     """SLOs that its data wait for: an alert is held while one of them is late, and says so."""
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    divisors: tuple[str, ...] = ()
+    """SQL of everything that the expression divides by: where one is zero, that is why the value is null."""
+    formula_text: str = ""
+    """The expression as its author wrote it."""
     version: str = ""
+    value_version: str = ""
+    """Hash of what its values are made of, without names, thresholds and the like."""
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
 

@@ -1,0 +1,651 @@
+"""Copies of tables of other databases: what KPIs read, brought up to date before a tick.
+
+New and changed rows are found by a cursor column, deleted ones by comparing all rows now and then; only rows that
+differ are written, so that triggers log what changed and nothing else. Each database is read by a thread of its own,
+with timeouts: one that fails keeps what was copied before, is asked again after a while, and stops no other. A tick
+waits for a moment only; what takes longer comes with the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg import sql
+
+from pipelines.catalog.kpis import Database, DatabaseTable
+from pipelines.catalog.load import read_databases
+from pipelines.errors import DuemarkError
+from pipelines.landing.load import begin_load, end_load
+from pipelines.logs import get_logger
+from pipelines.transform.project import target_folder
+from pipelines.warehouse import embedded
+from pipelines.warehouse.connect import connect, database_url, with_database
+from pipelines.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine, Table
+
+log = get_logger(__name__)
+
+FEED = "copy"
+SCHEMA = "copies"
+EVERY_LOAD = 2**62
+"""Copies are not read by the number of a load: they hold back none."""
+WAIT = 3.0
+"""Seconds that a tick waits for copies."""
+LONGEST_BACK_OFF = timedelta(hours=1)
+# A database that did not answer a question about its columns is not asked again at once.
+_FORGET = 30.0
+# Postgres, where text may hold it: everything but NUL.
+_NUL = "\x00"
+
+_down: dict[str, float] = {}
+_running: dict[tuple[Path, str], Future[None]] = {}
+_lock = threading.Lock()
+
+
+class CopyError(DuemarkError):
+    """A table that cannot be copied as it is."""
+
+
+def refresh(settings: Settings, as_of: datetime) -> int:  # noqa: ARG001 # copies have a clock of their own
+    """Bring the copies that are due up to date, as a preparation of a tick; see the module.
+
+    Never raises for a database's sake: what is wrong with one stands in `copies.state`.
+    """
+    due = _due(settings)
+    if due:
+        futures = [_start(settings, database, tables) for database, tables in due]
+        wait([future for future in futures if future is not None], timeout=WAIT)
+    return EVERY_LOAD
+
+
+def refresh_now(settings: Settings, *, compare: bool = False) -> None:
+    """Read all copies now, due or not, and wait for them; `compare` also compares all rows."""
+    ensure(settings)
+    for database in _databases(settings):
+        _read_database(settings, database, list(database.tables), compare=compare)
+
+
+def ensure(settings: Settings) -> bool:
+    """Make the tables of copies that are missing, empty; True when one was made.
+
+    A database that does not answer leaves its tables unmade, and the KPIs over them wait.
+    """
+    databases = _databases(settings)
+    if not databases:
+        return False
+    with connect(settings, "ingest", autocommit=True) as connection:
+        if connection.execute("select to_regclass('copies.state')").fetchone() == (None,):
+            return False
+        states = _states(connection)
+        made = False
+        for database in databases:
+            for name, table in database.tables.items():
+                state = states.get((database.id, name))
+                now = datetime.now(UTC)
+                if state is not None and (state.columns or state.next_at > now):
+                    continue
+                try:
+                    with _engine(settings, database) as engine:
+                        columns = _columns_of(engine, database, name)
+                    _make(connection, database, name, table, columns)
+                    made = True
+                except Exception as error:  # noqa: BLE001 # whatever a driver raises is that database's own
+                    _fail(connection, database, name, error)
+        _stamp(settings, connection)
+    return made
+
+
+def known_columns(settings: Settings, database: Database, table: str) -> dict[str, str] | None:
+    """Columns of a table of another database with the types of its copy; None where nobody can tell now."""
+    relation = database.relation(table)
+    if settings.database_url is not None or embedded.running_pid(settings.home) is not None:
+        with contextlib.suppress(DuemarkError, psycopg.Error), connect(settings, "ingest") as connection:
+            row: Any = connection.execute(
+                "select columns from copies.state where relation = %s and columns <> '[]'", [relation]
+            ).fetchone()
+            if row is not None:
+                return {str(name): str(kind) for name, kind in row[0]}
+    key = f"{settings.home} {database.id}"
+    if _down.get(key, 0.0) > time.monotonic() - _FORGET:
+        return None
+    try:
+        with _engine(settings, database) as engine:
+            return _columns_of(engine, database, table)
+    except Exception as error:  # noqa: BLE001 # whatever a driver raises, it could not be asked
+        _down[key] = time.monotonic()
+        log.info("a database did not answer", database=database.id, error=_said(error))
+    return None
+
+
+# Which, and when
+
+
+@dataclass(frozen=True)
+class _State:
+    columns: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    compared_at: datetime | None
+    next_at: datetime
+    failures: int
+
+
+def _databases(settings: Settings) -> list[Database]:
+    return read_databases(settings.catalog)
+
+
+def _states(connection: psycopg.Connection[Any]) -> dict[tuple[str, str], _State]:
+    return {
+        (str(database), str(table)): _State(
+            tuple((str(name), str(kind)) for name, kind in columns),
+            tuple(key),
+            compared_at,
+            next_at,
+            failures,
+        )
+        for database, table, columns, key, compared_at, next_at, failures in connection.execute(
+            "select database_id, table_name, columns, key, compared_at, greatest(next_at, '1970-01-01'), failures"
+            " from copies.state"
+        )
+    }
+
+
+def _due(settings: Settings) -> list[tuple[Database, list[str]]]:
+    databases = _databases(settings)
+    if not databases:
+        return []
+    with connect(settings, "ingest", autocommit=True) as connection:
+        if connection.execute("select to_regclass('copies.state')").fetchone() == (None,):
+            return []
+        states = _states(connection)
+    now = datetime.now(UTC)
+    due = []
+    for database in databases:
+        tables = [
+            name
+            for name in database.tables
+            if (state := states.get((database.id, name))) is None or state.next_at <= now
+        ]
+        if tables:
+            due.append((database, tables))
+    return due
+
+
+def next_instant(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:  # noqa: ARG001
+    """When the next copy is due: a tick reads it."""
+    row: Any = connection.execute("select to_regclass('copies.state')").fetchone()
+    if row == (None,):
+        return None
+    row = connection.execute("select min(greatest(next_at, '1970-01-01')) from copies.state").fetchone()
+    return row[0] if row else None
+
+
+def _start(settings: Settings, database: Database, tables: list[str]) -> Future[None] | None:
+    """Read a database in a thread; None while the one begun before is still at it."""
+    key = (settings.home, f"{database_url(settings)} {database.id}")
+    with _lock:
+        before = _running.get(key)
+        if before is not None and not before.done():
+            return None
+        pool = ThreadPoolExecutor(1, thread_name_prefix=f"copy-{database.id}")
+        _running[key] = pool.submit(_read_database, settings, database, tables)
+        pool.shutdown(wait=False)
+        return _running[key]
+
+
+# One database
+
+
+def _read_database(
+    settings: Settings, database: Database, tables: Iterable[str], *, compare: bool = False
+) -> None:
+    """Copy tables one by one; what fails is noted, and never raised."""
+    try:
+        with connect(settings, "ingest") as connection:
+            for name in tables:
+                began_at = datetime.now(UTC)
+                try:
+                    with _engine(settings, database) as engine:
+                        _copy(connection, engine, database, name, began_at, compare=compare)
+                    connection.commit()
+                except Exception as error:  # noqa: BLE001 # whatever a driver raises is that database's own
+                    connection.rollback()
+                    _fail(connection, database, name, error)
+                    connection.commit()
+            _stamp(settings, connection)
+    except (DuemarkError, psycopg.Error) as error:
+        log.warning("copies were not read", database=database.id, error=_said(error))
+
+
+def _url(settings: Settings, database: Database) -> str:
+    given = os.environ.get(database.url_env)
+    if given:
+        return given
+    if database.database is None:
+        raise CopyError(f"{database.url_env} is not set", "it holds the URL of the database")
+    return with_database(database_url(settings), database.database)
+
+
+@contextlib.contextmanager
+def _engine(settings: Settings, database: Database) -> Iterator[Engine]:
+    """The database, with its timeouts; read only where it can be asked to be."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.pool import NullPool
+
+    url = make_url(_url(settings, database))
+    seconds = max(1, int(database.timeout.total_seconds()))
+    arguments: dict[str, Any] = {}
+    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        url = url.set(drivername="postgresql+psycopg")
+        arguments = {
+            "connect_timeout": seconds,
+            "options": f"-c statement_timeout={seconds * 1000} -c default_transaction_read_only=on -c timezone=UTC",
+            "keepalives_idle": seconds,
+            "tcp_user_timeout": seconds * 1000,
+            "application_name": "duemark copy",
+        }
+    elif url.get_backend_name() in ("mysql", "mariadb"):
+        arguments = {"connect_timeout": seconds, "read_timeout": seconds}
+    elif url.get_backend_name() == "sqlite":
+        arguments = {"timeout": seconds}
+        if url.database and not Path(url.database).is_file():
+            raise CopyError(f"there is no file {url.database}")
+    engine = create_engine(url, connect_args=arguments, poolclass=NullPool)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _reflected(engine: Engine, name: str) -> Table:
+    from sqlalchemy import MetaData, Table
+    from sqlalchemy.exc import NoSuchTableError
+
+    schema, _, plain = name.rpartition(".")
+    try:
+        return Table(plain, MetaData(), schema=schema or None, autoload_with=engine, resolve_fks=False)
+    except NoSuchTableError:
+        raise CopyError(f"there is no table {name}", "is it spelled as there, with its schema?") from None
+
+
+def _columns_of(engine: Engine, database: Database, name: str) -> dict[str, str]:
+    return _types(_reflected(engine, name), database, name)
+
+
+def _types(table: Table, database: Database, name: str) -> dict[str, str]:
+    """The columns to copy, with the types that they have in the warehouse."""
+    given = database.tables[name]
+    wanted = given.columns
+    types = {
+        column.name: kind
+        for column in table.columns
+        if (wanted is None or column.name in wanted) and (kind := _type(column.type)) is not None
+    }
+    named = [*given.key, *((given.cursor,) if given.cursor else ()), *(wanted or ())]
+    missing = [column for column in dict.fromkeys(named) if column not in types]
+    if missing:
+        raise CopyError(f"{name} has no column {', '.join(missing)}", "databases.yml names it")
+    return types
+
+
+def _type(kind: Any) -> str | None:
+    """The warehouse's type for a column of another database; None for what is not copied (binary)."""
+    from sqlalchemy import types as t
+
+    if isinstance(kind, t.LargeBinary):
+        return None
+    if isinstance(kind, t.Numeric) and not isinstance(kind, t.Float):
+        return "numeric" if kind.precision is None else f"numeric({kind.precision},{kind.scale or 0})"
+    for known, name in (
+        (t.Boolean, "boolean"),
+        (t.Integer, "bigint"),
+        (t.Float, "double precision"),
+        (t.DateTime, "timestamp with time zone"),
+        (t.Date, "date"),
+        (t.Interval, "interval"),
+        (t.Uuid, "uuid"),
+        (t.JSON, "jsonb"),
+    ):
+        if isinstance(kind, known):
+            return name
+    if type(kind).__name__ == "INTERVAL":
+        return "interval"
+    return "text"
+
+
+# The copy
+
+
+def _make(
+    connection: psycopg.Connection[Any],
+    database: Database,
+    name: str,
+    table: DatabaseTable,
+    columns: Mapping[str, str],
+) -> None:
+    """Make the table of a copy, or change it to have these columns and this key."""
+    relation = database.relation(name)
+    target = sql.Identifier(SCHEMA, relation)
+    with connection.transaction():
+        standing = _states(connection).get((database.id, name))
+        exists = connection.execute("select to_regclass(%s)", [f"{SCHEMA}.{relation}"]).fetchone() != (None,)
+        if not exists:
+            connection.execute(
+                sql.SQL("create table {} ({})").format(
+                    target, sql.SQL(", ").join(map(_column, columns.items()))
+                )
+            )
+            connection.execute(
+                sql.SQL("comment on table {} is {}").format(
+                    target, sql.Literal(f"Copy of {name} of the database {database.id}; see copies.state.")
+                )
+            )
+        before = dict(standing.columns) if standing else {}
+        if exists:
+            for column, kind in before.items():
+                if columns.get(column) != kind:
+                    connection.execute(
+                        sql.SQL("alter table {} drop column if exists {}").format(
+                            target, sql.Identifier(column)
+                        )
+                    )
+            for column, kind in columns.items():
+                if before.get(column) != kind:
+                    connection.execute(
+                        sql.SQL("alter table {} add column {}").format(target, _column((column, kind)))
+                    )
+        lost = [c for c in (standing.key if standing else ()) if before.get(c) != columns.get(c)]
+        if not exists or lost or (standing and standing.key != table.key):
+            if exists:
+                # Without their key, rows cannot be told apart: all are read again.
+                connection.execute(sql.SQL("truncate {}").format(target))
+                constraint = sql.Identifier(f"{relation}_pkey")
+                connection.execute(
+                    sql.SQL("alter table {} drop constraint if exists {}").format(target, constraint)
+                )
+            connection.execute(
+                sql.SQL("alter table {} add constraint {} primary key ({})").format(
+                    target,
+                    sql.Identifier(f"{relation}_pkey"),
+                    sql.SQL(", ").join(map(sql.Identifier, table.key)),
+                )
+            )
+        if table.cursor is not None:
+            connection.execute(
+                sql.SQL("create index if not exists {} on {} ({})").format(
+                    sql.Identifier(f"{relation}_{_short(table.cursor)}"), target, sql.Identifier(table.cursor)
+                )
+            )
+        connection.execute(
+            """
+            insert into copies.state (database_id, table_name, relation, key, columns) values (%s, %s, %s, %s, %s)
+            on conflict (database_id, table_name) do update set
+                relation = excluded.relation, key = excluded.key, columns = excluded.columns, compared_at = null,
+                next_at = '-infinity'
+            """,
+            [
+                database.id,
+                name,
+                relation,
+                list(table.key),
+                json.dumps([list(one) for one in columns.items()]),
+            ],
+        )
+
+
+def _column(column: tuple[str, str]) -> sql.Composed:
+    return sql.SQL("{} {}").format(sql.Identifier(column[0]), sql.SQL(column[1]))
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _copy(
+    connection: psycopg.Connection[Any],
+    engine: Engine,
+    database: Database,
+    name: str,
+    began_at: datetime,
+    *,
+    compare: bool,
+) -> None:
+    """Bring one copy up to date in the transaction of `connection`, which the caller commits."""
+    table = database.tables[name]
+    relation = f"{SCHEMA}.{database.relation(name)}"
+    # One process copies a table at a time; another's work is as good as ours.
+    locked: Any = connection.execute(
+        "select pg_try_advisory_xact_lock(hashtextextended(%s, 7345))", [relation]
+    ).fetchone()
+    if not locked[0]:
+        return
+    reflected = _reflected(engine, name)
+    columns = _types(reflected, database, name)
+    state = _states(connection).get((database.id, name))
+    if state is None or dict(state.columns) != columns or state.key != table.key:
+        _make(connection, database, name, table, columns)
+        state = _states(connection)[database.id, name]
+    is_full = (
+        compare
+        or table.cursor is None
+        or state.compared_at is None
+        or began_at - state.compared_at >= table.compare_every
+    )
+    target = sql.Identifier(*relation.split("."))
+    connection.execute(sql.SQL("create temporary table incoming (like {}) on commit drop").format(target))
+    since = None if is_full else _since(connection, target, table)
+    _read(connection, engine, reflected, columns, table, database, since)
+    grown = _apply(connection, target, columns, table, database, name, is_full=is_full)
+    cursor_value: Any = None
+    row: Any = None
+    if table.cursor is not None:
+        row = connection.execute(
+            sql.SQL("select max({})::text from {}").format(sql.Identifier(table.cursor), target)
+        ).fetchone()
+        cursor_value = row[0]
+    if is_full:
+        row = connection.execute(sql.SQL("select count(*) from {}").format(target)).fetchone()
+    connection.execute(
+        """
+        update copies.state set
+            read_at = %(began)s, cursor_value = %(cursor)s, error = null,
+            row_count = case when %(full)s then %(more)s else row_count + %(more)s end,
+            failed_at = null, failures = 0, next_at = %(next)s,
+            compared_at = case when %(full)s then %(began)s else compared_at end
+        where database_id = %(database)s and table_name = %(table)s
+        """,
+        {
+            "began": began_at, "more": row[0] if is_full else grown, "cursor": cursor_value, "full": is_full,
+            "next": began_at + database.every, "database": database.id, "table": name,
+        },
+    )  # fmt: skip
+    # Who asks how far something was read finds copies among the feeds.
+    connection.execute(
+        "insert into raw.feed_read (feed, began_at) values (%s, %s)"
+        " on conflict (feed) do update set began_at = excluded.began_at",
+        [relation, began_at],
+    )
+
+
+def _since(connection: psycopg.Connection[Any], target: sql.Identifier, table: DatabaseTable) -> Any:
+    """From which value of the cursor column on rows are read; None for all."""
+    row: Any = connection.execute(
+        sql.SQL("select max({}) from {}").format(sql.Identifier(str(table.cursor)), target)
+    ).fetchone()
+    value = row[0]
+    if isinstance(value, datetime | date) and value is not None:
+        return value - table.overlap
+    return value
+
+
+def _read(
+    connection: psycopg.Connection[Any],
+    engine: Engine,
+    reflected: Table,
+    columns: Mapping[str, str],
+    table: DatabaseTable,
+    database: Database,
+    since: Any,
+) -> None:
+    """The rows from `since` on into the temporary table `incoming`."""
+    from sqlalchemy import select
+
+    zone = ZoneInfo(database.timezone)
+    query = select(*(reflected.c[name] for name in columns))
+    if since is not None and table.cursor is not None:
+        column = reflected.c[table.cursor]
+        if isinstance(since, datetime) and not getattr(column.type, "timezone", False):
+            since = since.astimezone(zone).replace(tzinfo=None)
+        query = query.where(column >= since)
+    copy_in = sql.SQL("copy incoming ({}) from stdin").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    kinds = tuple(columns.values())
+    with (
+        engine.connect().execution_options(stream_results=True, yield_per=5000) as source,
+        connection.cursor() as cursor,
+        cursor.copy(copy_in) as copy,
+    ):
+        for row in source.execute(query):
+            copy.write_row([_value(value, kind, zone) for value, kind in zip(row, kinds, strict=True)])
+
+
+def _value(value: Any, kind: str, zone: ZoneInfo) -> Any:
+    if isinstance(value, datetime):
+        # Without an offset it is on the wall clock of the database's zone.
+        return value if value.tzinfo is not None else value.replace(tzinfo=zone)
+    if kind == "text" and value is not None:
+        return (value if isinstance(value, str) else str(value)).replace(_NUL, "")
+    if kind == "jsonb" and value is not None:
+        return json.dumps(value, ensure_ascii=False, default=str).replace("\\u0000", "")
+    return value
+
+
+def _apply(
+    connection: psycopg.Connection[Any],
+    target: sql.Identifier,
+    columns: Mapping[str, str],
+    table: DatabaseTable,
+    database: Database,
+    name: str,
+    *,
+    is_full: bool,
+) -> int:
+    """Write what differs, as a load where anything does; return by how many rows the copy grew."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    same_key = sql.SQL(" and ").join(
+        sql.SQL("old.{0} = new.{0}").format(sql.Identifier(key)) for key in table.key
+    )
+    # Types without equality (JSON is copied as jsonb) do not occur, so rows can be compared as such.
+    old_row, new_row = (
+        sql.SQL("row({})").format(sql.SQL(", ").join(sql.Identifier(one, column) for column in columns))
+        for one in ("old", "new")
+    )
+    connection.execute("analyze incoming")
+    parts = {"key": same_key, "old": old_row, "new": new_row, "target": target, "names": names}
+    first_key = sql.Identifier("old", table.key[0])
+    connection.execute(
+        sql.SQL(
+            "create temporary table differing on commit drop as select new.*, {first} is null as is_new"
+            " from incoming as new left join {target} as old on {key}"
+            " where {first} is null or {old} is distinct from {new}"
+        ).format(first=first_key, **parts)
+    )
+    gone_rows = sql.SQL("{target} as old where not exists (select from incoming as new where {key})").format(
+        **parts
+    )
+    row: Any = connection.execute(
+        sql.SQL("select count(*), count(*) filter (where is_new), {} from differing").format(
+            sql.SQL("(select count(*) from {})").format(gone_rows) if is_full else sql.SQL("0")
+        )
+    ).fetchone()
+    differing, added, gone = (int(one) for one in row)
+    if not gone and not differing:
+        return 0
+    others = [column for column in columns if column not in table.key]
+    conflict = (
+        sql.SQL("do update set {}").format(
+            sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(one)) for one in others)
+        )
+        if others
+        else sql.SQL("do nothing")
+    )
+    with connection.cursor() as cursor:
+        load_id = begin_load(cursor)
+        if gone:
+            cursor.execute(sql.SQL("delete from {}").format(gone_rows))
+        cursor.execute(
+            sql.SQL(
+                "insert into {target} ({names}) select {names} from differing on conflict ({keys}) {do}"
+            ).format(keys=sql.SQL(", ").join(map(sql.Identifier, table.key)), do=conflict, **parts)
+        )
+        # It holds no statuses: no month of them has to be looked at.
+        end_load(
+            cursor, load_id, FEED, f"{database.id}.{name}", differing + gone,
+            months=[], latest_at=datetime(1970, 1, 1, tzinfo=UTC),
+        )  # fmt: skip
+    return added - gone
+
+
+# What is told
+
+
+def _said(error: BaseException) -> str:
+    """The first lines of an error, short enough for a table; drivers do not put passwords in them."""
+    original = getattr(error, "orig", None) or error
+    text = original.message if isinstance(original, DuemarkError) else str(original)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:3])[:500] or type(original).__name__
+
+
+def _fail(connection: psycopg.Connection[Any], database: Database, name: str, error: Exception) -> None:
+    """Note a failure; the next try comes later each time."""
+    log.warning("a copy failed", database=database.id, table=name, error=_said(error))
+    connection.execute(
+        """
+        insert into copies.state (database_id, table_name, relation, key, columns, error, failed_at, failures, next_at)
+        values (%(database)s, %(table)s, %(relation)s, %(key)s, '[]', %(error)s, %(now)s, 1, %(now)s + %(every)s)
+        on conflict (database_id, table_name) do update set
+            error = excluded.error, failed_at = excluded.failed_at, failures = state.failures + 1,
+            next_at = excluded.failed_at + least(
+                %(every)s * power(2, least(state.failures, 10)), greatest(%(most)s, %(every)s)
+            )
+        """,
+        {
+            "database": database.id, "table": name, "relation": database.relation(name),
+            "key": list(database.tables[name].key), "error": _said(error), "now": datetime.now(UTC),
+            "every": database.every, "most": LONGEST_BACK_OFF,
+        },
+    )  # fmt: skip
+
+
+def stamp_file(settings: Settings) -> Path:
+    """Tells which columns copies have: definitions are checked against them, so it is part of what they are made of."""
+    return target_folder(settings) / "copies.stamp"
+
+
+def _stamp(settings: Settings, connection: psycopg.Connection[Any]) -> None:
+    row: Any = connection.execute(
+        "select coalesce(md5(string_agg(relation || columns::text, ',' order by relation)), '') from copies.state"
+        " where columns <> '[]'"
+    ).fetchone()
+    path = stamp_file(settings)
+    with contextlib.suppress(OSError):
+        if not path.is_file() or path.read_text("utf-8") != row[0]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(str(row[0]), "utf-8")

@@ -1,0 +1,243 @@
+"""Copies of other databases: what is new, changed and gone; a database that fails; and that no tick waits for it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pipelines.kpi import copies
+from pipelines.warehouse.connect import connect, with_database
+from pipelines.warehouse.settings import Settings
+from tests.conftest import _database, _drop
+
+DATABASES = """\
+databases:
+  - id: shop
+    url_env: TEST_SHOP_URL
+    timeout: 2s
+    every: 1s
+    tables:
+      orders: {key: [id], cursor: changed_at, compare_every: 1d, overlap: 1m}
+  - id: gone
+    url_env: TEST_GONE_URL
+    timeout: 1s
+    tables:
+      things: {key: [id]}
+"""
+ORDERS = """
+create type mood as enum ('glad', 'sad');
+create table orders (
+    id int, "Place" text, amount numeric(12, 2), at date, changed_at timestamptz, note jsonb, feels mood, raw bytea
+);
+"""
+FIRST = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOW = datetime(2026, 4, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def shop(server_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """The other database, with three orders."""
+    name = _database(server_url)
+    with psycopg.connect(with_database(server_url, name), autocommit=True) as connection:
+        connection.execute(ORDERS)
+        for number in (1, 2, 3):
+            connection.execute(
+                "insert into orders values (%s, 'north', 10.50, '2026-03-01', %s, '{\"a\": 1}', 'glad', '\\x00')",
+                [number, FIRST + timedelta(hours=number)],
+            )
+        yield connection
+    _drop(server_url, name)
+
+
+@pytest.fixture
+def house(
+    settings: Settings,
+    tmp_path: Path,
+    shop: psycopg.Connection[Any],
+    server_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Settings:
+    """A warehouse whose catalog names both databases; the second is never there."""
+    catalog = tmp_path / "catalog"
+    catalog.mkdir()
+    (catalog / "databases.yml").write_text(DATABASES, "utf-8")
+    monkeypatch.setenv("TEST_SHOP_URL", with_database(server_url, shop.info.dbname))
+    monkeypatch.setenv("TEST_GONE_URL", f"sqlite:///{tmp_path}/none.db")
+    return replace(settings, catalog=catalog)
+
+
+def rows(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    with connect(settings) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def copied(settings: Settings) -> list[tuple[Any, ...]]:
+    return rows(settings, 'select id, "Place", amount::text from copies.shop_orders order by id')
+
+
+def due(settings: Settings) -> None:
+    with connect(settings, "ingest") as connection:
+        connection.execute("update copies.state set next_at = '-infinity'")
+    copies.refresh(settings, NOW)
+
+
+def test_rows_come_change_and_go(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    copies.ensure(house)
+    copies.refresh(house, NOW)
+    assert copied(house) == [(1, "north", "10.50"), (2, "north", "10.50"), (3, "north", "10.50")]
+    (types,) = rows(house, "select columns from copies.state where database_id = 'shop'")
+    assert dict(types[0]) == {
+        "id": "bigint", "Place": "text", "amount": "numeric(12,2)", "at": "date",
+        "changed_at": "timestamp with time zone", "note": "jsonb", "feels": "text",
+    }  # fmt: skip
+
+    shop.execute("insert into orders (id, changed_at) values (4, %s)", [FIRST + timedelta(days=1)])
+    shop.execute("update orders set amount = 11, changed_at = %s where id = 1", [FIRST + timedelta(days=2)])
+    shop.execute("delete from orders where id = 2")
+    due(house)
+    assert copied(house) == [
+        (1, "north", "11.00"),
+        (2, "north", "10.50"),
+        (3, "north", "10.50"),
+        (4, None, None),
+    ]
+
+    copies.refresh_now(house, compare=True)
+    assert [row[0] for row in copied(house)] == [1, 3, 4]
+    assert rows(
+        house, "select row_count, read_at = compared_at, error from copies.state where table_name = 'orders'"
+    ) == [(3, True, None)]
+    assert rows(house, "select feed, source, record_count from raw.load where feed = 'copy' order by load_id") == [
+        ("copy", "shop.orders", 3), ("copy", "shop.orders", 2), ("copy", "shop.orders", 1),
+    ]  # fmt: skip
+
+
+def test_what_is_the_same_is_not_written(house: Settings) -> None:
+    copies.refresh_now(house)
+    before = rows(house, "select ctid::text, xmin::text from copies.shop_orders order by id")
+    copies.refresh_now(house, compare=True)
+    due(house)
+    assert rows(house, "select ctid::text, xmin::text from copies.shop_orders order by id") == before
+    assert rows(house, "select count(*) from raw.load where feed = 'copy'") == [(1,)]
+    (read,) = rows(house, "select began_at = read_at from raw.feed_read, copies.state"
+                   " where feed = 'copies.shop_orders' and table_name = 'orders'")  # fmt: skip
+    assert read == (True,)
+
+
+def test_a_late_commit_within_the_overlap_is_found(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    copies.refresh_now(house)
+    shop.execute(
+        "insert into orders (id, changed_at) values (9, %s)", [FIRST + timedelta(hours=3, seconds=-30)]
+    )
+    shop.execute("insert into orders (id, changed_at) values (8, %s)", [FIRST + timedelta(hours=2)])
+    due(house)
+    assert [row[0] for row in copied(house)] == [1, 2, 3, 9]
+    copies.refresh_now(house, compare=True)
+    assert [row[0] for row in copied(house)] == [1, 2, 3, 8, 9]
+
+
+def test_a_database_that_fails_stops_no_other_and_is_asked_again_later(
+    house: Settings, tmp_path: Path
+) -> None:
+    copies.ensure(house)
+    copies.refresh(house, NOW)
+    assert len(copied(house)) == 3
+    ((error, failures, waits),) = rows(
+        house, "select error, failures, next_at - failed_at from copies.state where database_id = 'gone'"
+    )
+    assert error == f"there is no file {tmp_path}/none.db"
+    assert (failures, waits) == (1, timedelta(minutes=5))
+    due(house)
+    due(house)
+    ((failures, waits),) = rows(
+        house, "select failures, next_at - failed_at from copies.state where database_id = 'gone'"
+    )
+    assert (failures, waits) == (3, timedelta(minutes=20))
+
+    with sqlite3.connect(tmp_path / "none.db") as other:
+        other.execute(
+            "create table things (id integer primary key, at datetime, price numeric(8, 2), kind varchar)"
+        )
+        other.execute("insert into things values (1, '2026-03-08 01:30:00', 2.5, 'a')")
+    other.close()
+    due(house)
+    assert rows(house, "select id, at::text, price::text, kind from copies.gone_things") == [
+        (1, "2026-03-08 01:30:00+00", "2.50", "a")
+    ]
+    assert rows(house, "select error, failures from copies.state where database_id = 'gone'") == [(None, 0)]
+
+
+def test_a_variable_that_is_not_set(house: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_SHOP_URL")
+    copies.ensure(house)
+    assert rows(house, "select error from copies.state where database_id = 'shop'") == [
+        ("TEST_SHOP_URL is not set",)
+    ]
+
+
+def test_no_tick_waits_for_a_slow_database(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    copies.ensure(house)
+    shop.execute("alter table orders rename to slow")
+    shop.execute("create view orders as select *, pg_sleep(9)::text as pause from slow")
+    started = time.monotonic()
+    copies.refresh(house, NOW)
+    assert time.monotonic() - started < copies.WAIT + 1
+    # The statement's timeout ends it, whoever waits.
+    for _ in range(100):
+        if rows(house, "select error is not null from copies.state where database_id = 'shop'") == [(True,)]:
+            break
+        time.sleep(0.1)
+    ((error,),) = rows(house, "select error from copies.state where database_id = 'shop'")
+    assert "statement timeout" in error
+
+
+def test_the_other_database_is_only_read(house: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    (database,) = [one for one in copies._databases(house) if one.id == "shop"]
+    with (
+        copies._engine(house, database) as engine,
+        engine.connect() as connection,
+        pytest.raises(Exception, match="read-only"),
+    ):
+        connection.exec_driver_sql("delete from orders")
+
+
+def test_a_table_that_changes_its_shape_is_followed(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    copies.refresh_now(house)
+    shop.execute(
+        "alter table orders drop column note, add column tax numeric default 2, alter amount type float"
+    )
+    due(house)
+    assert rows(house, "select id, amount, tax::text from copies.shop_orders order by id") == [
+        (1, 10.5, "2"), (2, 10.5, "2"), (3, 10.5, "2")
+    ]  # fmt: skip
+    text = DATABASES.replace("key: [id], cursor", 'key: [id, "Place"], cursor')
+    (house.catalog / "databases.yml").write_text(text, "utf-8")
+    os.utime(house.catalog / "databases.yml", (1, 1))
+    due(house)
+    assert rows(house, "select key, row_count from copies.state where database_id = 'shop'") == [
+        (["id", "Place"], 3)
+    ]
+
+
+def test_only_the_columns_that_are_named(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    text = DATABASES.replace("key: [id], cursor", "columns: [id, changed_at, amount], key: [id], cursor")
+    (house.catalog / "databases.yml").write_text(text, "utf-8")
+    copies.refresh_now(house)
+    assert len(rows(house, "select * from copies.shop_orders")[0]) == 3
+
+
+def test_columns_are_known_before_anything_was_copied(house: Settings) -> None:
+    shop, gone = copies._databases(house)
+    known = copies.known_columns(house, shop, "orders")
+    assert known is not None
+    assert known["amount"] == "numeric(12,2)"
+    assert copies.known_columns(house, gone, "things") is None
