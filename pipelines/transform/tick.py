@@ -32,7 +32,11 @@ TICK_LOCK = 7_345_003
 
 # What subjects do before a tick looks at the loads; each is called with (settings, as_of) and returns the last load
 # that it has dealt with: the tick looks no further. By name, because transform imports no subject.
-PREPARATIONS = ("pipelines.metrics.definitions:store_indicators", "pipelines.slo.plan:plan_promises")
+PREPARATIONS = (
+    "pipelines.kpi.copies:refresh",
+    "pipelines.metrics.definitions:store_indicators",
+    "pipelines.slo.plan:plan_promises",
+)
 
 
 class TickRefusedError(DuemarkError):

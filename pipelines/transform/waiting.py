@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 # The first instant after `published` at which time alone changes a mart of the subject, None without one. Called with
 # (connection, published). By name, because transform imports no subject.
-NEXT_INSTANTS = ("pipelines.slo.due:next_instant", "pipelines.metrics.due:next_instant")
+NEXT_INSTANTS = (
+    "pipelines.slo.due:next_instant",
+    "pipelines.metrics.due:next_instant",
+    "pipelines.kpi.copies:next_instant",
+)
 
 
 @dataclass(frozen=True)
