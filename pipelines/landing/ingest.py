@@ -22,7 +22,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import errors, sql
 
-from pipelines.catalog.store import stored_packages, stored_zones
+from pipelines.catalog.store import refresh_catalog, stored_packages, stored_zones
 from pipelines.errors import DuemarkError
 from pipelines.landing import ledger, registry, source
 from pipelines.landing.feed import Checked, Context, Feed, FileError
@@ -99,10 +99,15 @@ def ingest(
             log.warning("not in a feed's folder", landing=settings.landing, name=name)
     retry: ledger.Retry = "quarantined" if paths else "unread"
     logs = [file for file in files if file.feed in registry.FOLLOWED]
+    others = [file for file in files if file not in logs]
+    if logs and not _has_packages(settings):
+        warnings.append("Logs wait for a catalog without faults: what they are counted by is not known yet.")
+        log.warning("no catalog yet", logs=len(logs))
+        logs = []
     outcomes: list[FileOutcome] = []
     with _database(outcomes), connect(settings, role="ingest", autocommit=True) as connection:
         with connection.cursor() as cursor:
-            new = ledger.unknown(cursor, [file for file in files if file not in logs], retry)
+            new = ledger.unknown(cursor, others, retry)
         context = Context(
             zones=stored_zones(settings) if new else {}, packages=stored_packages(settings) if logs else ()
         )
@@ -126,8 +131,21 @@ def ingest(
         _analyze(connection, gained)
         if not paths:
             incomplete = {outcome.feed for outcome in outcomes if outcome.status == "changed"}
+            incomplete |= {file.feed for file in files} - {file.feed for file in [*others, *logs]}
             ledger.note_look(connection, set(wanted) - incomplete, began_at)
     return IngestReport(tuple(outcomes), tuple(warnings))
+
+
+def _has_packages(settings: Settings) -> bool:
+    """Whether it is known what logs are counted by. A line is read once: it must not come before the catalog."""
+    from pipelines.catalog.load import CatalogError
+
+    try:
+        refresh_catalog(settings)
+    except CatalogError as error:
+        log.warning("no catalog", problems=[str(problem) for problem in error.problems])
+        return False
+    return True
 
 
 def _teller(

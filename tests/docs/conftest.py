@@ -56,7 +56,7 @@ def empty(server_url: str, template: str, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def demonstration(empty: Settings) -> Ask:
     """Asks the marts of the demonstration bank, after some weeks of it; gives the table as text."""
-    simulated = simulate(empty.home, 1, 25, 42, catalog=empty.catalog, split="day")
+    simulated = simulate(empty.home, 1, 25, 42, catalog=empty.catalog, split="day", requests=100)
     ingest(empty)
     tick(Project(empty), datetime.fromisoformat(simulated.as_of))
 

@@ -47,9 +47,6 @@ class Server:
             file.writelines(f"{each.isoformat()}\n" for each in at)
 
     def ingest(self) -> IngestReport:
-        from pipelines.catalog.store import refresh_catalog
-
-        refresh_catalog(self.warehouse.settings)
         return ingest(self.warehouse.settings)
 
     def tick(self, as_of: datetime | str, *, rebuild: bool = False) -> Any:
