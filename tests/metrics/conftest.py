@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from pipelines.landing.ingest import IngestReport, ingest
+from pipelines.warehouse.connect import connect
 from tests.metrics.oracle import COLUMNS
 from tests.metrics.support import PACKAGES
 from tests.transform.conftest import deployed as deployed  # a fixture of this folder, too
@@ -27,6 +28,8 @@ class Server:
 
     def reset(self) -> None:
         self.warehouse.reset()
+        with connect(self.warehouse.settings) as connection:
+            connection.execute("delete from control.indicator_failure")
         for feed in ("metric_log", "uptime"):
             for path in self.folder(feed).iterdir():
                 path.unlink()
