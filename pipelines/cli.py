@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Format = Literal["table", "csv", "json"]
 
 MOST_HOURS = 366 * 24
+# Lines of a table that somebody looks at.
+MOST_SHOWN = 500
 # Beyond, promises would be made for centuries.
 LAST_YEAR = 2200
 
@@ -113,6 +115,8 @@ def ingest(paths: tuple[str, ...], feed: str | None) -> None:
     from pipelines.landing.ingest import ingest as load
     from pipelines.warehouse.migrate import migrate
 
+    # What is odd about a file is told below, once.
+    logs.configure(default="ERROR")
     settings = Settings.from_env()
     if any(not path.strip() for path in paths):
         raise DuemarkError("A path is empty.", "Leave it out to load what landed.")
@@ -389,7 +393,11 @@ def incidents(
         click.echo(commands.render(commands.replay_rows(result, detail=detail), form), nl=False)
         return
     show: Literal["open", "all"] = "all" if everything else "open"
-    rows = commands.incidents(settings, show=show, kind=kind, application=application, slo=slo)
+    most = MOST_SHOWN + 1 if form == "table" else None
+    rows = commands.incidents(settings, show=show, kind=kind, application=application, slo=slo, limit=most)
+    if form == "table" and len(rows) > MOST_SHOWN:
+        click.echo(f"the first {MOST_SHOWN} are shown; --format csv and json have all", err=True)
+        rows = rows[:MOST_SHOWN]
     click.echo(commands.render(rows, form, columns=commands.INCIDENT_COLUMNS), nl=False)
 
 
@@ -477,6 +485,26 @@ def deploy() -> None:
     click.echo(
         "deployed; the next tick rebuilds the marts" if run(Project(settings)) else "nothing to deploy"
     )
+
+
+@main.command()
+@click.option("--keep", metavar="DURATION", help="Such as 14d; default: DUEMARK_KEEP_RUNS, else 30d.")
+def purge(keep: str | None) -> None:
+    """Take out what Dagster keeps of old runs: the runs, their logs and events.
+
+    While `up` runs, a sensor does it every hour. The warehouse is no part of it.
+    """
+    from pipelines.orchestration.instance import load_instance
+    from pipelines.orchestration.purge import keep_runs
+    from pipelines.orchestration.purge import purge as run
+    from pipelines.warehouse.migrate import migrate
+
+    settings = Settings.from_env()
+    duration = keep_runs(keep)
+    migrate(settings)
+    with load_instance(settings) as instance:
+        gone = run(settings, instance, duration)
+    click.echo(f"{_count(gone.runs, 'run')} and {_count(gone.events, 'event')} taken out")
 
 
 @main.command(name="build-manifest")

@@ -6,12 +6,13 @@ import dagster as dg
 
 from pipelines import logs
 from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor
+from sensors.purge import purge_sensor
 from sensors.watch.dagster_sensors import watch_sensor
 
 
 def build_defs() -> dg.Definitions:
     """All sensors of the location. Opens no connection."""
-    return dg.Definitions(sensors=[incidents_sensor, delivery_sensor, watch_sensor])
+    return dg.Definitions(sensors=[incidents_sensor, delivery_sensor, watch_sensor, purge_sensor])
 
 
 logs.ensure()

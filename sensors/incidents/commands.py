@@ -10,15 +10,20 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from psycopg import sql
 from psycopg.rows import dict_row
 
+from pipelines.catalog.models import nearest
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
+from sensors.incidents.model import KINDS, OTHER_KINDS
 from sensors.incidents.notices import Silence
 from sensors.incidents.store import read_silences
 
 if TYPE_CHECKING:
+    import psycopg
+
     from sensors.incidents.replay import Replay
 
 Format = Literal["table", "csv", "json"]
@@ -35,14 +40,17 @@ def incidents(
     kind: str | None = None,
     application: str | None = None,
     slo: str | None = None,
-    limit: int = 500,
+    limit: int | None = None,
 ) -> list[Row]:
-    """Incidents, the open ones by severity and age, or all from the newest on.
+    """Incidents, the open ones by severity and age, or all from the newest on; the first `limit` of them.
+
+    Raises DuemarkError for a kind, application or SLO that there is not, and never was.
 
     Each is a dict: incident_id, state (open, acknowledged, grouped, silenced, resolved), severity, title, kind,
     subject, occurrence, application_id, began_at, opened_at, acknowledged_by, resolved_at, resolution,
     grouped_under, grouped (how many are under it), message.
     """
+    _refuse_unknown(settings, kind=kind, application=application, slo=slo)
     with connect(settings, "analyst") as connection, connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
             """
@@ -88,6 +96,32 @@ def incidents(
             },
         )
         return cursor.fetchall()
+
+
+def _refuse_unknown(
+    settings: Settings, *, kind: str | None, application: str | None, slo: str | None
+) -> None:
+    """A misspelled name would match nothing, and nobody would know."""
+    if kind is not None and kind not in (known := (*KINDS, *OTHER_KINDS)):
+        raise DuemarkError(f"There is no kind of incident {kind!r}.", nearest(kind, known, "the kinds are"))
+    with connect(settings, "operate") as connection, connection.cursor() as cursor:
+        for what, name, table in (
+            ("application", application, "application_version"),
+            ("SLO", slo, "slo_version"),
+        ):
+            if name is not None:
+                ids = _ids(cursor, what, table)
+                if name not in ids:
+                    hint = nearest(name, ids, f"the {what}s are")
+                    raise DuemarkError(f"There is no {what} {name!r}.", hint)
+
+
+def _ids(cursor: psycopg.Cursor[Any], what: str, table: str) -> set[str]:
+    """Names that the catalog has or had, and those that incidents tell of."""
+    column = sql.Identifier("application_id" if what == "application" else "slo_id")
+    query = sql.SQL("select {0} from {1} union all select {0} from ops.incident where {0} is not null")
+    cursor.execute(query.format(column, sql.Identifier("catalog", table)))
+    return {str(row[0]) for row in cursor}
 
 
 def acknowledge(
@@ -145,7 +179,8 @@ def silence(
     All that is given has to match. Incidents are kept all the same, and what is still open at the end is told then.
 
     Raises:
-        DuemarkError: nothing to match (and not `everything`), no end, an end in the past, no reason.
+        DuemarkError: nothing to match (and not `everything`), a name that there is not, no end, an end in the past,
+            no reason.
     """
     moment = now or datetime.now(UTC)
     begins = start or moment
@@ -165,6 +200,7 @@ def silence(
         raise DuemarkError(
             f"The silence would be over at {ends.isoformat()}.", "Give an end that is yet to come."
         )
+    _refuse_unknown(settings, kind=kind, application=application, slo=slo)
     with connect(settings, "operate") as connection, connection.cursor() as cursor:
         cursor.execute(
             "insert into ops.silence (application_id, slo_id, kind, starts_at, ends_at, reason, created_by, created_at)"

@@ -70,6 +70,7 @@ EXPECTED = frozenset(
     {
         ("oncall", "incidents"),
         ("oncall", "delivery"),
+        ("oncall", "purge"),
         ("oncall", "watch"),
         ("pipelines", "arrivals"),
         ("pipelines", "hourly_checks"),

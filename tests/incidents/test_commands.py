@@ -102,11 +102,24 @@ def test_silences(overdue: Bank) -> None:
         ({"reason": "x", "slo": "a", "end": at("01:00"), "duration": timedelta(hours=1)}, "needs one end"),
         ({"reason": "x", "slo": "a", "end": at("01:00")}, "would be over"),
         ({"reason": "x", "slo": "a", "end": at("01:00").replace(tzinfo=None)}, "need an offset"),
+        ({"reason": "x", "slo": "slo-", "end": at("03:00")}, "There is no SLO 'slo-'"),
+        ({"reason": "x", "application": "cor", "end": at("03:00")}, "There is no application 'cor'"),
+        ({"reason": "x", "kind": "overdew", "end": at("03:00")}, "There is no kind of incident 'overdew'"),
     ],
 )
 def test_silences_that_make_no_sense(bank: Bank, given: dict[str, object], message: str) -> None:
     with pytest.raises(DuemarkError, match=message):
         silence(bank.settings, now=at("02:00"), **given)  # type: ignore[arg-type]
+
+
+def test_misspelled_names_match_nothing_and_are_refused(overdue: Bank) -> None:
+    assert incidents(overdue.settings, application="core", kind="overdue")
+    with pytest.raises(DuemarkError, match="no application 'Core'") as refused:
+        incidents(overdue.settings, application="Core")
+    assert refused.value.hint == "did you mean `core`?"
+    with pytest.raises(DuemarkError, match="no kind of incident 'overdu'"):
+        incidents(overdue.settings, kind="overdu")
+    assert len(incidents(overdue.settings, show="all", limit=1)) == 1
 
 
 def test_the_sensors(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:

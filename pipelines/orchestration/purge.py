@@ -1,0 +1,123 @@
+"""What Dagster keeps of old runs, taken out: runs with their events and logs, and events told outside of runs.
+
+The newest run of each job and the newest event of each asset and check stay, so that nothing looks as if it had never
+run. The marts and the journals of the warehouse are no part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipelines.catalog.models import Duration
+from pipelines.errors import DuemarkError
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+VARIABLE = "DUEMARK_KEEP_RUNS"
+DEFAULT = "30d"
+# The watcher looks back seven days for failures that nothing put right.
+LEAST = timedelta(days=8)
+BATCH = 100
+EVENTS_BATCH = 20_000
+
+_OLD_RUNS = """
+select run_id from runs
+where status in ('SUCCESS', 'FAILURE', 'CANCELED') and create_timestamp < %(before)s
+    and id not in (select max(id) from runs group by pipeline_name)
+order by id limit %(limit)s
+"""
+
+# Asset events outside of runs (completions of tracked jobs, checks): the newest of its kind stays.
+_OLD_EVENTS = """
+with newest as (
+    select max(id) as id from event_logs where run_id = '' and asset_key is not null
+    group by asset_key, dagster_event_type
+),
+checked as (
+    select max(evaluation_event_storage_id) as id from asset_check_executions group by asset_key, check_name
+)
+delete from event_logs where id in (
+    select id from event_logs
+    where run_id = '' and timestamp < %(before)s
+        and id not in (select id from newest where id is not null)
+        and id not in (select id from checked where id is not null)
+    order by id limit %(limit)s
+)
+"""
+_OLD_CHECKS = """
+delete from asset_check_executions where id in (
+    select id from asset_check_executions
+    where create_timestamp < %(before)s
+        and id not in (select max(id) from asset_check_executions group by asset_key, check_name)
+    order by id limit %(limit)s
+)
+"""
+
+
+@dataclass(frozen=True)
+class Purged:
+    """What was taken out. `is_done`: nothing that old is left."""
+
+    runs: int
+    events: int
+    is_done: bool
+
+
+def keep_runs(text: str | None = None) -> timedelta:
+    """How long runs are kept: `text`, else DUEMARK_KEEP_RUNS, else 30 days.
+
+    Raises DuemarkError where it is no duration, or shorter than what the watcher looks back for.
+    """
+    text = text or os.environ.get(VARIABLE) or DEFAULT
+    adapter: TypeAdapter[timedelta] = TypeAdapter(Duration)
+    hint = f"Write a whole number of days, {LEAST.days}d or more: the watcher looks back seven days."
+    try:
+        keep = adapter.validate_python(text)
+    except ValidationError:
+        raise DuemarkError(f"{text!r} is no duration to keep runs for.", hint) from None
+    if keep < LEAST:
+        raise DuemarkError(f"{text} is too short to keep runs for.", hint)
+    return keep
+
+
+def purge(
+    settings: Settings,
+    instance: DagsterInstance,
+    keep: timedelta,
+    *,
+    now: datetime | None = None,
+    seconds: float | None = None,
+) -> Purged:
+    """Take out what is older than `keep`, for about so many `seconds` at most; the next call goes on from there.
+
+    May be killed at any point, and run beside anything.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    # Dagster's instants are UTC without saying so.
+    before = ((now or datetime.now(UTC)) - keep).astimezone(UTC).replace(tzinfo=None)
+    runs = events = 0
+    with connect(settings, autocommit=True, database=settings.dagster_database) as connection:
+        while found := connection.execute(_OLD_RUNS, {"before": before, "limit": BATCH}).fetchall():
+            for (run_id,) in found:
+                if deadline is not None and time.monotonic() > deadline:
+                    return Purged(runs, events, is_done=False)
+                instance.compute_log_manager.delete_logs(prefix=[str(run_id)])
+                instance.delete_run(str(run_id))
+                runs += 1
+        for query in (_OLD_EVENTS, _OLD_CHECKS):
+            gone = EVENTS_BATCH
+            while gone == EVENTS_BATCH:
+                if deadline is not None and time.monotonic() > deadline:
+                    return Purged(runs, events, is_done=False)
+                gone = connection.execute(query, {"before": before, "limit": EVENTS_BATCH}).rowcount
+                events += gone
+    return Purged(runs, events, is_done=True)

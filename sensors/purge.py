@@ -1,0 +1,25 @@
+"""The sensor `purge`: every hour, what Dagster keeps of runs that nobody asks for any more."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from pipelines.orchestration.purge import keep_runs, purge
+from pipelines.warehouse.settings import Settings
+
+# An evaluation may take a minute before Dagster gives it up; what is left is for the next one.
+SECONDS = 20.0
+
+
+# A sensor, because a schedule needs a job: a run would only make more to purge.
+@dg.sensor(
+    name="purge",
+    minimum_interval_seconds=3600,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Takes out runs, their logs and events that are older than DUEMARK_KEEP_RUNS (30 days).",
+)
+def purge_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Purge for some seconds."""
+    gone = purge(Settings.from_env(), context.instance, keep_runs(), seconds=SECONDS)
+    rest = "" if gone.is_done else "; the rest in an hour"
+    return dg.SkipReason(f"{gone.runs} runs and {gone.events} events taken out{rest}")
