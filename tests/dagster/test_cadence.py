@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -139,3 +140,27 @@ def test_a_catalog_that_changed_is_seen_by_the_minute(built: House, instance: dg
         row = connection.execute("select count(*) from marts.slo_performance where slo_id = 'own'").fetchone()
     assert row is not None
     assert row[0] != 0
+
+
+def test_logs_are_read_by_the_minute_and_wake_nobody(built: House, instance: dg.DagsterInstance) -> None:
+    def beat(text: str) -> None:
+        with log.open("a") as file:
+            file.write(f"{text}\n")
+
+    log = Path(built.settings.landing) / "uptime" / "beats.log"
+    log.parent.mkdir()
+    beat("2026-03-02T08:00:30Z")
+    before = told(instance, "raw", "metric_input")
+    assert arrivals(built, instance).skip_message == "nothing has landed"
+    done = minute(built, instance)
+    assert "1 of 1 files loaded, 1 records; published up to load" in done.skip_message
+    beat("2026-03-02T08:01:10Z")
+    assert "published up to load" in minute(built, instance).skip_message
+    with connect(built.settings, "analyst") as connection:
+        rows = connection.execute(
+            "select value from marts.indicator_record where indicator_id = 1004 and hour_at = '2026-03-02T08:00Z'"
+        ).fetchall()
+    # Whenever this runs: the hour may be older than what is kept.
+    assert rows in ([(2,)], [])
+    assert told(instance, "raw", "metric_input") == before + 2
+    assert minute(built, instance).skip_message.startswith("nothing to do")
