@@ -111,7 +111,8 @@ def _refuse_unknown(
         ):
             if name is not None:
                 ids = _ids(cursor, what, table)
-                if name not in ids:
+                # Before the first load of a catalog nothing is known.
+                if ids and name not in ids:
                     hint = nearest(name, ids, f"the {what}s are")
                     raise DuemarkError(f"There is no {what} {name!r}.", hint)
 

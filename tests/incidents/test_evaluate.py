@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from pipelines.catalog.store import store_catalog
 from pipelines.warehouse.connect import connect
 from sensors.incidents.commands import acknowledge, incidents, silence
 from sensors.incidents.evaluate import Summary, evaluate, remind
@@ -189,7 +188,6 @@ routes:
 
 
 def test_a_silence_holds_back_and_ends(bank: Bank) -> None:
-    store_catalog(bank.settings)
     silence(bank.settings, slo="slo-a", reason="migration", end=at("04:00"), now=at("00:00"))
     bank.usual_day()
     bank.sends("core/lone", "SUCCEED 02:20")
