@@ -48,7 +48,7 @@ DUCKDB = """
 with
     line as (
         select
-            to_timestamp(floor(ts / 60) * 60) as minute_at,
+            make_timestamp((floor(ts / 60) * 60000000)::bigint) as minute_at,
             regexp_replace(lower(request.host), ':\\d+$', '') as host,
             split_part(request.uri, '?', 1) as path,
             request.method as method,
@@ -77,8 +77,8 @@ with
         where ident = 'edupi' and method = 'DELETE' and starts_with(path, '/api/documents/')
             and path <> '/api/documents/' and status = 204
         union all
-        select minute_at, 'FILE_CREATED', try_cast(resp_headers ->> '$."X-Tfm-Files-Added"[0]' as integer) from request
-        where ident = 'file-manager' and resp_headers ->> '$."X-Tfm-Files-Added"[0]' is not null
+        select minute_at, 'FILE_CREATED', try_cast((resp_headers ->> '$."X-Tfm-Files-Added"[0]') as integer) from request
+        where ident = 'file-manager' and (resp_headers ->> '$."X-Tfm-Files-Added"[0]') is not null
     ),
     minute as (
         select date_trunc('hour', minute_at) as hour_at, title, minute(minute_at) as m,
@@ -123,7 +123,7 @@ def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
         tick(project, as_of)
 
     def theirs() -> list[tuple[object, ...]]:
-        with duckdb.connect(config={"threads": 2, "TimeZone": "UTC"}) as connection:
+        with duckdb.connect(config={"threads": 2}) as connection:
             connection.execute(
                 "create table package (kind text, title text, ident text, host text, name text)"
             )
@@ -210,7 +210,8 @@ def _compare(bank: Bank, expected: list[tuple[object, ...]]) -> None:
 def _text(row: tuple[object, ...]) -> str:
     indicator, hour, dimension, value = row
     assert isinstance(hour, datetime)
-    return f"{indicator} {hour.astimezone(UTC):%Y-%m-%dT%H} {dimension} {int(str(value))}"
+    at = hour.astimezone(UTC) if hour.tzinfo else hour
+    return f"{indicator} {at:%Y-%m-%dT%H} {dimension} {int(str(value))}"
 
 
 def _empty(bank: Bank) -> None:
