@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from pipelines.catalog.store import store_catalog
 from pipelines.errors import DuemarkError
 from sensors.definitions import build_defs
 from sensors.incidents.commands import (
@@ -108,6 +109,7 @@ def test_silences(overdue: Bank) -> None:
     ],
 )
 def test_silences_that_make_no_sense(bank: Bank, given: dict[str, object], message: str) -> None:
+    store_catalog(bank.settings)
     with pytest.raises(DuemarkError, match=message):
         silence(bank.settings, now=at("02:00"), **given)  # type: ignore[arg-type]
 
