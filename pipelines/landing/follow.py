@@ -595,12 +595,19 @@ class _Log:
             own.rest()
         return "goes on" if ours > theirs else "copy"
 
+    def _chunk(self) -> bytes:
+        """The next bytes; of a packed file too as many as are worth the while."""
+        parts = [self._read(CHUNK_BYTES)]
+        while self._unpacked is not None and parts[-1] and sum(map(len, parts)) < CHUNK_BYTES:
+            parts.append(self._read(CHUNK_BYTES))
+        return b"".join(parts)
+
     def pieces(self, offset: int) -> Iterator[_Piece]:
         """Whole lines from `offset` to the end of the file."""
         self._seek(offset)
         rest = b""
         dropped, tail = 0, b""
-        while data := self._read(CHUNK_BYTES):
+        while data := self._chunk():
             if dropped:
                 cut = data.find(b"\n") + 1
                 tail = (tail + (data[:cut] if cut else data))[-HEAD_BYTES:]
@@ -609,16 +616,22 @@ class _Log:
                     continue
                 yield _Piece(dropped + cut, 1, tail, too_long=True)
                 data, dropped = data[cut:], 0
-            data = rest + data
             cut = data.rfind(b"\n") + 1
-            block, rest = data[:cut], data[cut:]
-            yield from _cut(block)
+            # One copy, not three: what is left over is short.
+            block = b"".join((rest, memoryview(data)[:cut])) if cut else b""
+            rest = data[cut:] if cut else rest + data
+            if block:
+                yield from _cut(block)
             if len(rest) > LONGEST_LINE:
                 dropped, tail, rest = len(rest), rest[-HEAD_BYTES:], b""
 
 
 def _cut(block: bytes) -> Iterator[_Piece]:
     """Pieces of a block of whole lines."""
+    count = block.count(b"\n")
+    if count <= MOST_LINES and not _has_long_line(block):
+        yield _Piece(len(block), count, block[-HEAD_BYTES:], block)
+        return
     import numpy as np
 
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
@@ -635,3 +648,13 @@ def _cut(block: bytes) -> Iterator[_Piece]:
             end = int(ends[place])
             yield _Piece(end - start, 1, block[max(start, end - HEAD_BYTES) : end], too_long=True)
             start, first = end, place + 1
+
+
+def _has_long_line(block: bytes) -> bool:
+    start = 0
+    while len(block) - start > LONGEST_LINE + 1:
+        end = block.rfind(b"\n", start, start + LONGEST_LINE + 1)
+        if end < 0:
+            return True
+        start = end + 1
+    return False
