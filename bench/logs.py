@@ -77,7 +77,8 @@ with
         where ident = 'edupi' and method = 'DELETE' and starts_with(path, '/api/documents/')
             and path <> '/api/documents/' and status = 204
         union all
-        select minute_at, 'FILE_CREATED', try_cast((resp_headers ->> '$."X-Tfm-Files-Added"[0]') as integer) from request
+        select minute_at, 'FILE_CREATED',
+            try_cast((resp_headers ->> '$."X-Tfm-Files-Added"[0]') as integer) from request
         where ident = 'file-manager' and (resp_headers ->> '$."X-Tfm-Files-Added"[0]') is not null
     ),
     minute as (
