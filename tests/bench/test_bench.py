@@ -6,8 +6,7 @@ from bench.run import BENCHES, run
 from bench.scale import QUICK
 from bench.table import Row, section, sections, table, whole
 
-# `visible` runs the whole house for minutes, `logs` writes and reads for minutes; tests of `duemark up` and of metrics do
-# the same steps.
+# `visible` and `logs` take minutes even in small; tests of `duemark up` and of metrics do the same steps.
 NAMES = [name for name in BENCHES if name not in {"visible", "logs"}]
 
 
