@@ -30,8 +30,6 @@ from pipelines.catalog.load import read_databases
 from pipelines.errors import DuemarkError
 from pipelines.landing.load import begin_load, end_load
 from pipelines.logs import get_logger
-from pipelines.transform.project import target_folder
-from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect, database_url, with_database
 from pipelines.warehouse.settings import Settings
 
@@ -106,22 +104,22 @@ def ensure(settings: Settings) -> bool:
                     made = True
                 except Exception as error:  # noqa: BLE001 # whatever a driver raises is that database's own
                     _fail(connection, database, name, error)
-        _stamp(settings, connection)
+        _note(settings, connection)
     return made
 
 
-def known_columns(settings: Settings, database: Database, table: str) -> dict[str, str] | None:
-    """Columns of a table of another database with the types of its copy; None where nobody can tell now."""
-    relation = database.relation(table)
-    if settings.database_url is not None or embedded.running_pid(settings.home) is not None:
-        with contextlib.suppress(DuemarkError, psycopg.Error), connect(settings, "ingest") as connection:
-            row: Any = connection.execute(
-                "select columns from copies.state where relation = %s and columns <> '[]'", [relation]
-            ).fetchone()
-            if row is not None:
-                return {str(name): str(kind) for name, kind in row[0]}
+def known_columns(
+    settings: Settings, database: Database, table: str, *, ask: bool = True
+) -> dict[str, str] | None:
+    """Columns of a table of another database with the types of its copy; None where nobody can tell now.
+
+    Of the copies that this home has made; else, with `ask`, of the database itself.
+    """
+    found = _noted(settings).get(database.relation(table))
+    if found is not None:
+        return dict(found)
     key = f"{settings.home} {database.id}"
-    if _down.get(key, 0.0) > time.monotonic() - _FORGET:
+    if not ask or _down.get(key, 0.0) > time.monotonic() - _FORGET:
         return None
     try:
         with _engine(settings, database) as engine:
@@ -130,6 +128,31 @@ def known_columns(settings: Settings, database: Database, table: str) -> dict[st
         _down[key] = time.monotonic()
         log.info("a database did not answer", database=database.id, error=_said(error))
     return None
+
+
+def columns_file(settings: Settings) -> Path:
+    """The columns of copies by relation, as this home knows them: what is made of the catalog needs no database."""
+    return settings.home / "copies.json"
+
+
+def _noted(settings: Settings) -> dict[str, list[tuple[str, str]]]:
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        noted: dict[str, list[tuple[str, str]]] = json.loads(columns_file(settings).read_text("utf-8"))
+        return noted
+    return {}
+
+
+def _note(settings: Settings, connection: psycopg.Connection[Any]) -> None:
+    rows = connection.execute(
+        "select relation, columns from copies.state where columns <> '[]' order by relation"
+    ).fetchall()
+    text = json.dumps({str(relation): columns for relation, columns in rows}, indent=1) + "\n"
+    path = columns_file(settings)
+    if not path.is_file() or path.read_text("utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(text, "utf-8")
+        part.replace(path)
 
 
 # Which, and when
@@ -226,7 +249,7 @@ def _read_database(
                     connection.rollback()
                     _fail(connection, database, name, error)
                     connection.commit()
-            _stamp(settings, connection)
+            _note(settings, connection)
     except (DuemarkError, psycopg.Error) as error:
         log.warning("copies were not read", database=database.id, error=_said(error))
 
@@ -632,20 +655,3 @@ def _fail(connection: psycopg.Connection[Any], database: Database, name: str, er
             "every": database.every, "most": LONGEST_BACK_OFF,
         },
     )  # fmt: skip
-
-
-def stamp_file(settings: Settings) -> Path:
-    """Tells which columns copies have: definitions are checked against them, so it is part of what they are made of."""
-    return target_folder(settings) / "copies.stamp"
-
-
-def _stamp(settings: Settings, connection: psycopg.Connection[Any]) -> None:
-    row: Any = connection.execute(
-        "select coalesce(md5(string_agg(relation || columns::text, ',' order by relation)), '') from copies.state"
-        " where columns <> '[]'"
-    ).fetchone()
-    path = stamp_file(settings)
-    with contextlib.suppress(OSError):
-        if not path.is_file() or path.read_text("utf-8") != row[0]:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(str(row[0]), "utf-8")

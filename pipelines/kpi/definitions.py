@@ -1,8 +1,8 @@
 """Definitions checked and resolved: `catalog/kpis/` to a `Registry`, or all that is wrong with them, by file and line.
 
 What a source has is read where it is declared: of marts and raw tables in the dbt project, of tables of other databases
-in their copies, else in those databases themselves. A check that cannot be made is a warning, and the KPI is left out
-until it can; everything else goes on.
+in their copies or, where asked for, in those databases themselves. A check that cannot be made is a warning, and the
+KPI is left out until it can; everything else goes on.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Checked:
 
 
 def registry(settings: Settings) -> Registry:
-    """All KPIs of the catalog. Raises CatalogError with every problem; warnings are logged."""
-    checked = check(settings)
+    """All KPIs of the catalog. Raises CatalogError with every problem; warnings are logged. Asks no database."""
+    checked = check(settings, ask=False)
     if checked.problems:
         raise CatalogError(checked.problems)
     for warning in checked.warnings:
@@ -88,13 +88,13 @@ def registry(settings: Settings) -> Registry:
     return Registry(checked.kpis)
 
 
-def check(settings: Settings, folder: Path | None = None) -> Checked:
+def check(settings: Settings, folder: Path | None = None, *, ask: bool = True) -> Checked:
     """Read and check the definitions of `folder` (default: the catalog's); neither raises nor logs.
 
-    Needs no database: those that can be reached are asked for what the files do not say.
+    `ask`: databases whose tables were not copied yet are asked for their columns.
     """
     kpis, databases, problems = read_kpis(folder or settings.catalog)
-    return _Checker(settings, kpis, databases, list(problems)).check()
+    return _Checker(settings, kpis, databases, list(problems), ask).check()
 
 
 @functools.lru_cache(maxsize=4)
@@ -133,6 +133,7 @@ class _Checker:
     items: Sequence[Declared[entries.Kpi]]
     database_items: Sequence[Declared[entries.Database]]
     problems: list[Problem]
+    ask: bool
     warnings: list[str] = field(default_factory=list)
     _relations: dict[tuple[str, str], Relation | None] = field(default_factory=dict)
 
@@ -203,7 +204,7 @@ class _Checker:
     def _foreign(self, database: entries.Database, table: str) -> Relation:
         from pipelines.kpi.copies import known_columns
 
-        return Relation(known_columns(self.settings, database, table))
+        return Relation(known_columns(self.settings, database, table, ask=self.ask))
 
 
 def _way_back(uses: Mapping[str, Mapping[str, str]], start: str) -> list[str] | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -53,7 +51,6 @@ def deploy_generated(project: Project, is_made_anew: bool) -> None:
         }
         if not plan["models"] and not deployed:
             return
-        _ensure_copies(project)
         prints = {name: hashlib.sha256(files[f"{name}.sql"].encode()).hexdigest() for name in plan["models"]}
         wanted = [
             name
@@ -68,14 +65,6 @@ def deploy_generated(project: Project, is_made_anew: bool) -> None:
             _make(project, connection, plan, wanted, prints)
         _kpis(connection, plan, is_made_anew=is_made_anew)
         _clocks(project, connection, plan)
-
-
-def _ensure_copies(project: Project) -> None:
-    """Tables of copies are there before what reads them, empty if need be."""
-    if find_spec("pipelines.kpi.copies") is not None:
-        ensure = getattr(import_module("pipelines.kpi.copies"), "ensure", None)
-        if ensure is not None:
-            ensure(project.settings)
 
 
 def _drop(connection: psycopg.Connection[Any], name: str, kind: str) -> None:

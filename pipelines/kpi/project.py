@@ -11,6 +11,7 @@ from typing import cast
 
 import orjson
 
+from pipelines.kpi.copies import columns_file
 from pipelines.logs import get_logger
 from pipelines.transform.project import target_folder
 from pipelines.warehouse.settings import Settings
@@ -42,9 +43,9 @@ def generated(settings: Settings, core: str) -> Mapping[str, str]:
         digest.update(
             b"\0" + path.relative_to(settings.catalog).as_posix().encode() + b"\0" + path.read_bytes()
         )
-    # Written where the columns of copies change.
+    # Definitions are checked against the columns of copies.
     with contextlib.suppress(FileNotFoundError):
-        digest.update(b"\0" + (target_folder(settings) / "copies.stamp").read_bytes())
+        digest.update(b"\0" + columns_file(settings).read_bytes())
     key = digest.hexdigest()
     # One for each home: what stood before differs.
     found = _made.get((settings.home, key))

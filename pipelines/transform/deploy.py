@@ -15,6 +15,9 @@ from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
+# What is seen to before the project, because what is generated of the catalog may depend on it; called with (settings).
+# By name, because transform imports no subject.
+BEFORE = ("pipelines.kpi.copies:ensure",)
 # Who deploys what was generated; each is called with (project, is_made_anew) when the project changed, and before every
 # tick: what could not be deployed is tried again. By name, because transform imports no subject.
 GENERATED_BY = ("pipelines.kpi.deploy:deploy_generated",)
@@ -32,6 +35,9 @@ def deploy(project: Project, *, force: bool = False) -> bool:
 
     False when the project is deployed already. Expects the migrations to have been run.
     """
+    for step in BEFORE:
+        module, _, name = step.partition(":")
+        getattr(import_module(module), name)(project.settings)
     wanted = fingerprint(project.settings)
     with connect(project.settings, "transform", autocommit=True) as connection:
         row = connection.execute("select deployed_project from control.tick").fetchone()

@@ -111,10 +111,9 @@ def test_the_checks_find_what_is_wrong_and_what_is_not(house: House, first: JobR
     found = house.checks()
     passed = {name for name, check in found.items() if check.passed}
     failed = {name: check.severity.value for name, check in found.items() if not check.passed}
-    assert passed >= {
-        "marts/slo_performance complete_occurrences_have_all_jobs_slo_performance_",
-        "marts/kpi_value thresholds",
-    }
+    assert passed >= {"marts/slo_performance complete_occurrences_have_all_jobs_slo_performance_"}
+    # Of three occurrences one was late.
+    assert failed.pop("marts/kpi_value thresholds") in {"WARN", "ERROR"}
     assert failed == {
         "raw/job_status rejected_share": "WARN",
         "raw/job_status quarantined_files": "WARN",
