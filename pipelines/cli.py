@@ -210,24 +210,31 @@ def _instant(text: str | None) -> datetime | None:
 def check() -> None:
     """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any."""
     from pipelines.catalog.load import CatalogError, load_catalog
+    from pipelines.kpi.definitions import check as check_kpis
     from sensors.incidents.routes import check_routes
 
+    # What could not be checked is told below.
+    logs.configure(default="ERROR")
     settings = Settings.from_env()
-    catalog, problems = None, []
+    catalog, problems = None, set()
     try:
         catalog = load_catalog(settings.catalog)
     except CatalogError as error:
-        problems += error.problems
-    problems += check_routes(settings.catalog, catalog)
+        problems.update(error.problems)
+    problems.update(check_routes(settings.catalog, catalog))
+    kpis = check_kpis(settings)
+    problems.update(kpis.problems)
     for problem in sorted(problems):
         click.echo(str(problem), err=True)
+    for warning in kpis.warnings:
+        click.echo(f"not checked: {warning}", err=True)
     if catalog is None or problems:
         click.echo(f"{_count(len(problems), 'problem')} in {settings.catalog}", err=True)
         sys.exit(1)
     click.echo(
         f"{settings.catalog}: {_count(len(catalog.applications), 'application')},"
         f" {_count(len(catalog.calendars), 'calendar')}, {_count(len(catalog.jobs), 'job')},"
-        f" {_count(len(catalog.slos), 'SLO')}: no problems"
+        f" {_count(len(catalog.slos), 'SLO')}, {_count(len(catalog.kpis), 'KPI')}: no problems"
     )
 
 
@@ -365,6 +372,61 @@ def _simulate_live(out: Path | None, catalog: Path | None, seed: int, speed: flo
             click.echo(f"{sent.up_to:%Y-%m-%d %H:%M:%S}Z {sent.statuses} statuses in {len(sent.files)} files")
     except KeyboardInterrupt:
         click.echo("stopped")
+
+
+@main.group(context_settings={"help_option_names": ["-h", "--help"]})
+def kpi() -> None:
+    """The definitions of KPIs: list them, show one, check them before they are in the catalog.
+
+    Their values are in the marts: duemark sql "select * from kpi_current". docs/kpis.md says how to write one.
+    """
+    logs.configure(default="ERROR")
+
+
+@kpi.command(name="list")
+def kpi_list() -> None:
+    """List all KPIs of the catalog."""
+    from pipelines.kpi.commands import listed
+
+    click.echo(listed(Settings.from_env()), nl=False)
+
+
+@kpi.command(name="show")
+@click.argument("kpi_id", metavar="ID")
+def kpi_show(kpi_id: str) -> None:
+    """Show one KPI by its id or number: formula, variables, thresholds, version."""
+    from pipelines.kpi.commands import shown
+
+    click.echo(shown(Settings.from_env(), kpi_id), nl=False)
+
+
+@kpi.command(name="compile")
+@click.argument("kpi_id", metavar="[ID]", required=False)
+def kpi_compile(kpi_id: str | None) -> None:
+    """Print the SQL of the dbt models that are generated of all KPIs, or of one."""
+    from pipelines.kpi.commands import compiled
+
+    click.echo(compiled(Settings.from_env(), kpi_id), nl=False)
+
+
+@kpi.command(name="validate")
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+def kpi_validate(path: Path | None) -> None:
+    """Check the catalog's KPIs, another catalog's folder, or one file beside those of the catalog.
+
+    Every problem at once, with its file, line and column. Exit code 1 when there are any.
+    """
+    from pipelines.kpi.commands import validate
+
+    result = validate(Settings.from_env(), path)
+    for problem in result.problems:
+        click.echo(str(problem), err=True)
+    for warning in result.warnings:
+        click.echo(f"not checked: {warning}", err=True)
+    if result.problems:
+        click.echo(_count(len(result.problems), "problem"), err=True)
+        sys.exit(1)
+    click.echo(f"{_count(result.count, 'KPI')}: no problems")
 
 
 @main.command()

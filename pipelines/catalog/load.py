@@ -141,14 +141,15 @@ class Declared(Generic[M]):
 
 
 def read_kpis(
-    folder: Path,
+    folder: Path, file: Path | None = None
 ) -> tuple[list[Declared[Kpi]], list[Declared[Database]], list[Problem]]:
     """What `kpis/` and `databases.yml` hold, and what is wrong there; the rest of the catalog is not looked at.
 
-    For those who go on to check what the valid ones mean, whatever else is wrong in the catalog.
+    For those who go on to check what the valid ones mean, whatever else is wrong in the catalog. `file`: one more file
+    of KPIs, from wherever it lies.
     """
     loader = _Loader(folder)
-    return *loader.kpis(), loader.problems
+    return *loader.kpis(file), loader.problems
 
 
 def read_databases(folder: Path) -> list[Database]:
@@ -217,9 +218,9 @@ class _Loader:
         """What was found so far."""
         return self._problems
 
-    def kpis(self) -> tuple[list[Declared[Kpi]], list[Declared[Database]]]:
+    def kpis(self, file: Path | None = None) -> tuple[list[Declared[Kpi]], list[Declared[Database]]]:
         """Read KPIs and databases, and check what concerns them alone."""
-        kpis, databases = self._read("kpis", Kpi), self.databases()
+        kpis, databases = self._read("kpis", Kpi, file), self.databases()
         self._unique(kpis, lambda one: f"the KPI `{one.id}`")
         numbered = [item for item in kpis if item.model is not None and item.model.number is not None]
         self._unique(
@@ -244,12 +245,14 @@ class _Loader:
             if hint.startswith("did") and any(yaml_files(folder)):
                 self._problems.append(Problem(folder.as_posix(), 1, "", "nothing reads this folder", hint))
 
-    def _read(self, kind: str, model: type[M]) -> list[Declared[M]]:
+    def _read(self, kind: str, model: type[M], file: Path | None = None) -> list[Declared[M]]:
         items: list[Declared[M]] = []
         paths = yaml_files(self._folder / kind)
         if kind == "databases":
             # Few, so that they are one file by rule; the folder serves those who have many.
             paths = [path for path in (self._folder / "databases.yml",) if path.is_file()] + paths
+        if file is not None and file.resolve() not in [path.resolve() for path in paths]:
+            paths.append(file)
         for path in paths:
             document = read_document(path)
             self._problems += document.problems

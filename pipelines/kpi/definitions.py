@@ -88,12 +88,15 @@ def registry(settings: Settings) -> Registry:
     return Registry(checked.kpis)
 
 
-def check(settings: Settings, folder: Path | None = None, *, ask: bool = True) -> Checked:
+def check(
+    settings: Settings, folder: Path | None = None, *, file: Path | None = None, ask: bool = True
+) -> Checked:
     """Read and check the definitions of `folder` (default: the catalog's); neither raises nor logs.
 
-    `ask`: databases whose tables were not copied yet are asked for their columns.
+    `file`: one more file of KPIs, from wherever it lies. `ask`: databases whose tables were not copied yet are asked
+    for their columns.
     """
-    kpis, databases, problems = read_kpis(folder or settings.catalog)
+    kpis, databases, problems = read_kpis(folder or settings.catalog, file)
     return _Checker(settings, kpis, databases, list(problems), ask).check()
 
 

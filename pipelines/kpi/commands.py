@@ -1,0 +1,155 @@
+"""What `duemark kpi …` answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.catalog.kpis import Kpi as Entry
+from pipelines.catalog.load import CatalogError, Problem
+from pipelines.catalog.models import duration_text, nearest
+from pipelines.console import as_table
+from pipelines.errors import DuemarkError
+from pipelines.kpi.definitions import Checked, check
+from pipelines.kpi.registry import Kpi, Registry, Threshold, Variable
+from pipelines.warehouse.settings import Settings
+
+WORSE = {"higher": "≥", "lower": "≤"}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was found: problems by file and line, what could not be checked, and how many KPIs there are."""
+
+    problems: list[Problem]
+    warnings: list[str]
+    count: int
+
+
+def validate(settings: Settings, path: Path | None = None) -> Validation:
+    """Check the catalog's KPIs, those of another catalog's folder, or one file beside those of the catalog."""
+    if path is None or path.is_dir():
+        checked = check(settings, path)
+        return Validation(checked.problems, checked.warnings, len(checked.declared))
+    if not path.is_file():
+        raise DuemarkError(f"{path} does not exist.", "Name a file of KPIs, or the folder of a catalog.")
+    checked = check(settings, file=path)
+    problems = [one for one in checked.problems if Path(one.file).resolve() == path.resolve()]
+    warnings = [one for one in checked.warnings if Path(one.split(":")[0]).resolve() == path.resolve()]
+    entries = check(settings, path.parent / ".none", file=path).declared
+    return Validation(problems, warnings, len(entries))
+
+
+def listed(settings: Settings) -> str:
+    """All KPIs as a table. Raises CatalogError."""
+    checked = _sound(check(settings))
+    rows = [
+        [
+            entry.id,
+            str(entry.number or ""),
+            entry.title,
+            entry.category,
+            entry.unit or "",
+            ", ".join(entry.aggregations),
+            ", ".join(entry.dimensions),
+            _thresholds(checked.kpis[entry.id].thresholds) if entry.id in checked.kpis else "not reached",
+            entry.owner or "",
+        ]
+        for entry in _in_order(checked.declared.values())
+    ]
+    heads = ["id", "number", "name", "category", "unit", "grains", "dimensions", "thresholds", "owner"]
+    return as_table(heads, rows)
+
+
+def shown(settings: Settings, kpi_id: str) -> str:
+    """One KPI, all of it, by its id or number. Raises DuemarkError where there is none."""
+    kpi = _one(_sound(check(settings)), kpi_id)
+    lines = [
+        ("id", kpi.id + (f" ({kpi.number})" if kpi.number else "")),
+        ("name", kpi.name),
+        ("description", kpi.description),
+        ("category", kpi.category),
+        ("owner", kpi.owner),
+        ("unit", kpi.unit),
+        ("formula", f"{kpi.formula_text}  ({kpi.formula})"),
+        *((f"  {one.name}", _variable(one, kpi.dimensions)) for one in kpi.variables),
+        ("grains", f"{', '.join(kpi.grains)}, in {kpi.timezone}"),
+        ("dimensions", ", ".join(kpi.dimensions)),
+        ("thresholds", _thresholds(kpi.thresholds)),
+        ("stable within", f"{kpi.tolerance:%}".replace(".000000", "")),
+        ("kept", ", ".join(f"{count} × {grain}" for grain, count in kpi.retention) or "all"),
+        ("closed", f"{duration_text(kpi.allow_late)} after the end" if kpi.allow_late else "at the end"),
+        ("waits for", ", ".join(kpi.slos)),
+        ("metadata", json.dumps(dict(kpi.metadata), ensure_ascii=False, default=str) if kpi.metadata else ""),
+        ("version", kpi.version),
+        ("file", f"{kpi.file}:{kpi.line}"),
+    ]
+    width = max(len(name) for name, _ in lines)
+    text = "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines if value)
+    return f"{text}\n\nIts values: duemark sql \"table kpi_value\", where kpi_id is '{kpi.id}'\n"
+
+
+def compiled(settings: Settings, kpi_id: str | None = None) -> str:
+    """SQL of the generated dbt models, of all KPIs or of one."""
+    from pipelines.kpi.compile import compile_registry
+
+    checked = _sound(check(settings))
+    kpis = checked.kpis if kpi_id is None else {(one := _one(checked, kpi_id)).id: one}
+    files = compile_registry(Registry(kpis))
+    return "\n".join(f"-- {name}\n{text}" for name, text in sorted(files.items()) if name.endswith(".sql"))
+
+
+def _sound(checked: Checked) -> Checked:
+    if checked.problems:
+        raise CatalogError(checked.problems)
+    return checked
+
+
+def _in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """Those with a number first."""
+    return sorted(entries, key=lambda one: (one.number is None, one.number or 0, one.id))
+
+
+def _one(checked: Checked, wanted: str) -> Kpi:
+    for entry in checked.declared.values():
+        if wanted in (entry.id, str(entry.number)):
+            found = checked.kpis.get(entry.id)
+            if found is None:
+                reasons = [one for one in checked.warnings if f": {entry.id}: " in one]
+                raise DuemarkError(f"The KPI {entry.id!r} cannot be looked at now.", " ".join(reasons[:1]))
+            return found
+    raise DuemarkError(f"There is no KPI {wanted!r}.", nearest(wanted, checked.declared, "It has"))
+
+
+def _variable(one: Variable, dimensions: tuple[str, ...]) -> str:
+    database = "" if one.source.database == "warehouse" else f"{one.source.database}."
+    text = f"{one.aggregation}({one.column or '*'}) of {database}{one.source.table}, "
+    if one.kind == "snapshot":
+        text += f"that stand from {one.time_column}" + (
+            f" until {one.until_column}" if one.until_column else ""
+        )
+    else:
+        text += f"by {one.time_column}"
+    if one.window is not None:
+        text += f", last {one.window.days} days" if one.window.days else f", {one.window.to_date} to date"
+    if one.condition:
+        text += f", where {one.condition}"
+    if one.default is not None:
+        text += f", else {one.default}"
+    missing = [name for name in dimensions if name not in dict(one.dimensions)]
+    return text + (f"; the same for every {', '.join(missing)}" if missing else "")
+
+
+def _thresholds(thresholds: Threshold | None) -> str:
+    if thresholds is None:
+        return ""
+    parts = []
+    for name in ("warning", "critical"):
+        bounds = getattr(thresholds, name)
+        if thresholds.direction == "band" and bounds:
+            parts.append(f"{name} outside {bounds[0]} to {bounds[1]}")
+        elif bounds:
+            parts.append(f"{name} {WORSE[thresholds.direction]} {bounds[0]}")
+    return ", ".join(parts)
