@@ -1,4 +1,4 @@
-"""docs/catalog.md names every key with its default, and its examples are a catalog without a fault."""
+"""docs/catalog.md and docs/kpis.md name every key with its default; their examples are a catalog without a fault."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
+from pipelines.catalog.kpis import (
+    Database,
+    DatabaseTable,
+    Kpi,
+    KpiFormula,
+    KpiSchedule,
+    KpiSource,
+    KpiThresholds,
+    KpiVariable,
+)
 from pipelines.catalog.load import load_catalog
 from pipelines.catalog.models import (
     Application,
@@ -27,7 +37,7 @@ from pipelines.landing.registry import feed
 from sensors.incidents.routes import Escalation, Route, RuleSettings, check_routes
 from tests.docs.conftest import blocks, page
 
-TEXT = page("docs/catalog.md")
+TEXT = page("docs/catalog.md") + page("docs/kpis.md")
 # Each model, the chapter that describes it, and how its table begins.
 MODELS = [
     (Application, "applications", "key"),
@@ -40,6 +50,14 @@ MODELS = [
     (Package, "packages", "key"),
     (Route, "routes", "key"),
     (RuleSettings, "routes", "key of `rules`"),
+    (Kpi, "kpis", "key"),
+    (KpiFormula, "kpis", "key of `formula`"),
+    (KpiVariable, "kpis", "key of a variable"),
+    (KpiSource, "kpis", "key of `source`"),
+    (KpiSchedule, "kpis", "key of `schedule`"),
+    (KpiThresholds, "kpis", "key of `thresholds`"),
+    (Database, "databases", "key"),
+    (DatabaseTable, "databases", "key of `tables`"),
 ]
 
 
@@ -79,7 +97,12 @@ def test_every_key_is_described_with_its_default(model: type[BaseModel], name: s
 
 def _is_required_here(model: type[BaseModel], key: str) -> bool:
     """Keys that only their company makes required."""
-    return (model, key) in {(SloJob, "end"), (Package, "ident")}
+    return (model, key) in {
+        (SloJob, "end"),
+        (Package, "ident"),
+        (KpiVariable, "source"),
+        (KpiVariable, "time_column"),
+    }
 
 
 def test_an_escalation_and_a_market_have_the_keys_that_are_shown() -> None:
@@ -97,6 +120,8 @@ def test_the_examples_are_a_catalog_without_a_fault(tmp_path: Path) -> None:
     assert check_routes(tmp_path) == []
     assert catalog.applications
     assert catalog.packages
+    assert catalog.kpis
+    assert catalog.databases
 
 
 def test_the_columns_of_a_status_are_those_of_the_feed() -> None:
