@@ -13,7 +13,7 @@ from typing import Literal
 import psutil
 from rich.table import Table
 
-Unit = Literal["s", "MB"]
+Unit = Literal["s", "MB", "cells"]
 TITLES = ("what", "ours", "yardstick", "ratio", "goal", "met")
 
 
@@ -61,6 +61,8 @@ class Row:
 def _shown(value: float, unit: Unit) -> str:
     if unit == "MB":
         return f"{value:,.0f} MB"
+    if unit == "cells":
+        return f"{value:,.0f}"
     return f"{value:.3f} s" if value < 1 else f"{value:.2f} s"
 
 
