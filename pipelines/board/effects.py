@@ -65,7 +65,8 @@ def _parsed(expression: str) -> Any:
 
 
 def _value(node: Any, values: Numbers) -> Decimal | None:
-    if isinstance(node, sql.Paren):
+    # SUM(amount) is the variable amount by another name.
+    if isinstance(node, sql.Paren | sql.AggFunc):
         return _value(node.this, values)
     if isinstance(node, sql.Column):
         if node.name not in values:

@@ -272,7 +272,7 @@ def test_the_effects_of_a_sum_are_its_members_changes() -> None:
     now, before = {"a": 5, "b": 7}, {"a": 4, "b": 10}
     total = {"x": Decimal(12)}
     found = {
-        key: effect('"x"', {"x": True}, total, {"x": Decimal(now[key])}, {"x": Decimal(before[key])})
+        key: effect("SUM(x)", {"x": True}, total, {"x": Decimal(now[key])}, {"x": Decimal(before[key])})
         for key in now
     }
     assert found == {"a": 1, "b": -3}
