@@ -26,6 +26,10 @@ from pipelines.kpi.registry import COMPOSING, GRAINS, WAREHOUSE, Kpi, Registry, 
 HOUR, QUARTER, DAY = 60, 15, 1440
 # Zones whose offset had other minutes before are of no interest.
 SINCE = 1980
+PERIOD_ALIASES = {
+    "grain": "p grain", "period_start": "p start", "period_end": "p end", "start_date": "p first",
+    "last_date": "p last", "period": "p period",
+}  # fmt: skip
 
 
 @dataclass
@@ -333,7 +337,7 @@ def _kpi_plan(kpi: Kpi, model: str) -> dict[str, Any]:
     return {
         "model": model, "version": kpi.version, "value_version": str(getattr(kpi, "value_version", "") or kpi.version),
         "number": kpi.number, "name": kpi.name, "category": kpi.category, "description": kpi.description,
-        "owner": kpi.owner, "unit": kpi.unit, "timezone": kpi.timezone, "expression": kpi.expression,
+        "owner": kpi.owner, "unit": kpi.unit, "timezone": kpi.timezone, "expression": kpi.formula_text or kpi.expression,
         "formula": kpi.formula, "grains": [grain for grain in GRAINS if grain in kpi.grains],
         "dimensions": list(kpi.dimensions), "thresholds": thresholds, "tolerance": str(kpi.tolerance),
         "allow_late": int(kpi.allow_late.total_seconds()), "slos": list(kpi.slos), "metadata": dict(kpi.metadata),
@@ -394,7 +398,9 @@ class _Values:
         self.group, self.kpis, self.compiler = group, kpis, compiler
         self.names: dict[tuple[Piece, str], str] = {}
         self.direct: dict[tuple[Any, ...], dict[str, str]] = {}
-        self.direct_names: dict[tuple[str, ...], str] = {}
+        # Of each aggregate's name: the grains it is needed at, and of rows its condition.
+        self.grains: dict[str, set[str]] = {}
+        self.conditions: dict[str, str] = {}
 
     def text(self) -> str:
         selects = [self._kpi(kpi) for kpi in self.kpis]
@@ -420,68 +426,131 @@ class _Values:
                     return dict(variable.dimensions)
         raise AssertionError(piece)
 
-    def _name(self, piece: Piece, column: str) -> str:
-        return self.names.setdefault((piece, column), f"a{len(self.names)}")
+    def _name(self, kpi: Kpi, piece: Piece, column: str) -> str:
+        name = self.names.setdefault((piece, column), f"a{len(self.names)}")
+        self.grains.setdefault(name, set()).update(kpi.grains)
+        return name
+
+    def _grains(self, names: Iterable[str]) -> list[str]:
+        needed = {grain for name in names for grain in self.grains[name]}
+        return [grain for grain in GRAINS if grain in needed]
+
+    def _meets(self, piece: Piece, grain: str, at: str, prefix: str = "p.") -> str:
+        """Condition: a bucket or row, at the instant (or date) `at`, is of the period, in a way the planner can hash.
+
+        Windows and snapshots have more than a period's own, and are joined by their bounds.
+        """
+        state = self.compiler.states[piece.state]
+        own, zone = f"{prefix}grain = {literal(grain)}", literal(self.group.timezone)
+        if state.is_date:
+            is_bucket = at == "s.bucket_at"
+            local = f"{at} at time zone 'UTC'" if is_bucket else f"{at}::timestamp"
+            kind = "midnight" if is_bucket else "date"
+        else:
+            local, kind = f"{at} at time zone {zone}", "instant"
+        if grain == "hour":
+            same = f"{prefix}period_start = date_trunc('hour', {at}, {zone})"
+        else:
+            same = f"{prefix}start_date = date_trunc({literal(grain)}, {local})::date"
+        return f"{own} and {same} and (true /* within {kind} {grain} {at} */)"
+
+    def _is_own(self, piece: Piece, grain: str) -> bool:
+        """Whether the piece is the rows of the period itself, each of one period only."""
+        is_within_day = grain == "hour" and self.compiler.states[piece.state].is_date
+        return piece.window is None and not piece.is_snapshot and not is_within_day
 
     def _stacked(self, pieces: Sequence[Piece], present: tuple[str, ...]) -> str:
-        used = [(piece, column, name) for (piece, column), name in self.names.items() if piece in pieces]
+        """Of the states: what adds up, grain by grain, as each needs it."""
+        every = [(piece, column, name) for (piece, column), name in self.names.items() if piece in pieces]
+        return "\nunion all\n".join(
+            self._stacked_at(grain, pieces, present, every)
+            for grain in self._grains(name for *_, name in every)
+        )
+
+    def _stacked_at(
+        self,
+        grain: str,
+        pieces: Sequence[Piece],
+        present: tuple[str, ...],
+        every: Sequence[tuple[Piece, str, str]],
+    ) -> str:
+        used = [each for each in every if grain in self.grains[each[2]]]
         stacked = []
         for piece in pieces:
             state, columns = self.compiler.states[piece.state], self._columns(piece)
-            start, end = bounds(piece, state, self.group.timezone)
             members = "".join(f", s.{quoted(_member(columns[name]))} as {quoted(name)}" for name in present)
             values = "".join(
                 f", {f's.{quoted(column)}' if each == piece else 'null::numeric'} as {name}"
                 for each, column, name in used
             )
-            lower = f"s.bucket_at >= {start} and " if start else ""
+            if self._is_own(piece, grain):
+                meets = self._meets(piece, grain, "s.bucket_at")
+            else:
+                start, end = bounds(piece, state, self.group.timezone)
+                lower = f"s.bucket_at >= {start} and " if start else ""
+                meets = f"p.grain = {literal(grain)} and {lower}s.bucket_at < {end}"
             stacked.append(
-                f"select p.grain, p.period_start{members}{values}\n"
-                f'from kpi_period as p inner join {{{{ ref("{state.name}") }}}} as s on {lower}s.bucket_at < {end}'
+                f"select p.period_start{members}{values}\n"
+                f'from kpi_period as p inner join {{{{ ref("{state.name}") }}}} as s on {meets}'
             )
         ways = {name: self.compiler.states[piece.state].columns[column][1] for piece, column, name in used}
-        aggregates = "".join(f", {ways[name]}({name}) as {name}" for _, _, name in used)
+        aggregates = "".join(
+            f", {ways[name]}({name}) as {name}" if name in ways else f", null::numeric as {name}"
+            for _, _, name in every
+        )
         return (
-            f"select grain, period_start, {_dimensions_json(present)} as dimensions{aggregates}\nfrom (\n"
+            f"select {literal(grain)} as grain, period_start, {_dimensions_json(present)} as dimensions{aggregates}\n"
+            "from (\n"
             + "\nunion all\n".join(stacked)
-            + f"\n) as stacked\ngroup by grain, period_start{_cube(present)}"
+            + f"\n) as stacked\ngroup by period_start{_cube(present)}"
         )
 
     def _rows(self, key: tuple[Any, ...], aggregates: dict[str, str]) -> str:
         """Of the source's rows: what does not add up, for each period and subset of the dimensions by itself."""
+        return "\nunion all\n".join(
+            self._rows_at(grain, key, aggregates) for grain in self._grains(aggregates)
+        )
+
+    def _rows_at(self, grain: str, key: tuple[Any, ...], aggregates: dict[str, str]) -> str:
         piece, variable, columns, present = key
         state = self.compiler.states[piece.state]
-        start, end = bounds(piece, state, self.group.timezone)
-        at = (
-            f"(r.{quoted(variable[0])}::timestamp at time zone 'UTC')"
-            if state.is_date
-            else f"r.{quoted(variable[0])}"
-        )
-        lower = f"{at} >= {start} and " if start else ""
-        until = ""
-        if piece.is_snapshot and variable[1]:
-            ends = (
-                f"(r.{quoted(variable[1])}::timestamp at time zone 'UTC')"
-                if state.is_date
-                else f"r.{quoted(variable[1])}"
+        own = f"r.{quoted(variable[0])}"
+        if self._is_own(piece, grain):
+            meets = self._meets(piece, grain, own)
+        else:
+            start, end = bounds(piece, state, self.group.timezone)
+            at = f"({own}::timestamp at time zone 'UTC')" if state.is_date else own
+            meets = (
+                f"p.grain = {literal(grain)}"
+                + (f" and {at} >= {start}" if start else "")
+                + f" and {at} < {end}"
             )
-            until = f" and ({ends} is null or {ends} >= {end})"
+            if piece.is_snapshot and variable[1]:
+                until = f"r.{quoted(variable[1])}"
+                ends = f"({until}::timestamp at time zone 'UTC')" if state.is_date else until
+                meets += f" and ({until} is null or {ends} >= {end})"
+        # A column of the source may be called like one of the periods.
+        for name, alias in PERIOD_ALIASES.items():
+            meets = meets.replace(f"p.{name}", f'p."{alias}"')
+        used = {name for name in aggregates if grain in self.grains[name]}
+        conditions = {self.conditions[name] for name in used}
+        if "" not in conditions:
+            # Rows that count for nothing are not even sorted.
+            meets += f" and ({' or '.join(f'({each})' for each in sorted(conditions))})"
         members = "".join(
             f", {quoted(dict(columns)[name])}::text as {quoted('d ' + name)}" for name in present
         )
-        texts = "".join(f", {text} as {name}" for name, text in aggregates.items())
+        texts = "".join(
+            f", ({text})::numeric as {name}" if name in used else f", null::numeric as {name}"
+            for name, text in aggregates.items()
+        )
         names = tuple(f"d {name}" for name in present)
-        # A column of the source may be called like one of the periods.
-        own = {"p.period_start": 'p."p start"', "p.period_end": 'p."p end"', "p.start_date": 'p."p first"'}
-        for name, alias in (own | {"p.last_date": 'p."p last"'}).items():
-            lower, until, end = (text.replace(name, alias) for text in (lower, until, end))
-        aliases = '"p grain", "p start", "p end", "p first", "p last", "p period"'
+        aliases = ", ".join(map(quoted, PERIOD_ALIASES.values()))
         return (
-            f'select p."p grain" as grain, p."p start" as period_start, {_dimensions_json(present, "d ")} as dimensions'
-            f"{texts}\nfrom kpi_period as p ({aliases}) inner join ("
-            f"select r.*{members} from {relation_ref(state.source)} as r) as r"
-            f" on {lower}{at} < {end}{until}\n"
-            f'group by p."p grain", p."p start"{_cube(names)}'
+            f'select {literal(grain)} as grain, p."p start" as period_start, {_dimensions_json(present, "d ")}'
+            f" as dimensions{texts}\nfrom kpi_period as p ({aliases}) inner join ("
+            f"select r.*{members} from {relation_ref(state.source)} as r) as r on {meets}\n"
+            f'group by p."p start"{_cube(names)}'
         )
 
     def _kpi(self, kpi: Kpi) -> str:
@@ -489,7 +558,7 @@ class _Values:
         for variable in kpi.variables:
             piece = self.compiler.piece(kpi, variable)
             sides.setdefault(variable.source.relation, []).append(
-                f"coalesce({self._name(piece, row_state(variable))}, 0)"
+                f"coalesce({self._name(kpi, piece, row_state(variable))}, 0)"
             )
         rows = {relation: f"({' + '.join(dict.fromkeys(names))}) > 0" for relation, names in sides.items()}
         exists = " or ".join(rows.values())
@@ -516,10 +585,12 @@ class _Values:
         snapshot = variable.kind == "snapshot"
 
         def state(part: str) -> str:
-            return self._name(piece, state_name(variable, part))
+            return self._name(kpi, piece, state_name(variable, part))
 
         if variable.aggregation not in COMPOSING or (snapshot and variable.aggregation in {"min", "max"}):
-            text = self._direct(variable, piece)
+            text = self._direct(kpi, variable, piece)
+            if variable.aggregation == "count_distinct":
+                text = f"coalesce({text}, 0)"
         elif variable.aggregation == "avg":
             text = f"{state('sum')} / nullif({state('count')}, 0)"
         elif variable.aggregation == "sum" and snapshot:
@@ -537,7 +608,7 @@ class _Values:
             default = "0"
         return f"case when {is_there} then {text} else {default} end"
 
-    def _direct(self, variable: Variable, piece: Piece) -> str:
+    def _direct(self, kpi: Kpi, variable: Variable, piece: Piece) -> str:
         present = self._present(piece)
         key = (
             piece, (variable.time_column, variable.until_column), tuple(sorted(variable.dimensions)), present,
@@ -554,11 +625,11 @@ class _Values:
             text = _exact_percentile(column, share, variable.condition)
         if variable.condition and "filter" not in text:
             text += f" filter (where {variable.condition})"
-        for name, known in self.direct.setdefault(key, {}).items():
-            if known == text:
-                return name
-        name = f"r{sum(map(len, self.direct.values()))}"
+        known = {known: name for name, known in self.direct.setdefault(key, {}).items()}
+        name = known.get(text) or f"r{sum(map(len, self.direct.values()))}"
         self.direct[key][name] = text
+        self.grains.setdefault(name, set()).update(kpi.grains)
+        self.conditions[name] = variable.condition
         return name
 
     def _assemble(
@@ -577,8 +648,13 @@ class _Values:
         )
         if self.group.fills_gaps:
             universe += "\nunion\nselect grain, period_start, '{}'::jsonb from kpi_period"
+        is_alone = len(cells) == 1 and not self.group.fills_gaps
+        base = cells[0][0] if is_alone else "universe"
+        withs += "" if is_alone else f",\nuniverse as (\n{universe}\n)"
         joins = []
         for name, present, _, _ in parts:
+            if name == base:
+                continue
             missing = [each for each in every if each not in present]
             members = (
                 f"(u.dimensions - array[{', '.join(map(literal, missing))}])" if missing else "u.dimensions"
@@ -590,9 +666,9 @@ class _Values:
         body = "\nunion all\n".join(selects)
         head = '{{ config(materialized="kpi_values", schema="kpi") }}\n\n'
         return (
-            f"{head}with {withs},\nuniverse as (\n{universe}\n)\n"
+            f"{head}with {withs}\n"
             'select k.kpi_id, u.grain, u.period_start, u.dimensions, k.components, k."= value" as value,'
-            " null::jsonb as value_json, k.reason\nfrom universe as u\n"
+            f" null::jsonb as value_json, k.reason\nfrom {base} as u\n"
             + "\n".join(joins)
             + f"\ncross join lateral (\n{body}\n) as k\n"
         )

@@ -29,6 +29,9 @@ log = get_logger(__name__)
 MANY_BUCKETS = 5000
 # Ranges as a condition, one by one; beyond, all from the first to the last, and of these the touched.
 MANY_RANGES = 200
+# Ranges of the periods of a grain; beyond, one from the first to the last.
+FEW_SPANS = 20
+WITHIN = re.compile(r"\(true /\* within (instant|date|midnight) (\w+) (.+?) \*/\)")
 MARK = re.compile(r"\(true /\* touched (date|instant) (.+?) \*/\)")
 
 PERIODS = """
@@ -412,24 +415,25 @@ def _exchange(
 
     is_full: the KPIs' other periods are no more.
     """
-    query = _query(connection, name)
-    connection.execute("drop table if exists kpi_cell")
-    connection.execute(
-        sql.SQL(
-            """
-            create temp table kpi_cell on commit drop as
-            select cell.kpi_id, cell.grain, cell.period_start,
-                case when cell.dimensions = '{{}}' then '' else cell.dimensions::text end collate "C" as dimension_key,
-                p.period_end, p.start_date, p.period, cell.dimensions, cell.components, cell.value, cell.value_json,
-                cell.reason, kpi.version as definition_version
-            from ({}) as cell
-            inner join kpi_period as p using (grain, period_start)
-            inner join kpi.kpi on kpi.kpi_id = cell.kpi_id
-            where cell.kpi_id = any({}) and kpi.spec -> 'grains' ? cell.grain
-            """
-        ).format(sql.SQL(query), sql.Literal(kpis))
-    )
-    connection.execute("create unique index on kpi_cell (kpi_id, grain, period_start, dimension_key)")
+    cells = sql.SQL(
+        """
+        select cell.kpi_id, cell.grain, cell.period_start,
+            case when cell.dimensions = '{{}}' then '' else cell.dimensions::text end collate "C" as dimension_key,
+            p.period_end, p.start_date, p.period, cell.dimensions, cell.components, cell.value, cell.value_json,
+            cell.reason, kpi.version as definition_version
+        from ({}) as cell
+        inner join kpi_period as p using (grain, period_start)
+        inner join kpi.kpi on kpi.kpi_id = cell.kpi_id
+        where cell.kpi_id = any({})
+        """
+    ).format(sql.SQL(_within_periods(connection, _query(connection, name))), sql.Literal(kpis))
+    parameters = {"kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full}
+    standing = "select from kpi.period_value where kpi_id = any(%s) limit 1"
+    if is_full and connection.execute(standing, [kpis]).fetchone() is None:
+        text = cells.as_string(connection).replace("%", "%%")
+        return 0, connection.execute(f"{INSERT}{text}) as new".encode(), parameters).rowcount
+    connection.execute("drop table if exists kpi_cell, kpi_change")
+    connection.execute(sql.SQL("create temp table kpi_cell on commit drop as {}").format(cells))
     connection.execute("analyze kpi_cell")
     among = (
         "kpi_id = any(%(kpis)s)"
@@ -437,49 +441,95 @@ def _exchange(
         else "(kpi_id, grain, period_start) in"
         " (select kpi_id, grain, period_start from kpi_period, unnest(%(kpis)s::text[]) as kpi_id)"
     )
-    parameters = {"kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full}
-    _restate(connection, among, parameters)
-    deleted = connection.execute(
+    # Both sides are laid side by side once, and what is the same is left alone.
+    connection.execute(
         f"""
-        delete from kpi.period_value as old where {among} and not exists (
-            select from kpi_cell as new where new.kpi_id = old.kpi_id and new.grain = old.grain
-                and new.period_start = old.period_start and new.dimension_key = old.dimension_key
-        )
-        {"and not exists (" + SEALED + ")" if is_full else ""}
+        create temp table kpi_change on commit drop as
+        select coalesce(new.kpi_id, old.kpi_id) as kpi_id, coalesce(new.grain, old.grain) as grain,
+            coalesce(new.period_start, old.period_start) as period_start,
+            coalesce(new.dimension_key, old.dimension_key) as dimension_key,
+            coalesce(new.period_end, old.period_end) as period_end, coalesce(new.period, old.period) as period,
+            new.start_date, new.dimensions, new.components, new.value, new.value_json, new.reason,
+            new.definition_version, old.value as old_value, old.value_json as old_json, old.computed_load_id,
+            old.kpi_id is null as is_new, new.kpi_id is null as is_gone
+        from kpi_cell as new
+        full join (select * from kpi.period_value where {among}) as old
+            on new.kpi_id = old.kpi_id and new.grain = old.grain and new.period_start = old.period_start
+            and new.dimension_key = old.dimension_key
+        where old.kpi_id is null or new.kpi_id is null or old.value is distinct from new.value
+            or old.value_json is distinct from new.value_json or old.components is distinct from new.components
+            or old.reason is distinct from new.reason
+            or (%(is_full)s and old.definition_version <> new.definition_version)
         """.encode(),
         parameters,
+    )
+    if is_full:
+        connection.execute(
+            f"delete from kpi_change as old where is_gone and exists ({SEALED})".encode(), parameters
+        )
+    _restate(connection, parameters)
+    deleted = connection.execute(
+        f"delete from kpi.period_value as old {SAME} and new.is_gone".encode()
     ).rowcount
     updated = connection.execute(
-        """
+        f"""
         update kpi.period_value as old set
             period_end = new.period_end, components = new.components, value = new.value, value_json = new.value_json,
             reason = new.reason, definition_version = new.definition_version, computed_load_id = %(load_id)s
-        from kpi_cell as new
-        where new.kpi_id = old.kpi_id and new.grain = old.grain and new.period_start = old.period_start
-            and new.dimension_key = old.dimension_key
-            and (
-                old.value is distinct from new.value or old.value_json is distinct from new.value_json
-                or old.components is distinct from new.components or old.reason is distinct from new.reason
-                or (%(is_full)s and old.definition_version <> new.definition_version)
-            )
-        """,
+        {SAME.replace("using", "from")} and not new.is_new and not new.is_gone
+        """.encode(),
         parameters,
     ).rowcount
     inserted = connection.execute(
-        """
-        insert into kpi.period_value (kpi_id, grain, period_start, dimension_key, period_end, start_date, period,
-            dimensions, components, value, value_json, reason, definition_version, computed_load_id)
-        select kpi_id, grain, period_start, dimension_key, period_end, start_date, period,
-            dimensions, components, value, value_json, reason, definition_version, %(load_id)s
-        from kpi_cell as new
-        where not exists (
-            select from kpi.period_value as old where old.kpi_id = new.kpi_id and old.grain = new.grain
-                and old.period_start = new.period_start and old.dimension_key = new.dimension_key
-        )
-        """,
-        parameters,
+        f"{INSERT} select * from kpi_change where is_new) as new".encode(), parameters
     ).rowcount
     return deleted + updated, inserted + updated
+
+
+INSERT = """
+    insert into kpi.period_value (kpi_id, grain, period_start, dimension_key, period_end, start_date, period,
+        dimensions, components, value, value_json, reason, definition_version, computed_load_id)
+    select kpi_id, grain, period_start, dimension_key, period_end, start_date, period, dimensions, components, value,
+        value_json, reason, definition_version, %(load_id)s
+    from ("""
+SAME = """
+    using kpi_change as new
+    where new.kpi_id = old.kpi_id and new.grain = old.grain and new.period_start = old.period_start
+        and new.dimension_key = old.dimension_key"""
+
+
+def _within_periods(connection: Connection, query: str) -> str:
+    """A values model's query for what lies within the periods of `kpi_period` only, as literals the planner knows."""
+    spans: dict[tuple[bool, str], list[tuple[str, str]]] = {}
+    for is_date, span in (
+        (False, "tstzrange(period_start, period_end)"),
+        (True, "daterange(start_date, last_date + 1)"),
+    ):
+        for grain, start, end in connection.execute(
+            f"""
+            with span as (
+                select grain, unnest(range_agg({span})) as span
+                from kpi_period where period_start < period_end group by grain
+            ),
+            counted as (select *, count(*) over (partition by grain) > {FEW_SPANS} as is_many from span)
+            select grain, min(lower(span))::text, max(upper(span))::text
+            from counted group by grain, case when not is_many then span end order by 1, 2
+            """.encode()
+        ):
+            spans.setdefault((is_date, str(grain)), []).append((str(start), str(end)))
+
+    def condition(match: re.Match[str]) -> str:
+        kind, grain, column = match.groups()
+        suffix = "T00:00Z" if kind == "midnight" else ""
+        return "(" + (
+            " or ".join(
+                f"({column} >= '{start}{suffix}' and {column} < '{end}{suffix}')"
+                for start, end in spans.get((kind != "instant", grain), [])
+            )
+            or "false"
+        ) + ")"  # fmt: skip
+
+    return WITHIN.sub(condition, query)
 
 
 # A period that has lost rows to a purge stays as it is.
@@ -504,32 +554,20 @@ CLOSED = """
 """
 
 
-def _restate(connection: Connection, among: str, parameters: Mapping[str, Any]) -> None:
+def _restate(connection: Connection, parameters: Mapping[str, Any]) -> None:
     """Journal the closed periods whose value changes, before it does."""
     connection.execute(
         f"""
         insert into kpi.restatement (kpi_id, grain, period_start, period, dimension_key, reported_value, reported_json,
             restated_value, restated_json, reported_at, restated_at, load_id, definition_version)
         select cell.kpi_id, cell.grain, cell.period_start, cell.period, cell.dimension_key, cell.old_value,
-            cell.old_json,
-            cell.new_value, cell.new_json, load.received_at, %(as_of)s::timestamptz, %(load_id)s, kpi.version
-        from (
-            select coalesce(new.kpi_id, old.kpi_id) as kpi_id, coalesce(new.grain, old.grain) as grain,
-                coalesce(new.period_start, old.period_start) as period_start,
-                coalesce(new.period, old.period) as period,
-                coalesce(new.period_end, old.period_end) as period_end,
-                coalesce(new.dimension_key, old.dimension_key) as dimension_key,
-                old.value as old_value, old.value_json as old_json, new.value as new_value, new.value_json as new_json,
-                old.computed_load_id, old.kpi_id is null as is_new, new.kpi_id is null as is_gone
-            from kpi_cell as new
-            full join (select * from kpi.period_value where {among}) as old
-                on new.kpi_id = old.kpi_id and new.grain = old.grain and new.period_start = old.period_start
-                and new.dimension_key = old.dimension_key
-        ) as cell
+            cell.old_json, cell.value, cell.value_json, load.received_at, %(as_of)s::timestamptz, %(load_id)s,
+            kpi.version
+        from kpi_change as cell
         inner join kpi.kpi on kpi.kpi_id = cell.kpi_id
         cross join control.tick
         left join raw.load on load.load_id = cell.computed_load_id
-        where (cell.old_value is distinct from cell.new_value or cell.old_json is distinct from cell.new_json)
+        where (cell.old_value is distinct from cell.value or cell.old_json is distinct from cell.value_json)
             -- a definition that is new has reported nothing
             and not (%(is_full)s and cell.is_new)
             and {CLOSED.format("cell")}
