@@ -1,4 +1,4 @@
-"""Every KPI of the demonstration against SQL by hand (`oracles/*.sql`), and against pandas.
+"""Every KPI of the demonstration against SQL by hand (`oracles/*.sql`), against MetricFlow, and against pandas.
 
 A simulated bank, access logs, and a business in a database of its own go through the real tick twice: at first a part
 of the files is missing, then it comes late, and the business changes, also at midnights and within an hour of them.
@@ -33,6 +33,7 @@ from pipelines.transform.tick import tick
 from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.settings import Settings
 from tests.conftest import _database, _drop
+from tests.kpi.metricflow_client import Metrics
 
 ORACLES = Path(__file__).with_name("oracles")
 DEFINED = sorted(path.stem for path in ORACLES.glob("*.sql"))
@@ -303,6 +304,57 @@ def test_numbered_values_are_those_of_the_truth(house: House) -> None:
             by_package.get(period, pd.Series(dtype=int)).items(), key=lambda one: (-one[1], one[0])
         )
         assert [(one["package"], one["visits"]) for one in listed["items"]] == ranked[:10]
+
+
+# Each KPI that MetricFlow can express: what it calls the dimensions, and the grains that mean the same there.
+OCCURRENCE, RUN = {"application": "occurrence__application"}, {"application": "run__application"}
+EXPRESSED: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "on-time-share": (OCCURRENCE, ("day", "week", "month", "quarter", "year")),
+    "on-time-share-30-days": (OCCURRENCE, ("day",)),
+    "lateness-p90": (OCCURRENCE, ("day", "week", "month")),
+    "failed-runs-month-to-date": (RUN, ("day",)),
+    "failing-jobs": (RUN, ("day", "week", "month")),
+    "run-duration-median": (RUN, ("day", "week", "month")),
+    "runs-per-hour": (RUN, ("hour", "day", "week")),
+    "failed-run-share": (RUN, ("day", "week", "month", "quarter")),
+    "cac": ({"channel": "channel"}, ("month", "quarter")),
+}
+
+
+@pytest.fixture(scope="module")
+def metricflow(house: House) -> Metrics:
+    views = (
+        (ORACLES / "metricflow" / "views.sql").read_text("utf-8").replace("{as_of}", house.as_of.isoformat())
+    )
+    with connect(house.settings) as connection:
+        connection.execute(views.encode())
+    return Metrics(house.settings, ORACLES / "metricflow" / "metrics.yml")
+
+
+@pytest.mark.parametrize("kpi_id", EXPRESSED)
+def test_values_are_those_of_metricflow(house: House, metricflow: Metrics, kpi_id: str) -> None:
+    names, grains = EXPRESSED[kpi_id]
+    for grain in grains:
+        expected: dict[tuple[str, str], Any] = {}
+        for subset in ((), tuple(names)):
+            columns = [f"metric_time__{grain}", *(names[name] for name in subset)]
+            for starts, *given, value in metricflow.rows(kpi_id.replace("-", "_"), columns):
+                at = starts.replace(tzinfo=ZONE) if grain == "hour" else starts.date()
+                if grain == "hour" and at <= house.as_of - timedelta(hours=1440):
+                    continue  # is kept no longer
+                expected[named(at, grain), members(dict(zip(subset, given, strict=True)))] = value
+        values = {
+            key: value
+            for key, (value, _) in house.values(kpi_id, grain).items()
+            if set(json.loads(key[1])) <= set(names)
+        }
+        assert set(values) == set(expected), grain
+        for key, value in expected.items():
+            if value is None:
+                assert values[key] is None, key
+            else:
+                # It divides in double precision.
+                assert float(values[key] or 0) == pytest.approx(float(value), rel=1e-9), key
 
 
 def test_a_rebuild_gives_the_same(house: House) -> None:
