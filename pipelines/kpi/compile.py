@@ -435,24 +435,20 @@ class _Values:
         needed = {grain for name in names for grain in self.grains[name]}
         return [grain for grain in GRAINS if grain in needed]
 
-    def _meets(self, piece: Piece, grain: str, at: str, prefix: str = "p.") -> str:
-        """Condition: a bucket or row, at the instant (or date) `at`, is of the period, in a way the planner can hash.
+    def _meets(self, piece: Piece, grain: str) -> str:
+        """Condition: a bucket `s` is of the period `p`, so that the planner can hash it.
 
         Windows and snapshots have more than a period's own, and are joined by their bounds.
         """
-        state = self.compiler.states[piece.state]
-        own, zone = f"{prefix}grain = {literal(grain)}", literal(self.group.timezone)
-        if state.is_date:
-            is_bucket = at == "s.bucket_at"
-            local = f"{at} at time zone 'UTC'" if is_bucket else f"{at}::timestamp"
-            kind = "midnight" if is_bucket else "date"
-        else:
-            local, kind = f"{at} at time zone {zone}", "instant"
+        zone = literal(self.group.timezone)
+        is_date = self.compiler.states[piece.state].is_date
+        kind = "midnight" if is_date else "instant"
         if grain == "hour":
-            same = f"{prefix}period_start = date_trunc('hour', {at}, {zone})"
+            same = f"p.period_start = date_trunc('hour', s.bucket_at, {zone})"
         else:
-            same = f"{prefix}start_date = date_trunc({literal(grain)}, {local})::date"
-        return f"{own} and {same} and (true /* within {kind} {grain} {at} */)"
+            local = f"s.bucket_at at time zone {literal('UTC') if is_date else zone}"
+            same = f"p.start_date = date_trunc({literal(grain)}, {local})::date"
+        return f"p.grain = {literal(grain)} and {same} and (true /* within {kind} {grain} s.bucket_at */)"
 
     def _is_own(self, piece: Piece, grain: str) -> bool:
         """Whether the piece is the rows of the period itself, each of one period only."""
@@ -484,7 +480,7 @@ class _Values:
                 for each, column, name in used
             )
             if self._is_own(piece, grain):
-                meets = self._meets(piece, grain, "s.bucket_at")
+                meets = self._meets(piece, grain)
             else:
                 start, end = bounds(piece, state, self.group.timezone)
                 lower = f"s.bucket_at >= {start} and " if start else ""
@@ -515,8 +511,26 @@ class _Values:
         piece, variable, columns, present = key
         state = self.compiler.states[piece.state]
         own = f"r.{quoted(variable[0])}"
+        used = {name for name in aggregates if grain in self.grains[name]}
+        conditions = {self.conditions[name] for name in used}
+        # Rows that count for nothing are not even sorted.
+        where = (
+            "" if "" in conditions else f" and ({' or '.join(f'({each})' for each in sorted(conditions))})"
+        )
+        members = "".join(
+            f", r.{quoted(dict(columns)[name])}::text as {quoted('d ' + name)}" for name in present
+        )
         if self._is_own(piece, grain):
-            meets = self._meets(piece, grain, own)
+            kind = "date" if state.is_date else "instant"
+            place = (
+                f"date_trunc('hour', {own}, {literal(self.group.timezone)})"
+                if grain == "hour"
+                else f"({own} /* start of {kind} {grain} */)"
+            )
+            rows = (
+                f'select r.*, {place} as "p start"{members} from {relation_ref(state.source)} as r'
+                f" where (true /* within {kind} {grain} {own} */){where}"
+            )
         else:
             start, end = bounds(piece, state, self.group.timezone)
             at = f"({own}::timestamp at time zone 'UTC')" if state.is_date else own
@@ -529,28 +543,22 @@ class _Values:
                 until = f"r.{quoted(variable[1])}"
                 ends = f"({until}::timestamp at time zone 'UTC')" if state.is_date else until
                 meets += f" and ({until} is null or {ends} >= {end})"
-        # A column of the source may be called like one of the periods.
-        for name, alias in PERIOD_ALIASES.items():
-            meets = meets.replace(f"p.{name}", f'p."{alias}"')
-        used = {name for name in aggregates if grain in self.grains[name]}
-        conditions = {self.conditions[name] for name in used}
-        if "" not in conditions:
-            # Rows that count for nothing are not even sorted.
-            meets += f" and ({' or '.join(f'({each})' for each in sorted(conditions))})"
-        members = "".join(
-            f", {quoted(dict(columns)[name])}::text as {quoted('d ' + name)}" for name in present
-        )
+            # A column of the source may be called like one of the periods.
+            for name, alias in PERIOD_ALIASES.items():
+                meets = meets.replace(f"p.{name}", f'p."{alias}"')
+            aliases = ", ".join(map(quoted, PERIOD_ALIASES.values()))
+            rows = (
+                f'select r.*, p."p start"{members} from kpi_period as p ({aliases})'
+                f" inner join {relation_ref(state.source)} as r on {meets}{where}"
+            )
         texts = "".join(
             f", ({text})::numeric as {name}" if name in used else f", null::numeric as {name}"
             for name, text in aggregates.items()
         )
         names = tuple(f"d {name}" for name in present)
-        aliases = ", ".join(map(quoted, PERIOD_ALIASES.values()))
         return (
-            f'select {literal(grain)} as grain, p."p start" as period_start, {_dimensions_json(present, "d ")}'
-            f" as dimensions{texts}\nfrom kpi_period as p ({aliases}) inner join ("
-            f"select r.*{members} from {relation_ref(state.source)} as r) as r on {meets}\n"
-            f'group by p."p start"{_cube(names)}'
+            f'select {literal(grain)} as grain, "p start" as period_start, {_dimensions_json(present, "d ")}'
+            f' as dimensions{texts}\nfrom ({rows}) as r\ngroup by "p start"{_cube(names)}'
         )
 
     def _kpi(self, kpi: Kpi) -> str:

@@ -31,6 +31,7 @@ MANY_BUCKETS = 5000
 MANY_RANGES = 200
 # Ranges of the periods of a grain; beyond, one from the first to the last.
 FEW_SPANS = 20
+PLACE = re.compile(r'\((r\."(?:[^"]|"")+") /\* start of (instant|date) (\w+) \*/\)')
 WITHIN = re.compile(r"\(true /\* within (instant|date|midnight) (\w+) (.+?) \*/\)")
 MARK = re.compile(r"\(true /\* touched (date|instant) (.+?) \*/\)")
 
@@ -428,12 +429,12 @@ def _exchange(
         """
     ).format(sql.SQL(_within_periods(connection, _query(connection, name))), sql.Literal(kpis))
     parameters = {"kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full}
+    connection.execute("drop table if exists kpi_cell, kpi_change")
+    # A table, because what is inserted at once is not computed in parallel.
+    connection.execute(sql.SQL("create temp table kpi_cell on commit drop as {}").format(cells))
     standing = "select from kpi.period_value where kpi_id = any(%s) limit 1"
     if is_full and connection.execute(standing, [kpis]).fetchone() is None:
-        text = cells.as_string(connection).replace("%", "%%")
-        return 0, connection.execute(f"{INSERT}{text}) as new".encode(), parameters).rowcount
-    connection.execute("drop table if exists kpi_cell, kpi_change")
-    connection.execute(sql.SQL("create temp table kpi_cell on commit drop as {}").format(cells))
+        return 0, connection.execute(f"{INSERT} table kpi_cell) as new".encode(), parameters).rowcount
     connection.execute("analyze kpi_cell")
     among = (
         "kpi_id = any(%(kpis)s)"
@@ -521,15 +522,32 @@ def _within_periods(connection: Connection, query: str) -> str:
     def condition(match: re.Match[str]) -> str:
         kind, grain, column = match.groups()
         suffix = "T00:00Z" if kind == "midnight" else ""
-        return "(" + (
-            " or ".join(
-                f"({column} >= '{start}{suffix}' and {column} < '{end}{suffix}')"
-                for start, end in spans.get((kind != "instant", grain), [])
-            )
-            or "false"
-        ) + ")"  # fmt: skip
+        ranges = [
+            f"({column} >= '{start}{suffix}' and {column} < '{end}{suffix}')"
+            for start, end in spans.get((kind != "instant", grain), [])
+        ]
+        return f"({' or '.join(ranges) or 'false'})"
 
-    return WITHIN.sub(condition, query)
+    edges: dict[str, list[tuple[str, str]]] = {}
+    for grain, at, day in connection.execute(
+        # Where a period begins, and where what is of none does.
+        "select grain, at::text, min(day)::text from ("
+        "select grain, period_start as at, start_date as day from kpi_period"
+        " union all select grain, period_end, last_date + 1 from kpi_period) as edges group by 1, at order by 1, at"
+    ):
+        edges.setdefault(str(grain), []).append((str(at), str(day)))
+
+    def place(match: re.Match[str]) -> str:
+        column, kind, grain = match.groups()
+        found = edges.get(grain, [])
+        if len(found) == 2:
+            # Everything within is of the one period.
+            return f"'{found[0][0]}'::timestamptz"
+        starts = "'{" + ", ".join(f'"{at}"' for at, _ in found) + "}'::timestamptz[]"
+        given = starts if kind == "instant" else "'{" + ", ".join(day for _, day in found) + "}'::date[]"
+        return f"({starts})[width_bucket({column}, {given})]"
+
+    return PLACE.sub(place, WITHIN.sub(condition, query))
 
 
 # A period that has lost rows to a purge stays as it is.
