@@ -1,4 +1,4 @@
-"""`duemark demo`: the demonstration bank from nothing to the table of what is late."""
+"""`duemark demo`: the demonstration bank from nothing to the tables of what is late, and of its KPIs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import click
+import psycopg
 
 from pipelines import logs
 from pipelines.console import as_table
+from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT, Settings
 
@@ -20,7 +22,12 @@ Next:
   make up
       the web interface: assets, lineage, runs
   .venv/bin/duemark sql "table slo_late"
-      the same table, with the sentence that explains each
+      what is late, with the sentence that explains each
+  .venv/bin/duemark sql "select period, application, value from kpi_value
+      where kpi_id = 'on-time-share' and grain = 'week' order by period_start desc, value"
+      a KPI by any of its dimensions: the on-time share of each week, the worst application first
+  .venv/bin/duemark board
+      all of it as pages, which need no server
   .venv/bin/duemark sql "select * from slo_performance_at(now() - interval '3 days')"
       how it stood at any moment
   .venv/bin/duemark sql "select path, line_no, reasons from rejected_record"
@@ -43,8 +50,8 @@ def run(settings: Settings) -> None:
     """
     from pipelines.warehouse.migrate import migrate
 
-    # What a run logs is for its reader; here the steps are told.
-    logs.configure(default="WARNING")
+    # What a run logs is for its reader; here the steps are told, and what is amiss raises.
+    logs.configure(default="ERROR")
     out = settings.home / "demo"
     settings = replace(settings, catalog=ROOT / "catalog", landing=str(out / "landing"))
     with _step("warehouse"):
@@ -54,12 +61,15 @@ def run(settings: Settings) -> None:
         with _step(f"simulate {DAYS} business days (seed {SEED})"):
             _simulate(settings, out)
     as_of = datetime.fromisoformat(as_of_file.read_text().strip())
-    if _is_built(settings, as_of):
+    is_new = _make_business(settings, as_of)
+    if not is_new and _is_built(settings, as_of):
         click.echo("everything is built already", err=True)
     else:
         with _step("ingest and build, a Dagster run of the job `tick`"):
             _build(settings, as_of)
     click.echo(_late(settings))
+    click.echo(_kpis(settings))
+    click.echo(NEXT)
 
 
 class _step:  # noqa: N801
@@ -84,6 +94,30 @@ def _simulate(settings: Settings, out: Path) -> None:
     # as_of must not be yet to come, or ticks by the clock would have to wait for it
     end = (local - timedelta(hours=8, minutes=15)).date() - timedelta(days=1)
     simulate(out, 1, DAYS, SEED, end=end, catalog=settings.catalog, requests=REQUESTS)
+
+
+def _make_business(settings: Settings, as_of: datetime) -> bool:
+    """Make what the KPIs over another database read, and copy it; False where it is there, or cannot be made."""
+    from pipelines.kpi.copies import refresh_now
+    from pipelines.simulator.business import DATABASE, is_made, make_business
+
+    try:
+        if is_made(settings):
+            return False
+        with _step(f"a business in a second database, {DATABASE} (seed {SEED})"):
+            make_business(settings, as_of, SEED)
+            # The tick waits for copies for a moment only, and what failed before waits for its turn.
+            refresh_now(settings)
+    except (psycopg.Error, DuemarkError) as error:
+        said = (str(error) or type(error).__name__).strip().splitlines()[0]
+        click.echo(f"  skipped: {said}", err=True)
+        click.echo(
+            f"  The KPIs over it (MRR, CAC, ARPU, active subscriptions) are left out. Let this user make the database"
+            f" {DATABASE},\n  or make it for them; then do this again.",
+            err=True,
+        )
+        return False
+    return True
 
 
 def _is_built(settings: Settings, as_of: datetime) -> bool:
@@ -136,5 +170,12 @@ Late as of {as_of[0]} UTC, the newest of {counted[1]} ({counted[0]} still overdu
 
 {table}
 {totals[0]} occurrences judged, {totals[1]} of {totals[2]} due were on time.
+"""
 
-{NEXT}"""
+
+def _kpis(settings: Settings) -> str:
+    from pipelines.board.short import table
+
+    with connect(settings, "analyst") as connection:
+        names, rows, _ = table(connection, most=100)
+    return f"KPIs, the newest period that is closed:\n\n{as_table(names, rows)}"

@@ -22,6 +22,7 @@ DAYS = 400
 ZONE = ZoneInfo("America/New_York")
 
 PLANS = (("basic", "9.00"), ("plus", "29.00"), ("premium", "99.50"))
+_PLAN_WEIGHTS = (5, 3, 2)
 REGIONS = ("north", "south", "west", None)
 # Each channel's campaigns, spending a day in USD, and customers that a day brings.
 CHANNELS: tuple[tuple[str, tuple[str | None, ...], int, float], ...] = (
@@ -124,7 +125,7 @@ def _customer(
     region = chance.choice(REGIONS)
     started = created + timedelta(minutes=chance.randint(5, 3 * 1440))
     while started <= end:
-        plan, amount = chance.choice(PLANS)
+        ((plan, amount),) = chance.choices(PLANS, _PLAN_WEIGHTS)
         lasts = timedelta(hours=chance.randint(20 * 24, 500 * 24))
         ended = started + lasts if started + lasts <= end else None
         made.subscriptions.append(
@@ -138,18 +139,36 @@ def _customer(
         started = ended
 
 
+def is_made(settings: Settings, name: str = DATABASE) -> bool:
+    """Whether the database is there, with its tables. Raises psycopg.Error or DuemarkError where it lets nobody in."""
+    if not _exists(settings, name):
+        return False
+    with connect(settings, database=name) as connection:
+        return connection.execute("select to_regclass('subscriptions')").fetchone() != (None,)
+
+
 def make_business(settings: Settings, end: datetime, seed: int = 42, name: str = DATABASE) -> bool:
-    """Make the database on the warehouse's server, with what there is at `end`; False where it is there already."""
-    with connect(settings, autocommit=True) as connection:
-        if connection.execute("select from pg_database where datname = %s", [name]).fetchone() is None:
+    """Make the database on the warehouse's server, with what there is at `end`; False where it is there already.
+
+    The tables come in one transaction, so that what was stopped half-way is made again. Raises psycopg.Error or
+    DuemarkError where the server does not let this user.
+    """
+    if not _exists(settings, name):
+        with connect(settings, autocommit=True) as connection:
             connection.execute(
                 sql.SQL("create database {} template template0 encoding 'UTF8'").format(sql.Identifier(name))
             )
+    if is_made(settings, name):
+        return False
     with connect(settings, database=name) as connection:
-        if connection.execute("select to_regclass('subscriptions')").fetchone() != (None,):
-            return False
         fill(connection, business(end, seed))
     return True
+
+
+def _exists(settings: Settings, name: str) -> bool:
+    with connect(settings) as connection:
+        found = connection.execute("select from pg_database where datname = %s", [name]).fetchone()
+    return found is not None
 
 
 def fill(connection: psycopg.Connection[tuple[object, ...]], made: Business) -> None:

@@ -14,8 +14,9 @@ from psycopg import sql
 from pipelines.transform.project import DbtError, ModelResult
 
 # What subjects bring up to date after the marts, in the same transaction; each is called with (connection, is_rebuild)
-# before the tick is closed, and returns a list of Publication. By name, because transform imports no subject.
-AFTER_MARTS = ("pipelines.kpi.engine:refresh",)
+# before the tick is closed, and returns a list of Publication. By name, because transform imports no subject. With the
+# table that it fills, and that is analysed as marts are.
+AFTER_MARTS = {"pipelines.kpi.engine:refresh": "kpi.period_value"}
 
 # Share of a mart put in at once from which the planner has to be told, as autovacuum would have it; below, that does.
 # Analysing reads a sample of the whole mart, which a tick must not do.
@@ -51,13 +52,14 @@ def publish(
                 raise DbtError(
                     f"The mart {mart.name} was not published, nor any other: {str(error).strip()}"
                 ) from error
-            if inserted > ANALYSE_ABOVE * _rows(connection, mart):
-                # The marts after it read its new rows, and must not be planned on what it was.
-                connection.execute(sql.SQL("analyze {}").format(sql.SQL(mart.relation)))
+            # The marts after it read its new rows, and must not be planned on what it was.
+            _analyse(connection, mart.relation, inserted)
             publications.append(Publication(mart.name, deleted, inserted, time.monotonic() - started))
-        for step in AFTER_MARTS:
+        for step, filled in AFTER_MARTS.items():
             module, _, name = step.partition(":")
-            publications += getattr(import_module(module), name)(connection, is_rebuild)
+            done: list[Publication] = getattr(import_module(module), name)(connection, is_rebuild)
+            _analyse(connection, filled, sum(each.inserted for each in done))
+            publications += done
         connection.execute(
             "update control.tick set published_high = high, published_as_of = as_of, low = high,"
             " previous_as_of = as_of, published_at = clock_timestamp(), needs_rebuild = false"
@@ -65,12 +67,15 @@ def publish(
     return publications
 
 
-def _rows(connection: psycopg.Connection[Any], mart: ModelResult) -> float:
-    """Rows of the mart as the planner knows them, 0 when it knows nothing."""
+def _analyse(connection: psycopg.Connection[Any], relation: str, inserted: int) -> None:
+    """Analyse a table that many rows were put into, by the rows that it had as far as the planner knows."""
+    if not inserted:
+        return
     row = connection.execute(
-        "select greatest(reltuples, 0) from pg_class where oid = %s::regclass", [mart.relation]
+        "select greatest(reltuples, 0) from pg_class where oid = to_regclass(%s)", [relation]
     ).fetchone()
-    return float(row[0]) if row is not None else 0.0
+    if row is not None and inserted > ANALYSE_ABOVE * row[0]:
+        connection.execute(sql.SQL("analyze {}").format(sql.SQL(relation)))
 
 
 def _delete(mart: ModelResult, *, is_rebuild: bool) -> sql.Composed:
