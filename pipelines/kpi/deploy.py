@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from pipelines.kpi.project import PLAN
 from pipelines.logs import get_logger
 from pipelines.transform.project import DbtError, Project, generated, manifest_json
-from pipelines.warehouse.connect import connect
+from pipelines.warehouse.connect import Role, connect
 
 if TYPE_CHECKING:
     import psycopg
@@ -65,6 +65,7 @@ def deploy_generated(project: Project, is_made_anew: bool) -> None:
             _make(project, connection, plan, wanted, prints)
         _kpis(connection, plan, is_made_anew=is_made_anew)
         _clocks(project, connection, plan)
+        _index(project, connection)
 
 
 def _drop(connection: psycopg.Connection[Any], name: str, kind: str) -> None:
@@ -198,6 +199,30 @@ def _clocks(project: Project, connection: psycopg.Connection[Any], plan: dict[st
             connection.execute(
                 sql.SQL("drop trigger {} on {}").format(
                     sql.Identifier(f"kpi_touched_{event}"), sql.Identifier(*relation.split("."))
+                )
+            )
+
+
+def _index(project: Project, connection: psycopg.Connection[Any]) -> None:
+    """Give each table that a KPI reads an index by its time, so that few hours of a long history are found at once."""
+    missing = connection.execute(
+        """
+        select distinct relnamespace::regnamespace::text, relname::text, time_column
+        from kpi.clock
+        inner join pg_class on pg_class.oid = to_regclass(relation) and relkind in ('r', 'p')
+        inner join pg_attribute on attrelid = pg_class.oid and attname = time_column
+        where not exists (
+            select from pg_index where indrelid = pg_class.oid and indkey[0] = attnum and indpred is null
+        )
+        order by 1, 2, 3
+        """
+    ).fetchall()
+    for schema, table, column in missing:
+        role: Role = "transform" if schema == "marts" else "ingest"
+        with connect(project.settings, role, autocommit=True) as owner:
+            owner.execute(
+                sql.SQL("create index on {} ({})").format(
+                    sql.Identifier(str(schema), str(table)), sql.Identifier(str(column))
                 )
             )
 

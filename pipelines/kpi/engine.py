@@ -430,6 +430,11 @@ def _exchange(
     ).format(sql.SQL(_within_periods(connection, _query(connection, name))), sql.Literal(kpis))
     parameters = {"kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full}
     connection.execute("drop table if exists kpi_cell, kpi_change")
+    # Rows are sorted once for all aggregates, not all of them for the first, of which it takes a few.
+    connection.execute(
+        "select set_config(name, case name when 'work_mem' then '64MB' else 'off' end, true) from pg_settings"
+        " where name in ('work_mem', 'enable_presorted_aggregate')"
+    )
     # A table, because what is inserted at once is not computed in parallel.
     connection.execute(sql.SQL("create temp table kpi_cell on commit drop as {}").format(cells))
     standing = "select from kpi.period_value where kpi_id = any(%s) limit 1"
