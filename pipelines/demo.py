@@ -148,9 +148,16 @@ def _late(settings: Settings) -> str:
         rows = connection.execute(
             """
             select slo_id, business_date::text, slot, outcome,
-                justify_hours(date_trunc('second', late_by))::text, blocking_job, coalesce(waits_for, ''),
+                concat_ws(' ', nullif(extract(day from late)::text, '0') || ' d', to_char(late, 'HH24:MI:SS')),
+                blocking_job,
+                -- within one application its name is said once
+                case
+                    when starts_with(waits_for, split_part(blocking_job, '/', 1) || '/')
+                    then split_part(waits_for, '/', 2)
+                    else waits_for
+                end,
                 affected_slos[1] || coalesce(' +' || nullif(cardinality(affected_slos) - 1, 0), ''), owner
-            from slo_late order by expected_end_at desc, slo_id limit 15
+            from slo_late, justify_hours(date_trunc('second', late_by)) as late order by expected_end_at desc, slo_id limit 15
             """
         ).fetchall()
         counted = connection.execute(

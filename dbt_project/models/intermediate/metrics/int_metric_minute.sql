@@ -11,7 +11,9 @@ select
 from {{ ref("scope_indicator_hour") }} as scope
 inner join
     {{ ref("stg_metric_input") }} as fact
-    on fact.minute_at >= scope.hour_at
+    -- by equality for the many hours of a first build, by the range (and its index) for the few of a tick
+    on date_trunc('hour', fact.minute_at, 'UTC') = scope.hour_at
+    and fact.minute_at >= scope.hour_at
     and fact.minute_at < scope.hour_at + interval '1 hour'
 where
     scope.hour_at >= {{ tick("as_of") }} - {{ indicator_retention() }}
