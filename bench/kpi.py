@@ -35,7 +35,7 @@ CONDITIONS = (
     "", "status = 'paid'", "status = 'refunded'", "status = 'failed'", "quantity >= 5", "amount >= 100",
     "waited >= 600", "product_id < 100",
 )  # fmt: skip
-SELDOM = ("status = 'refunded'", "status = 'failed'", "waited >= 600", "product_id < 100", "amount >= 190")
+SELDOM = ("status = 'refunded'", "status = 'failed'", "waited >= 2700", "product_id < 100", "amount >= 190")
 NUMBERS = ("amount", "cost", "quantity")
 COARSE = ("day", "week", "month")
 DIMENSIONS = ((), ("region",), ("region", "channel"))
@@ -262,7 +262,7 @@ def by_hand(
         "analyze hourly",
     ]
     for grain in ("hour", *COARSE):
-        within, dimensions = "", "region, channel"
+        within = ""
         if first is not None and last is not None:
             start, end = _bounds(grain, first, last)
             within = f"where at >= {start} and at < {end}"
@@ -278,25 +278,43 @@ def by_hand(
             for part, name in adding.items()
             if part in needed
         )
-        statements += _values(
-            [kpi for kpi in mine if kpi.is_composing], states, grain,
-            f"select {period} as period_start, {dimensions}, {columns} from hourly {within}"
-            f" group by 1, cube ({dimensions})",
-        )  # fmt: skip
-        for dimensions_ in DIMENSIONS:
-            rest = [kpi for kpi in mine if not kpi.is_composing and kpi.dimensions == dimensions_]
+        members = ", ".join(f"coalesce({name}, '') as {name}" for name in DIMENSIONS[-1])
+        statements.append(
+            f"create temp table cell on commit drop as select {period} as period_start, {members}, {columns}"
+            f" from hourly {within} group by 1, cube (hourly.region, hourly.channel)"
+        )
+        for dimensions in DIMENSIONS:
+            statements.append(
+                _values(
+                    [kpi for kpi in mine if kpi.is_composing and kpi.dimensions == dimensions],
+                    states,
+                    grain,
+                    "cell",
+                )
+            )
+            rest = [kpi for kpi in mine if not kpi.is_composing and kpi.dimensions == dimensions]
             if not rest:
                 continue
-            parts = {part for kpi in rest for one in kpi.variables.values() for part in _parts(one)}
-            columns = ", ".join(f"{_sql(part)} as {others[part]}" for part in sorted(parts))
-            members = ", ".join(name if name in dimensions_ else f"null as {name}" for name in DIMENSIONS[-1])
-            cube = f", cube ({', '.join(dimensions_)})" if dimensions_ else ""
-            at = within.replace("at >=", "ordered_at >=").replace("at <", "ordered_at <")
-            statements += _values(
-                rest, states, grain,
-                f"select date_trunc('{grain}', ordered_at, '{ZONE}') as period_start, {members}, {columns}"
-                f" from copies.shop_orders {at} group by 1{cube}",
-            )  # fmt: skip
+            parts = sorted({part for kpi in rest for one in kpi.variables.values() for part in _parts(one)})
+            columns = ", ".join(f"{_sql(part)} as {others[part]}" for part in parts)
+            members = ", ".join(
+                f"coalesce({name}, '') as {name}" if name in dimensions else f"'' as {name}"
+                for name in DIMENSIONS[-1]
+            )
+            cube = f", cube ({', '.join(f'shop_orders.{name}' for name in dimensions)})" if dimensions else ""
+            at = within.replace("at >=", "ordered_at >=").replace("at <", "ordered_at <") or "where true"
+            # Rows that count for nothing need not be sorted; then a member without others has no row here.
+            some = " or ".join(sorted({condition for *_, condition in parts}))
+            statements.append(
+                f"create temp table rest on commit drop as"
+                f" select date_trunc('{grain}', ordered_at, '{ZONE}') as period_start, {members}, {columns}"
+                f" from copies.shop_orders {at} and ({some}) group by 1{cube}"
+            )
+            statements.append(
+                _values(rest, states, grain, "cell left join rest using (period_start, region, channel)")
+            )
+            statements.append("drop table rest")
+        statements.append("drop table cell")
     return statements
 
 
@@ -329,31 +347,23 @@ def _sql(part: Aggregate) -> str:
     return text + (f" filter (where {condition})" if condition else "")
 
 
-def _values(
-    kpis: Sequence[Definition], states: dict[Aggregate, str], grain: str, cells: str
-) -> Iterator[str]:
-    """The cells of a grain, and of each the values of those KPIs that have its dimensions."""
-    yield f"create temp table cell on commit drop as {cells}"
-    for dimensions in DIMENSIONS:
-        listed = ", ".join(
-            f"('{kpi.kpi_id}', ({_formula(kpi, states)})::numeric)"
-            for kpi in kpis
-            if kpi.dimensions == dimensions
-        )
-        if listed:
-            totals = "".join(f" and {name} is null" for name in DIMENSIONS[-1] if name not in dimensions)
-            yield (
-                f"insert into by_hand.value select kpi_id, '{grain}', period_start, coalesce(region, ''),"
-                f" coalesce(channel, ''), value from cell cross join lateral (values {listed}) as kpi (kpi_id, value)"
-                f" where true{totals}"
-            )
-    yield "drop table cell"
+def _values(kpis: Sequence[Definition], states: dict[Aggregate, str], grain: str, cells: str) -> str:
+    """Of each cell that has their dimensions the values of KPIs, which have these in common."""
+    listed = ", ".join(f"('{kpi.kpi_id}', ({_formula(kpi, states)})::numeric)" for kpi in kpis)
+    totals = "".join(f" and {name} = ''" for name in DIMENSIONS[-1] if name not in kpis[0].dimensions)
+    return (
+        f"insert into by_hand.value select kpi_id, '{grain}', period_start, region, channel, value"
+        f" from {cells} cross join lateral (values {listed}) as kpi (kpi_id, value) where true{totals}"
+    )
 
 
 def _formula(kpi: Definition, states: dict[Aggregate, str]) -> str:
     text = kpi.expression.replace("/ a", "/ nullif(a, 0)").replace("/ b", "/ nullif(b, 0)")
     for name, aggregate in kpi.variables.items():
-        columns = [f"{states[part]}::numeric" for part in _parts(aggregate)]
+        columns = [
+            f"coalesce({states[part]}, 0)" if part[0] == "count_distinct" else f"{states[part]}::numeric"
+            for part in _parts(aggregate)
+        ]
         text = re.sub(
             rf"\b{name}\b",
             columns[0] if len(columns) == 1 else f"({columns[0]} / nullif({columns[1]}, 0))",
