@@ -330,25 +330,34 @@ def watch(interval: float, once: bool) -> None:
     help="Go on sending the statuses of the catalog's jobs as time passes, to OUT/landing or where files land.",
 )  # fmt: skip
 @click.option("--speed", default=1.0, show_default=True, help="With --live: let its clock run faster.")
+@click.option(
+    "--requests", type=click.IntRange(0), metavar="N",
+    help="Requests that a content server logs on a working day; default 0, with --live 400.",
+)  # fmt: skip
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False), required=False)
 def simulate(
     jobs: int, days: int, seed: int, end: datetime | None, catalog: Path | None,
-    split: Literal["application", "day", "month", "one"], live: bool, speed: float, out: Path | None,
+    split: Literal["application", "day", "month", "one"], live: bool, speed: float, requests: int | None,
+    out: Path | None,
 ) -> None:  # fmt: skip
     """Simulate a bank: writes OUT/catalog, OUT/landing/job_status/… and OUT/truth/….
+
+    With --requests also the access logs and heartbeats of a content server: OUT/landing/metric_log and …/uptime.
 
     The same arguments give the same bytes. To run it: DUEMARK_CATALOG=OUT/catalog DUEMARK_LANDING=OUT/landing.
 
     `duemark simulate --live` sends beside a running `duemark up`, until Ctrl-C; nothing but files comes of it.
     """
     if live:
-        _simulate_live(out, catalog, seed, speed)
+        _simulate_live(out, catalog, seed, speed, 400 if requests is None else requests)
         return
     if out is None:
         raise DuemarkError("Where shall it be written?", "Name a folder: duemark simulate OUT")
     from pipelines.simulator import simulate as run
 
-    summary = run(out, jobs, days, seed, end=end.date() if end else None, catalog=catalog, split=split)
+    summary = run(
+        out, jobs, days, seed, end=end.date() if end else None, catalog=catalog, split=split, requests=requests or 0
+    )  # fmt: skip
     click.echo(
         f"{out}: {summary.jobs} jobs, {summary.slos} SLOs, {summary.occurrences} occurrences from"
         f" {summary.first_date} to {summary.last_date}, {summary.records} records and {summary.bad_records} bad"
@@ -356,7 +365,7 @@ def simulate(
     )
 
 
-def _simulate_live(out: Path | None, catalog: Path | None, seed: int, speed: float) -> None:
+def _simulate_live(out: Path | None, catalog: Path | None, seed: int, speed: float, requests: int) -> None:
     from pipelines.simulator.live import live
 
     settings = Settings.from_env()
@@ -368,8 +377,11 @@ def _simulate_live(out: Path | None, catalog: Path | None, seed: int, speed: flo
     landing = Path(settings.landing) if out is None else out / "landing"
     click.echo(f"sending to {landing}; Ctrl-C stops it")
     try:
-        for sent in live(landing, catalog or settings.catalog, seed, speed=speed):
-            click.echo(f"{sent.up_to:%Y-%m-%d %H:%M:%S}Z {sent.statuses} statuses in {len(sent.files)} files")
+        for sent in live(landing, catalog or settings.catalog, seed, speed=speed, requests=requests):
+            click.echo(
+                f"{sent.up_to:%Y-%m-%d %H:%M:%S}Z {sent.statuses} statuses in {len(sent.files)} files,"
+                f" {sent.lines} lines of logs"
+            )
     except KeyboardInterrupt:
         click.echo("stopped")
 

@@ -102,10 +102,10 @@ def _make_business(settings: Settings, as_of: datetime) -> bool:
     from pipelines.simulator.business import DATABASE, is_made, make_business
 
     try:
-        if is_made(settings):
+        if is_made(settings, DATABASE):
             return False
         with _step(f"a business in a second database, {DATABASE} (seed {SEED})"):
-            make_business(settings, as_of, SEED)
+            make_business(settings, as_of, SEED, DATABASE)
             # The tick waits for copies for a moment only, and what failed before waits for its turn.
             refresh_now(settings)
     except (psycopg.Error, DuemarkError) as error:
@@ -157,7 +157,8 @@ def _late(settings: Settings) -> str:
                     else waits_for
                 end,
                 affected_slos[1] || coalesce(' +' || nullif(cardinality(affected_slos) - 1, 0), ''), owner
-            from slo_late, justify_hours(date_trunc('second', late_by)) as late order by expected_end_at desc, slo_id limit 15
+            from slo_late, justify_hours(date_trunc('second', late_by)) as late
+            order by expected_end_at desc, slo_id limit 15
             """
         ).fetchall()
         counted = connection.execute(

@@ -11,6 +11,7 @@ import json
 import random
 import re
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -66,68 +67,124 @@ def simulate_logs(
         path.write_text(json.dumps({"packages": PACKAGES}, indent=2) + "\n", encoding="utf-8")
         files = [path]
     else:
-        from pipelines.catalog.load import load_catalog
-
-        packages = [json.loads(package.canonical()) for package in load_catalog(catalog).packages]
+        packages = _packages(catalog)
         files = []
     writing = _Writing(out, packages, seed, requests)
     day = first
     while day <= as_of.date():
-        writing.day(day, as_of)
+        writing.write_day(day, as_of)
         day += timedelta(days=1)
     return [*files, *writing.files, writing.truth()]
 
 
-class _Writing:
-    def __init__(self, out: Path, packages: Sequence[Mapping[str, Any]], seed: int, requests: int) -> None:
-        self.out = out
+def _packages(catalog: Path) -> list[Mapping[str, Any]]:
+    from pipelines.catalog.load import load_catalog
+
+    return [json.loads(package.canonical()) for package in load_catalog(catalog).packages]
+
+
+class LiveLogs:
+    """Logs that grow as time passes: `metric_log/live-….json` and `uptime/live-….log`, of a UTC date each.
+
+    The same seed, requests and catalog give the same lines for a date: started again, it goes on where its files end.
+    """
+
+    def __init__(self, landing: Path, catalog: Path, seed: int, requests: int, since: datetime) -> None:
+        """`since`: nothing before is written."""
+        self._landing = landing
+        self._making = _Making(_packages(catalog), seed, requests)
+        self._name = f"live-{seed}-{requests}"
+        self._day = since.astimezone(UTC).date()
+        self._since = since
+        self._waiting: dict[Path, deque[tuple[datetime, bytes]]] = {}
+
+    def write(self, moment: datetime) -> int:
+        """Append what has happened until `moment`; return how many lines."""
+        while self._day <= moment.astimezone(UTC).date():
+            self._begin(moment)
+            self._day += timedelta(days=1)
+        count = 0
+        for path, lines in list(self._waiting.items()):
+            due = bytearray()
+            while lines and lines[0][0] <= moment:
+                due += lines.popleft()[1]
+                count += 1
+            if due:
+                with path.open("ab") as file:
+                    file.write(due)
+            if not lines:
+                del self._waiting[path]
+        return count
+
+    def _begin(self, moment: datetime) -> None:
+        """Make the lines of a date, less those that its files have already."""
+        lines, beats = self._making.day(self._day)
+        for feed, ending, made in (("metric_log", "json", lines), ("uptime", "log", beats)):
+            path = self._landing / feed / f"{self._name}-{self._day}.{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            left = deque((at, line) for at, line in made if at > self._since)
+            if path.exists():
+                left = _unwritten(path.read_bytes(), left, moment)
+            self._waiting[path] = left
+
+
+def _unwritten(
+    written: bytes, lines: deque[tuple[datetime, bytes]], moment: datetime
+) -> deque[tuple[datetime, bytes]]:
+    """Lines, the first of them perhaps in part, that come after what a file holds; other contents go on from now."""
+    left = deque(lines)
+    while written and left:
+        at, line = left.popleft()
+        if not written.startswith(line):
+            if line.startswith(written):
+                left.appendleft((at, line[len(written) :]))
+                return left
+            break
+        written = written[len(line) :]
+    return deque((at, line) for at, line in lines if at > moment) if written else left
+
+
+class _Making:
+    """Lines, and what they tell of each hour."""
+
+    def __init__(self, packages: Sequence[Mapping[str, Any]], seed: int, requests: int) -> None:
         self.packages = [dict(package) for package in packages]
         self.seed = seed
         self.requests = requests
         self.hours: dict[datetime, _Hour] = {}
-        self.files: list[Path] = []
         self.weights = [1 / (place + 1) for place in range(len(packages))]
-        for folder in ("metric_log", "uptime"):
-            (out / "landing" / folder).mkdir(parents=True, exist_ok=True)
 
-    def day(self, day: date, as_of: datetime) -> None:
-        """Everything of a UTC date."""
-        rng = random.Random(f"{self.seed}/access/{day}")
-        midnight = datetime.combine(day, time(), UTC)
-        is_last = day == as_of.date()
-        count = round(self.requests * (rng.uniform(0.8, 1.2) if day.weekday() < 5 else _WEEKEND))
-        lines: list[str] = []
+    def day(self, day: date) -> tuple[list[tuple[datetime, bytes]], list[tuple[datetime, bytes]]]:
+        """Requests and heartbeats of a whole UTC date, each with its instant, in their order."""
+        rng, midnight = self._begun(day)
+        end = midnight + timedelta(days=1)
+        lines = [(at, f"{line}\n".encode()) for at, line in self._requests(rng, midnight, end)]
+        return lines, [(at, line.encode()) for at, line in self._beats(rng, midnight, end)]
+
+    def _begun(self, day: date) -> tuple[random.Random, datetime]:
+        return random.Random(f"{self.seed}/access/{day}"), datetime.combine(day, time(), UTC)
+
+    def _requests(
+        self, rng: random.Random, midnight: datetime, as_of: datetime
+    ) -> Iterator[tuple[datetime, str]]:
+        count = round(self.requests * (rng.uniform(0.8, 1.2) if midnight.weekday() < 5 else _WEEKEND))
         for at in sorted(self._instant(rng, midnight) for _ in range(count)):
             if at <= as_of:
-                lines += self._lines(rng, at)
-        text = "".join(f"{line}\n" for line in lines).encode()
-        folder = self.out / "landing" / "metric_log"
-        if is_last:
-            torn = _line(rng, as_of, "library.bank.example", "GET", "/", 200).encode()
-            self._write(folder / "access.json", text + torn[: len(torn) // 2])
-        else:
-            # No time in the header: the same bytes every time.
-            packed = gzip.compress(text, mtime=0)
-            self._write(folder / f"access-{day}.json.gz", packed)
-        self._uptime(rng, midnight, as_of)
+                for line in self._lines(rng, at):
+                    yield at, line
 
-    def _write(self, path: Path, content: bytes) -> None:
-        path.write_bytes(content)
-        self.files.append(path)
-
-    def _uptime(self, rng: random.Random, midnight: datetime, as_of: datetime) -> None:
+    def _beats(
+        self, rng: random.Random, midnight: datetime, as_of: datetime
+    ) -> Iterator[tuple[datetime, str]]:
         """A line a minute, but for an outage now and then."""
         gone = rng.randrange(1440) if rng.random() < 0.2 else 1440
         back = gone + rng.randrange(3, 90)
-        lines = []
         for minute in range(1440):
             at = midnight + timedelta(minutes=minute, seconds=rng.randrange(60))
             if at > as_of or gone <= minute < back:
                 continue
-            lines.append(f"{at:%Y-%m-%dT%H:%M:%SZ}\n")
             self._hour(at).beats.add(at.minute)
-        path = self.out / "landing" / "uptime" / f"{midnight:%Y-%m-%d}.log"
-        self._write(path, "".join(lines).encode())
+            yield at, f"{at:%Y-%m-%dT%H:%M:%SZ}\n"
 
     def _hour(self, at: datetime) -> _Hour:
         return self.hours.setdefault(at.replace(minute=0, second=0, microsecond=0), _Hour())
@@ -198,7 +255,35 @@ class _Writing:
         if count:
             hour.operations[kind] = hour.operations.get(kind, 0) + count
 
-    # The truth.
+
+class _Writing(_Making):
+    """Files of whole dates, and the truth about them."""
+
+    def __init__(self, out: Path, packages: Sequence[Mapping[str, Any]], seed: int, requests: int) -> None:
+        super().__init__(packages, seed, requests)
+        self.out = out
+        self.files: list[Path] = []
+        for folder in ("metric_log", "uptime"):
+            (out / "landing" / folder).mkdir(parents=True, exist_ok=True)
+
+    def write_day(self, day: date, as_of: datetime) -> None:
+        """Everything of a UTC date until `as_of`."""
+        rng, midnight = self._begun(day)
+        text = "".join(f"{line}\n" for _, line in self._requests(rng, midnight, as_of)).encode()
+        folder = self.out / "landing" / "metric_log"
+        if day == as_of.date():
+            torn = _line(rng, as_of, "library.bank.example", "GET", "/", 200).encode()
+            self._write(folder / "access.json", text + torn[: len(torn) // 2])
+        else:
+            # No time in the header: the same bytes every time.
+            packed = gzip.compress(text, mtime=0)
+            self._write(folder / f"access-{day}.json.gz", packed)
+        beats = "".join(beat for _, beat in self._beats(rng, midnight, as_of))
+        self._write(self.out / "landing" / "uptime" / f"{midnight:%Y-%m-%d}.log", beats.encode())
+
+    def _write(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+        self.files.append(path)
 
     def truth(self) -> Path:
         """Write every record, as the rules have it."""

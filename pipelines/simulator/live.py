@@ -1,4 +1,4 @@
-"""`duemark simulate --live`: the jobs of a catalog report as time passes, so that there is something to watch."""
+"""`duemark simulate --live`: jobs report and packages are visited as time passes: something to watch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pipelines.errors import DuemarkError
+from pipelines.simulator.access_log import LiveLogs
 from pipelines.simulator.behaviour import Day, simulate_days
 from pipelines.simulator.existing import load_world
 from pipelines.simulator.files import Row, StatusFile
@@ -29,11 +31,15 @@ WORLD_DAYS = 190
 
 @dataclass(frozen=True)
 class Sent:
-    """Files that were put into the landing folder at one go: statuses in them, up to which instant."""
+    """Files that were put into the landing folder at one go: statuses in them, up to which instant.
+
+    `lines`: those appended to logs since the one before.
+    """
 
     files: tuple[Path, ...]
     statuses: int
     up_to: datetime
+    lines: int = 0
 
 
 def live(
@@ -42,6 +48,7 @@ def live(
     seed: int,
     *,
     speed: float = 1.0,
+    requests: int = 0,
     seconds: float | None = None,
     now: datetime | None = None,
     sleep: Callable[[float], None] = time.sleep,
@@ -51,7 +58,8 @@ def live(
     What happened already to the business dates under way comes at once. Each file is written as `.part` and renamed.
     The same seed gives the same statuses for a date, whenever in its quarter the simulation is started; those sent
     twice are known. `speed` lets the simulated clock run so much faster, from `now` (default: the real one) on; what
-    is sent then is from the future. Raises DuemarkError when the catalog cannot be used.
+    is sent then is from the future. With `requests` on a working day, access logs and heartbeats grow too, from where
+    the demonstration's end. Raises DuemarkError when the catalog cannot be used.
     """
     if speed <= 0:
         raise DuemarkError("The clock cannot stand still or run backwards.", "Give --speed above 0.")
@@ -61,15 +69,24 @@ def live(
     folder.mkdir(parents=True, exist_ok=True)
     names = stems(world.senders)
     queue = _Queue(world, seed, since)
+    logs = (
+        LiveLogs(landing, catalog, seed, requests, datetime.combine(since, clock(), MARKET) + STOPS_AT)
+        if requests
+        else None
+    )
+    lines = 0
     # Making the past takes a moment, which is no part of the time that passes.
     queue.make(start)
     began = time.monotonic()
     while True:
         elapsed = time.monotonic() - began
         moment = start + timedelta(seconds=elapsed * speed)
+        if logs is not None:
+            lines += logs.write(moment)
         rows = queue.due(moment)
         if rows:
-            yield Sent(tuple(_write(folder, world, names, rows, moment)), len(rows), moment)
+            yield Sent(tuple(_write(folder, world, names, rows, moment)), len(rows), moment, lines)
+            lines = 0
         if queue.is_empty or (seconds is not None and elapsed >= seconds):
             return
         sleep(max(min(SEND_SECONDS / speed, SEND_SECONDS), 0.05))

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.errors import DuemarkError
 from pipelines.landing.source import landed
+from pipelines.simulator.access_log import LiveLogs
 from pipelines.simulator.live import Sent, live
 from pipelines.warehouse.settings import ROOT
 
@@ -61,3 +62,62 @@ def test_started_again_it_says_the_same(tmp_path: Path) -> None:
 def test_a_clock_that_stands_still_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DuemarkError, match="stand still"):
         send(tmp_path, speed=0.0)
+
+
+def logged(out: Path) -> dict[str, bytes]:
+    """What stands in every log, by the file's path."""
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for feed in ("metric_log", "uptime")
+        for path in sorted((out / feed).iterdir())
+    }
+
+
+def logs(out: Path, since: datetime = NOW) -> LiveLogs:
+    return LiveLogs(out, CATALOG, 1, 400, since)
+
+
+def test_logs_grow_with_the_clock_over_midnight(tmp_path: Path) -> None:
+    growing = logs(tmp_path / "a")
+    counts = [growing.write(NOW + timedelta(hours=hours)) for hours in (0, 5, 5, 30)]
+    assert counts[0] == counts[2] == 0
+    assert min(counts[1], counts[3]) > 250
+    assert [name.rpartition("/")[2][:21] for name in logged(tmp_path / "a")] == [
+        "live-1-400-2026-03-04", "live-1-400-2026-03-05",
+    ] * 2  # fmt: skip
+    # Looked at less often it is the same.
+    assert logs(tmp_path / "b").write(NOW + timedelta(hours=30)) == sum(counts)
+    assert logged(tmp_path / "b") == logged(tmp_path / "a")
+
+
+def test_logs_go_on_where_they_were_cut_off(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    logs(whole).write(NOW + timedelta(hours=6))
+    logs(cut).write(NOW + timedelta(hours=3))
+    for path in cut.rglob("live-*"):
+        path.write_bytes(path.read_bytes()[:-7])
+    logs(cut).write(NOW + timedelta(hours=6))
+    assert logged(cut) == logged(whole)
+
+
+def test_logs_of_something_else_go_on_from_now(tmp_path: Path) -> None:
+    (tmp_path / "uptime").mkdir()
+    path = tmp_path / "uptime" / "live-1-400-2026-03-04.log"
+    path.write_bytes(b"2026-03-04T12:00:00Z\n")
+    growing = logs(tmp_path)
+    growing.write(NOW + timedelta(hours=1))
+    assert path.read_bytes() == b"2026-03-04T12:00:00Z\n"
+    growing.write(NOW + timedelta(hours=1, minutes=2))
+    lines = path.read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[1] > "2026-03-04T14:00"
+
+
+def test_logs_beside_the_statuses(tmp_path: Path) -> None:
+    first, *later = live(tmp_path, CATALOG, 1, now=NOW, speed=21_600.0, seconds=0.5, requests=400)
+    # From 08:15 in New York on, when the demonstration ends, unless this is before.
+    assert first.lines
+    assert sum(sent.lines for sent in later) > 100
+    assert sum(text.count(b"\n") for text in logged(tmp_path).values()) >= first.lines + sum(
+        sent.lines for sent in later
+    )
