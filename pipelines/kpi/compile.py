@@ -268,8 +268,8 @@ def relation_ref(source: Source) -> str:
     schema, _, table = source.relation.partition(".")
     if source.database == WAREHOUSE and schema == "marts":
         return f'{{{{ ref("{table}") }}}}'
-    if source.database == WAREHOUSE and schema == "raw":
-        return f'{{{{ source("raw", "{table}") }}}}'
+    if schema in {"raw", "copies"}:
+        return f'{{{{ source("{schema}", "{table}") }}}}'
     return f"{quoted(schema)}.{quoted(table)}"
 
 
@@ -337,9 +337,10 @@ def _kpi_plan(kpi: Kpi, model: str) -> dict[str, Any]:
     return {
         "model": model, "version": kpi.version, "value_version": str(getattr(kpi, "value_version", "") or kpi.version),
         "number": kpi.number, "name": kpi.name, "category": kpi.category, "description": kpi.description,
-        "owner": kpi.owner, "unit": kpi.unit, "timezone": kpi.timezone, "expression": kpi.formula_text or kpi.expression,
-        "formula": kpi.formula, "grains": [grain for grain in GRAINS if grain in kpi.grains],
-        "dimensions": list(kpi.dimensions), "thresholds": thresholds, "tolerance": str(kpi.tolerance),
+        "owner": kpi.owner, "unit": kpi.unit, "timezone": kpi.timezone,
+        "expression": kpi.formula_text or kpi.expression, "formula": kpi.formula,
+        "grains": [grain for grain in GRAINS if grain in kpi.grains], "dimensions": list(kpi.dimensions),
+        "thresholds": thresholds, "tolerance": str(kpi.tolerance),
         "allow_late": int(kpi.allow_late.total_seconds()), "slos": list(kpi.slos), "metadata": dict(kpi.metadata),
         "retention": dict(kpi.retention), "fills_gaps": kpi.fills_gaps, "frequency": kpi.frequency,
         "clocks": sorted({f"{each.source.relation}:{each.time_column}" for each in kpi.variables}),
@@ -365,7 +366,13 @@ def _yml(plan: dict[str, Any]) -> str:
             ids = [kpi_id for kpi_id, kpi in sorted(plan["kpis"].items()) if kpi["model"] == name]
             text = f"Values of {', '.join(ids)}."
         entries.append({"name": name, "description": text})
-    return json.dumps({"version": 2, "models": entries}, indent=1)
+    relations = {str(clock["relation"]) for clock in plan["clocks"].values()}
+    copies = sorted(name.partition(".")[2] for name in relations if name.startswith("copies."))
+    tables = [
+        {"name": name, "description": "A table of another database, as it was last read."} for name in copies
+    ]
+    sources = [{"name": "copies", "tables": tables}] if tables else []
+    return json.dumps({"version": 2, "models": entries, "sources": sources}, indent=1)
 
 
 def bounds(piece: Piece, state: StateModel, timezone: str) -> tuple[str | None, str]:
@@ -473,8 +480,11 @@ class _Values:
         used = [each for each in every if grain in self.grains[each[2]]]
         stacked = []
         for piece in pieces:
+            if piece.is_snapshot:
+                stacked.append(self._standing(grain, piece, present, used))
+                continue
             state, columns = self.compiler.states[piece.state], self._columns(piece)
-            members = "".join(f", s.{quoted(_member(columns[name]))} as {quoted(name)}" for name in present)
+            members = _members(present, columns)
             values = "".join(
                 f", {f's.{quoted(column)}' if each == piece else 'null::numeric'} as {name}"
                 for each, column, name in used
@@ -483,8 +493,7 @@ class _Values:
                 meets = self._meets(piece, grain)
             else:
                 start, end = bounds(piece, state, self.group.timezone)
-                lower = f"s.bucket_at >= {start} and " if start else ""
-                meets = f"p.grain = {literal(grain)} and {lower}s.bucket_at < {end}"
+                meets = f"p.grain = {literal(grain)} and s.bucket_at >= {start} and s.bucket_at < {end}"
             stacked.append(
                 f"select p.period_start{members}{values}\n"
                 f'from kpi_period as p inner join {{{{ ref("{state.name}") }}}} as s on {meets}'
@@ -500,6 +509,50 @@ class _Values:
             + "\nunion all\n".join(stacked)
             + f"\n) as stacked\ngroup by period_start{_cube(present)}"
         )
+
+    def _standing(
+        self, grain: str, piece: Piece, present: tuple[str, ...], used: Sequence[tuple[Piece, str, str]]
+    ) -> str:
+        """Of a snapshot: what came before the end of each period, less what went by then.
+
+        A state is placed in the first period that ends after it, and added up from period to period: history is read
+        once, and not again for each of them.
+        """
+        state, columns = self.compiler.states[piece.state], self._columns(piece)
+        _, end = bounds(piece, state, self.group.timezone)
+        mine = {name: column for each, column, name in used if each == piece}
+        names = [quoted(name) for name in present]
+        listed = "".join(f", {name}" for name in (*names, *mine))
+        ref = f'{{{{ ref("{state.name}") }}}}'
+        values = "".join(f", s.{quoted(column)} as {name}" for name, column in mine.items())
+        zeros = "".join(f", 0 as {name}" for name in mine)
+        sums = "".join(f", coalesce(sum({name}), 0) as {name}" for name in mine)
+        running = "".join(
+            f", sum({name}) over cell as {name}" if name in mine else f", null::numeric as {name}"
+            for *_, name in used
+        )
+        cell = f"partition by {', '.join(names)} " if names else ""
+        members = "".join(f", {name}" for name in names)
+        return f"""select period_start{members}{running}
+from (
+    select p.period_start, moved."p end"{members}{sums}
+    from (
+        select ends.ends[width_bucket(s.bucket_at, ends.ends) + 1] as "p end"{_members(present, columns)}{values}
+        from (
+            select array_agg({end} order by p.period_end) as ends
+            from kpi_period as p where p.grain = {literal(grain)}
+        ) as ends
+        inner join {ref} as s on s.bucket_at < ends.ends[cardinality(ends.ends)]
+        union all
+        select {end} as "p end"{members}{zeros}
+        from kpi_period as p
+        cross join (select distinct 1 as "p one"{_members(present, columns)} from {ref} as s) as member
+        where p.grain = {literal(grain)}
+    ) as moved ("p end"{listed})
+    inner join kpi_period as p on p.grain = {literal(grain)} and {end} = moved."p end"
+    group by p.period_start, moved."p end"{members}
+) as moved
+window cell as ({cell}order by "p end")"""
 
     def _rows(self, key: tuple[Any, ...], aggregates: dict[str, str]) -> str:
         """Of the source's rows: what does not add up, for each period and subset of the dimensions by itself."""
@@ -537,7 +590,7 @@ class _Values:
             meets = (
                 f"p.grain = {literal(grain)}"
                 + (f" and {at} >= {start}" if start else "")
-                + f" and {at} < {end}"
+                + f" and {at} < {end} and isfinite({own})"
             )
             if piece.is_snapshot and variable[1]:
                 until = f"r.{quoted(variable[1])}"
@@ -569,7 +622,7 @@ class _Values:
                 f"coalesce({self._name(kpi, piece, row_state(variable))}, 0)"
             )
         rows = {relation: f"({' + '.join(dict.fromkeys(names))}) > 0" for relation, names in sides.items()}
-        exists = " or ".join(rows.values())
+        exists = self._exists(kpi, rows)
         columns = ", ".join(
             f"({self._variable(kpi, each, rows[each.source.relation])})::numeric as {quoted(each.name)}"
             for each in kpi.variables
@@ -587,6 +640,22 @@ class _Values:
             f'from (select v.*, ({kpi.expression})::numeric as "= value" from (select {columns}) as v) as v\n'
             f"where {where}"
         )
+
+    def _exists(self, kpi: Kpi, rows: dict[str, str]) -> str:
+        """A cell is there where a source that has all of its dimensions has rows."""
+        found = []
+        for relation, has_rows in rows.items():
+            columns = {
+                name
+                for variable in kpi.variables
+                if variable.source.relation == relation
+                for name, _ in variable.dimensions
+            }
+            lacks = [literal(name) for name in self.group.dimensions if name not in columns]
+            found.append(
+                f"({has_rows} and not u.dimensions ?| array[{', '.join(lacks)}])" if lacks else has_rows
+            )
+        return " or ".join(found)
 
     def _variable(self, kpi: Kpi, variable: Variable, is_there: str) -> str:
         piece = self.compiler.piece(kpi, variable)
@@ -680,6 +749,11 @@ class _Values:
             + "\n".join(joins)
             + f"\ncross join lateral (\n{body}\n) as k\n"
         )
+
+
+def _members(present: Sequence[str], columns: dict[str, str]) -> str:
+    """The columns of a state `s` that are members, under the names of their dimensions."""
+    return "".join(f", s.{quoted(_member(columns[name]))} as {quoted(name)}" for name in present)
 
 
 def _exact_percentile(column: str, share: str, condition: str) -> str:

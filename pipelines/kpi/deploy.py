@@ -44,9 +44,9 @@ def deploy_generated(project: Project, is_made_anew: bool) -> None:
         if connection.execute("select to_regclass('kpi.model')").fetchone() == (None,):
             return
         deployed = {
-            str(name): (str(kind), str(fingerprint), problem)
-            for name, kind, fingerprint, problem in connection.execute(
-                "select name, kind, fingerprint, problem from kpi.model"
+            str(name): (str(kind), str(fingerprint), bool(is_made))
+            for name, kind, fingerprint, is_made in connection.execute(
+                "select name, kind, fingerprint, query <> '' from kpi.model"
             )
         }
         if not plan["models"] and not deployed:
@@ -55,9 +55,7 @@ def deploy_generated(project: Project, is_made_anew: bool) -> None:
         wanted = [
             name
             for name, fingerprint in prints.items()
-            if is_made_anew
-            or deployed.get(name, ("", "", None))[1] != fingerprint
-            or deployed[name][2] is not None
+            if is_made_anew or deployed.get(name, ("", "", False))[1] != fingerprint or not deployed[name][2]
         ]
         for name in [name for name in deployed if name not in prints]:
             _drop(connection, name, deployed[name][0])

@@ -7,9 +7,10 @@ very transaction. Time alone opens and closes periods, and ends what is kept. Al
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,8 @@ MARK = re.compile(r"\(true /\* touched (date|instant) (.+?) \*/\)")
 
 PERIODS = """
 create temp table if not exists kpi_period (
-    grain text, period_start timestamptz, period_end timestamptz, start_date date, last_date date, period text
+    grain text, period_start timestamptz, period_end timestamptz, start_date date, last_date date, period text,
+    is_gone boolean not null default false
 ) on commit delete rows
 """
 BUCKETS = (
@@ -50,6 +52,15 @@ FORMATS = {
     "quarter": "to_char({0}, 'YYYY-\"Q\"Q')",
     "year": "to_char({0}, 'YYYY')",
 }
+# Sources whose rows are taken out when they are so old: the setting, and its default as the macro of that name has it.
+PURGED = {"marts.indicator_record": ("DUEMARK_INDICATOR_RETENTION", "1 year")}
+_NOT_THE_MODELS = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.InsufficientResources,
+    psycopg.errors.AdminShutdown,
+)
 STEPS = {"day": "1 day", "week": "7 days", "month": "1 month", "quarter": "3 months", "year": "1 year"}
 
 
@@ -63,12 +74,37 @@ class _Clock:
     is_rebuild: bool
 
 
+@dataclass
+class _Model:
+    """A deployed model; `needs_full`: all of it is to be computed."""
+
+    name: str
+    kind: str
+    spec: Mapping[str, Any]
+    needs_full: bool
+    query_is_made: bool
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be done of a values model: KPIs to compute as a whole, and others over what was touched or begun."""
+
+    changed: list[str]
+    others: list[str]
+    is_touched: bool
+    begun: list[str]
+
+
 def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
     """Bring states and values up to date, within the caller's transaction; what fails stops nothing but itself."""
-    models = connection.execute(
-        "select name, kind, spec, needs_full, problem from kpi.model order by kind, name"
-    ).fetchall()
-    if not models and connection.execute("select from kpi.kpi").fetchone() is None:
+    models = [
+        _Model(str(name), str(kind), spec, bool(needs_full), query_is_made=bool(is_made))
+        for name, kind, spec, needs_full, is_made in connection.execute(
+            "select name, kind, spec, needs_full, query <> '' from kpi.model order by kind, name"
+        )
+    ]
+    kpis = connection.execute("select kpi_id, model, needs_full, is_gone from kpi.kpi").fetchall()
+    if not models and not kpis:
         return []
     row = connection.execute(
         # Instants as text: Python has none for -infinity.
@@ -77,57 +113,131 @@ def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
     if row is None:
         return []
     clock = _Clock(str(row[0]), str(row[1]), int(row[2]), is_rebuild)
+    # Compiling such queries takes longer than most of them.
+    connection.execute("set local jit = off")
     _journal_definitions(connection, clock)
-    touched = _take_log(connection)
-    publications = []
-    for name, kind, spec, needs_full, problem in models:
-        if kind == "state" and problem is None:
-            is_touched = needs_full or is_rebuild or bool(touched & set(spec["clocks"]))
-            if is_touched and (
-                done := _guarded(connection, name, _refresh_state, spec, needs_full or is_rebuild)
-            ):
-                publications.append(done)
-    for name, kind, spec, needs_full, problem in models:
-        if kind == "values" and problem is None:
-            done = _guarded(connection, name, _refresh_values, spec, needs_full or is_rebuild, clock, touched)
-            if done is not None:
-                publications.append(done)
-    connection.execute(
-        "delete from kpi.period_value where kpi_id in (select kpi_id from kpi.kpi where is_gone)"
-    )
-    connection.execute("delete from kpi.kpi where is_gone")
-    _clocks(connection)
+    _seal(connection)
+    touched, emptied = _take_log(connection)
+    publications: list[Publication] = []
+    failed: dict[str, str] = {}
+    for model in models:
+        if model.kind == "state" and not model.query_is_made:
+            failed[model.name] = "it could not be made"
+        elif model.kind == "state":
+            model.needs_full |= is_rebuild or bool(emptied & set(model.spec["clocks"]))
+            if model.needs_full or touched & set(model.spec["clocks"]):
+                problem = _guarded(connection, model.name, _refresh_state, model, publications=publications)
+                failed |= {model.name: problem} if problem else {}
+    begun = _begun(connection, models, clock)
+    for model in models:
+        if model.kind != "values" or not model.query_is_made:
+            continue
+        mine = [
+            (str(kpi_id), bool(is_new))
+            for kpi_id, name, is_new, is_gone in kpis
+            if name == model.name and not is_gone
+        ]
+        clocks = {each for piece in model.spec["pieces"] for each in piece["clocks"]}
+        broken = [piece["state"] for piece in model.spec["pieces"] if piece["state"] in failed]
+        if broken:
+            _failed(connection, model.name, f"{broken[0]}: {failed[broken[0]]}")
+            continue
+        is_full = model.needs_full or is_rebuild or bool(emptied & clocks)
+        work = _Work(
+            changed=[kpi_id for kpi_id, is_new in mine if is_new or is_full],
+            others=[kpi_id for kpi_id, is_new in mine if not (is_new or is_full)],
+            is_touched=bool(touched & clocks),
+            begun=[grain for grain in model.spec["grains"] if (model.spec["timezone"], grain) in begun],
+        )
+        if mine and (work.changed or work.is_touched or work.begun):
+            _guarded(connection, model.name, _refresh_values, model, work, clock, publications=publications)
+    if any(is_gone for *_, is_gone in kpis):
+        connection.execute(
+            "delete from kpi.period_value where kpi_id in (select kpi_id from kpi.kpi where is_gone)"
+        )
+        connection.execute("delete from kpi.kpi where is_gone")
+    is_new = is_rebuild or any(is_full for _, _, is_full, _ in kpis)
+    _clocks(connection, has_slos_changed=is_new or any(name.startswith("marts.slo") for name in touched))
     connection.execute("update kpi.engine set as_of = tick.as_of from control.tick")
     return publications
 
 
-def _guarded(connection: Connection, name: str, work: Any, *arguments: Any) -> Publication | None:
+def _guarded(
+    connection: Connection, name: str, work: Any, *arguments: Any, publications: list[Publication]
+) -> str | None:
     """Do it in a savepoint; where it fails, nothing of it remains but the problem, and the next tick does all of it."""
     started = time.monotonic()
     try:
         with connection.transaction():
-            counts = work(connection, name, *arguments)
+            counts = work(connection, *arguments)
     except psycopg.Error as error:
+        # What is wrong with the server, or with this tick as a whole, is nothing of the model's.
+        if connection.broken or isinstance(error, _NOT_THE_MODELS):
+            raise
         problem = str(error).strip()
-        log.warning("a KPI model could not be computed", model=name, problem=problem)
-        connection.execute("update kpi.model set needs_full = true where name = %s", [name])
-        connection.execute("update kpi.kpi set needs_full = true where model = %s", [name])
-        return None
-    return None if counts is None else Publication(name, counts[0], counts[1], time.monotonic() - started)
+        _failed(connection, name, problem)
+        return problem
+    connection.execute("update kpi.model set problem = null where name = %s and problem is not null", [name])
+    if counts is not None:
+        publications.append(Publication(name, counts[0], counts[1], time.monotonic() - started))
+    return None
 
 
-def _take_log(connection: Connection) -> set[str]:
-    """Take the log of touched buckets into `kpi_bucket`; return the clocks in it."""
-    connection.execute(BUCKETS)
-    connection.execute(PERIODS)
-    if connection.execute("select from kpi.touched limit 1").fetchone() is None:
+def _failed(connection: Connection, name: str, problem: str) -> None:
+    """Note that a model could not be computed; it is tried again by every tick, as a whole."""
+    log.warning("a KPI model could not be computed", model=name, problem=problem)
+    connection.execute(
+        "update kpi.model set needs_full = true, problem = %s where name = %s", [problem, name]
+    )
+    connection.execute("update kpi.kpi set needs_full = true where model = %s", [name])
+
+
+def _seal(connection: Connection) -> None:
+    """Note up to when a source is purged: periods that begin before stay as they are."""
+    for relation, (variable, default) in PURGED.items():
+        connection.execute(
+            """
+            update kpi.clock set sealed_before = tick.as_of - %(kept)s::interval from control.tick
+            where relation = %(relation)s and sealed_before is distinct from tick.as_of - %(kept)s::interval
+            """,
+            {"relation": relation, "kept": os.environ.get(variable) or default},
+        )
+
+
+def _begun(connection: Connection, models: Sequence[_Model], clock: _Clock) -> set[tuple[str, str]]:
+    """Time zones and grains of which a period has begun since the tick before."""
+    if clock.before == clock.as_of:
         return set()
+    kinds = sorted(
+        {
+            (str(model.spec["timezone"]), str(grain))
+            for model in models
+            if model.kind == "values" and (_is_bounded(model.spec) or model.spec["retention"])
+            for grain in model.spec["grains"]
+        }
+    )
+    rows = connection.execute(
+        "select zone, grain from unnest(%s::text[], %s::text[]) as kind (zone, grain)"
+        " where date_trunc(grain, %s::timestamptz, zone) is distinct from date_trunc(grain, %s::timestamptz, zone)",
+        [[zone for zone, _ in kinds], [grain for _, grain in kinds], clock.before, clock.as_of],
+    )
+    return {(str(zone), str(grain)) for zone, grain in rows}
+
+
+def _take_log(connection: Connection) -> tuple[set[str], set[str]]:
+    """Take the log of touched buckets into `kpi_bucket`; return the clocks in it, and those of emptied tables."""
+    connection.execute(BUCKETS)
+    if connection.execute("select from kpi.touched limit 1").fetchone() is None:
+        return set(), set()
     connection.execute(
         "with taken as (delete from kpi.touched returning clock, bucket_at)"
         " insert into kpi_bucket select distinct clock, bucket_at from taken"
     )
     connection.execute("analyze kpi_bucket")
-    return {str(row[0]) for row in connection.execute("select distinct clock from kpi_bucket")}
+    rows = connection.execute(
+        "select clock, bool_or(bucket_at = '-infinity') from kpi_bucket group by clock"
+    ).fetchall()
+    return {str(name) for name, _ in rows}, {str(name) for name, is_emptied in rows if is_emptied}
 
 
 def _journal_definitions(connection: Connection, clock: _Clock) -> None:
@@ -154,9 +264,8 @@ def _journal_definitions(connection: Connection, clock: _Clock) -> None:
     )
 
 
-def _refresh_state(
-    connection: Connection, name: str, spec: Mapping[str, Any], needs_full: bool
-) -> tuple[int, int] | None:
+def _refresh_state(connection: Connection, model: _Model) -> tuple[int, int]:
+    name, spec, needs_full = model.name, model.spec, model.needs_full
     table = sql.Identifier("kpi", name)
     width = timedelta(minutes=spec["minutes"])
     buckets = []
@@ -167,7 +276,7 @@ def _refresh_state(
             [width, spec["clocks"], MANY_BUCKETS + 1],
         ).fetchall()
         buckets = [str(row[0]) for row in rows]
-        needs_full = len(buckets) > MANY_BUCKETS or "-infinity" in buckets
+        needs_full = len(buckets) > MANY_BUCKETS
     columns = sql.SQL(", ").join(map(sql.Identifier, spec["columns"]))
     query = _query(connection, name)
     if needs_full:
@@ -227,33 +336,26 @@ def touched_rows(query: str, buckets: Sequence[datetime], width: timedelta) -> s
 
 
 def _refresh_values(
-    connection: Connection,
-    name: str,
-    spec: Mapping[str, Any],
-    needs_full: bool,
-    clock: _Clock,
-    touched: set[str],
+    connection: Connection, model: _Model, work: _Work, clock: _Clock
 ) -> tuple[int, int] | None:
-    kpis = connection.execute(
-        "select kpi_id, needs_full from kpi.kpi where model = %s and not is_gone", [name]
-    ).fetchall()
-    changed = [str(kpi_id) for kpi_id, is_new in kpis if is_new or needs_full]
-    others = [str(kpi_id) for kpi_id, is_new in kpis if not (is_new or needs_full)]
+    connection.execute(PERIODS)
     deleted = inserted = 0
     is_done = False
-    if others:
-        gone = _expire(connection, others, spec, clock)
-        _periods(connection, spec, clock, touched, is_full=False)
+    if work.others:
+        deleted = _expire(connection, model, work)
+        _periods(connection, model, work, clock, is_full=False)
+        is_done = deleted > 0
         if connection.execute("select from kpi_period limit 1").fetchone() is not None:
-            counts = _exchange(connection, name, others, clock, is_full=False)
-            deleted, inserted, is_done = counts[0], counts[1], True
-        deleted, is_done = deleted + gone, is_done or gone > 0
-    if changed:
-        _periods(connection, spec, clock, touched, is_full=True)
-        counts = _exchange(connection, name, changed, clock, is_full=True)
+            counts = _exchange(connection, model.name, work.others, clock, is_full=False)
+            deleted, inserted, is_done = deleted + counts[0], counts[1], True
+    if work.changed:
+        _periods(connection, model, work, clock, is_full=True)
+        counts = _exchange(connection, model.name, work.changed, clock, is_full=True)
         deleted, inserted, is_done = deleted + counts[0], inserted + counts[1], True
-        connection.execute("update kpi.kpi set needs_full = false where kpi_id = any(%s)", [changed])
-        connection.execute("update kpi.model set needs_full = false where name = %s and needs_full", [name])
+        connection.execute("update kpi.kpi set needs_full = false where kpi_id = any(%s)", [work.changed])
+        connection.execute(
+            "update kpi.model set needs_full = false where name = %s and needs_full", [model.name]
+        )
     return (deleted, inserted) if is_done else None
 
 
@@ -269,59 +371,76 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _periods(
-    connection: Connection, spec: Mapping[str, Any], clock: _Clock, touched: set[str], *, is_full: bool
-) -> None:
+def _periods(connection: Connection, model: _Model, work: _Work, clock: _Clock, *, is_full: bool) -> None:
     """Fill `kpi_period` with the periods to compute: those over what was touched, and those that time has opened."""
+    spec = model.spec
     connection.execute("truncate kpi_period")
-    moved = clock.before != clock.as_of and _is_bounded(spec)
-    if (
-        not is_full
-        and not moved
-        and not touched & {each for piece in spec["pieces"] for each in piece["clocks"]}
-    ):
-        return
+    is_bounded = _is_bounded(spec)
     zone = _literal(spec["timezone"])
     as_of = f"{_literal(clock.as_of)}::timestamptz"
     before = f"{_literal(clock.before)}::timestamptz"
     for grain in spec["grains"]:
-        selects = [
-            text for piece in spec["pieces"] for text in _touched_periods(piece, grain, zone, as_of, is_full)
-        ]
-        now = _current(grain, zone, as_of)
-        keep = spec["retention"].get(grain)
-        step = "1 hour" if grain == "hour" else STEPS[grain]
-        least = f"{now} - {int(keep) - 1} * interval '{step}'" if keep else None
-        if _is_bounded(spec):
-            if is_full or clock.before == "-infinity":
-                if spec["fills_gaps"]:
-                    start = (
-                        least
-                        or f"coalesce((select min(s) from ({' union all '.join(selects)}) as t(s)), {now})"
-                    )
-                    selects.append(f"select generate_series({start}, {now}, interval '{step}')")
-            else:
-                # Those that have begun since: after the one of the moment before, up to the one of now.
-                selects.append(
-                    f"select generate_series({_current(grain, zone, before)} + interval '{step}', {now},"
-                    f" interval '{step}')"
-                )
+        has_begun = grain in work.begun
+        if not (is_full or work.is_touched or (has_begun and is_bounded)):
+            continue
+        selects = []
+        if is_full or work.is_touched:
+            selects += [_touched_periods(piece, grain, zone, as_of, is_full) for piece in spec["pieces"]]
+        now, step = _current(grain, zone, as_of), _step(grain)
+        least = _least(spec, grain, zone, as_of)
         where = ["s is not null"]
-        if _is_bounded(spec):
+        if is_bounded:
             where.append(f"s <= {now}")
+            if has_begun and not is_full and clock.before != "-infinity":
+                selects.append(
+                    f"select generate_series({_current(grain, zone, before)} + {step}, {now}, {step})"
+                )
+        first = ""
+        if spec["fills_gaps"]:
+            first = least or f"least({_first(spec, grain, zone)}, {now})"
+            if is_full:
+                selects.append(f"select generate_series({first}, {now}, {step})")
+            else:
+                selects.append(_moved_begin(grain, zone, first, work.others))
         if least:
             where.append(f"s >= {least}")
         text = (
             f"select distinct s from ({' union all '.join(selects)}) as starts(s) where {' and '.join(where)}"
         )
-        connection.execute(f"insert into kpi_period {period_rows(grain, zone, text)}".encode())
-    sealed = connection.execute(
-        "select max(sealed_before)::text from kpi.clock where clock = any(%s) and sealed_before > '-infinity'",
+        if selects:
+            rows = period_rows(grain, zone, text)
+            columns = "grain, period_start, period_end, start_date, last_date, period"
+            connection.execute(f"insert into kpi_period ({columns}) {rows}".encode())
+        if first and not least:
+            begin = first if grain == "hour" else f"kpi.day_start(({first})::date, {zone})"
+            connection.execute(
+                f"update kpi_period set is_gone = true where grain = '{grain}' and period_start < {begin}".encode()
+            )
+    connection.execute(
+        "delete from kpi_period where period_start < (select max(sealed_before) from kpi.clock where clock = any(%s))",
         [[each for piece in spec["pieces"] for each in piece["clocks"]]],
-    ).fetchone()
-    if sealed is not None and sealed[0] is not None:
-        connection.execute("delete from kpi_period where period_start < %s::timestamptz", [sealed[0]])
+    )
     connection.execute("analyze kpi_period")
+
+
+def _moved_begin(grain: str, zone: str, first: str, kpis: list[str]) -> str:
+    """Select of the starts between the first period that there is and the one that has to be, where these differ."""
+    ids = ", ".join(map(_literal, kpis))
+    stands = (
+        f"(select min(first) from unnest(array[{ids}]) as kpi_id cross join lateral (select min(period_start) as first"
+        f" from kpi.period_value where period_value.kpi_id = kpi_id.kpi_id and grain = '{grain}') as stands)"
+    )
+    if grain != "hour":
+        stands = f"({stands} at time zone {zone})::date::timestamp"
+    return (
+        "select between_them.s from"
+        f" (select {first} as begin, {stands} as stands) as moved, generate_series(least(begin, stands),"
+        f" greatest(begin, stands), {_step(grain)}) as between_them(s) where begin <> stands"
+    )
+
+
+def _step(grain: str) -> str:
+    return f"interval '{STEPS.get(grain, '1 hour')}'"
 
 
 def _current(grain: str, zone: str, at: str) -> str:
@@ -331,45 +450,55 @@ def _current(grain: str, zone: str, at: str) -> str:
     return f"date_trunc('{grain}', {at} at time zone {zone})"
 
 
-def _touched_periods(
-    piece: Mapping[str, Any], grain: str, zone: str, as_of: str, is_full: bool
-) -> Iterable[str]:
-    """Selects of the starts of the periods that a piece's touched buckets change."""
+def _least(spec: Mapping[str, Any], grain: str, zone: str, as_of: str) -> str | None:
+    """SQL of the start of the oldest period that is kept; None: all are."""
+    keep = spec["retention"].get(grain)
+    return f"{_current(grain, zone, as_of)} - {int(keep) - 1} * {_step(grain)}" if keep else None
+
+
+def _start(piece: Mapping[str, Any], grain: str, zone: str, at: str) -> str:
+    """SQL of the start of the period around a bucket."""
+    return _current(grain, "'UTC'" if piece["is_date"] and grain != "hour" else zone, at)
+
+
+def _first(spec: Mapping[str, Any], grain: str, zone: str) -> str:
+    """SQL of the start of the first period that a source has a row in, null without any."""
+    firsts = [
+        _start(piece, grain, zone, f"(select min(bucket_at) from kpi.{piece['state']})")
+        for piece in spec["pieces"]
+    ]
+    return f"least({', '.join(firsts)})"
+
+
+def _touched_periods(piece: Mapping[str, Any], grain: str, zone: str, as_of: str, is_full: bool) -> str:
+    """Select of the starts of the periods that a piece's touched buckets change."""
+    clocks = ", ".join(map(_literal, piece["clocks"]))
     source = (
         f"(select distinct bucket_at from kpi.{piece['state']})"
         if is_full
-        else "(select bucket_at from kpi_bucket where clock in ("
-        + ", ".join(map(_literal, piece["clocks"]))
-        + f") and bucket_at > '-infinity' union all select distinct bucket_at from kpi.{piece['state']} where exists ("
-        + "select from kpi_bucket where bucket_at = '-infinity' and clock in ("
-        + ", ".join(map(_literal, piece["clocks"]))
-        + ")))"
+        else f"(select bucket_at from kpi_bucket where clock in ({clocks}) and bucket_at > '-infinity')"
     )
-    local = f"b.bucket_at at time zone {_literal('UTC') if piece['is_date'] else zone}"
-    has_reach = piece["is_snapshot"] or piece["days"] is not None or piece["to_date"] is not None
-    start = (
-        f"date_trunc('hour', b.bucket_at, {zone})" if grain == "hour" else f"date_trunc('{grain}', {local})"
-    )
-    if not has_reach:
-        yield f"select {start} from {source} as b"
-        return
-    if grain == "hour":
-        day, candidate, before = f"(s at time zone {zone})::date", "s + interval '1 hour'", "b.bucket_at"
-        local = f"b.bucket_at at time zone {zone}"
-    else:
-        day = f"(s + interval '{STEPS[grain]}' - interval '1 day')::date"
-        candidate, before = f"s + interval '{STEPS[grain]}'", local
+    start, now, step = _start(piece, grain, zone, "b.bucket_at"), _current(grain, zone, as_of), _step(grain)
     if piece["is_snapshot"]:
-        since = "true"
-    elif piece["days"] is not None:
-        since = f"{local} >= {day} - {int(piece['days']) - 1}"
-    else:
-        since = f"{local} >= date_trunc('{piece['to_date']}', {day}::timestamp)"
-    step = "1 hour" if grain == "hour" else STEPS[grain]
-    yield (
-        f"select s from (select min({start}) as first from {source} as b) as span,"
-        f" generate_series(span.first, {_current(grain, zone, as_of)}, interval '{step}') as s"
-        f" where exists (select from {source} as b where {before} < {candidate} and {since})"
+        first = f"(select min({start}) as first from {source} as b) as b"
+        return f"select generate_series(first, {now}, {step}) from {first}"
+    if piece["days"] is None and piece["to_date"] is None:
+        return f"select {start} from {source} as b"
+    day = f"(b.bucket_at at time zone {_literal('UTC') if piece['is_date'] else zone})::date"
+    if piece["days"] is not None:
+        # The last day of the period is the touched one, or one of the days that follow it.
+        until = f"b.day + {int(piece['days']) - 1}"
+        return (
+            f"select s from (select distinct {day} as day from {source} as b) as b"
+            f" cross join generate_series(date_trunc('{grain}', b.day::timestamp), ({until})::timestamp, {step}) as s"
+            f" where (s + {step})::date - 1 between b.day and {until}"
+        )
+    around = f"date_trunc('{piece['to_date']}', {day}::timestamp)"
+    after = f"(span.around + {_step(piece['to_date'])})"
+    end = f"kpi.day_start({after}::date, {zone})" if grain == "hour" else after
+    return (
+        f"select s from (select min({start}) as first, {around} as around from {source} as b group by 2) as span"
+        f" cross join generate_series(span.first, least({end}, {now}), {step}) as s where s < {end}"
     )
 
 
@@ -391,21 +520,20 @@ def period_rows(grain: str, zone: str, starts: str) -> str:
     )
 
 
-def _expire(connection: Connection, kpis: list[str], spec: Mapping[str, Any], clock: _Clock) -> int:
+def _expire(connection: Connection, model: _Model, work: _Work) -> int:
     """Take out periods that are kept no longer, where time has moved on; return how many rows."""
     gone = 0
-    if not spec["retention"] or clock.before == clock.as_of:
-        return 0
-    zone, as_of = _literal(spec["timezone"]), f"{_literal(clock.as_of)}::timestamptz"
-    for grain, keep in spec["retention"].items():
-        step = "1 hour" if grain == "hour" else STEPS[grain]
-        least = f"{_current(grain, zone, as_of)} - {int(keep) - 1} * interval '{step}'"
-        if grain != "hour":
-            least = f"kpi.day_start(({least})::date, {zone})"
-        gone += connection.execute(
-            f"delete from kpi.period_value where kpi_id = any(%s) and grain = %s and period_start < {least}".encode(),
-            [kpis, grain],
-        ).rowcount
+    zone = _literal(model.spec["timezone"])
+    for grain in model.spec["retention"]:
+        if grain in work.begun:
+            least = str(_least(model.spec, grain, zone, "tick.as_of"))
+            if grain != "hour":
+                least = f"kpi.day_start(({least})::date, {zone})"
+            gone += connection.execute(
+                "delete from kpi.period_value using control.tick where kpi_id = any(%s) and grain = %s"
+                f" and period_start < {least}".encode(),
+                [work.others, grain],
+            ).rowcount
     return gone
 
 
@@ -425,10 +553,12 @@ def _exchange(
         from ({}) as cell
         inner join kpi_period as p using (grain, period_start)
         inner join kpi.kpi on kpi.kpi_id = cell.kpi_id
-        where cell.kpi_id = any({})
+        where cell.kpi_id = any({}) and not p.is_gone
         """
-    ).format(sql.SQL(_within_periods(connection, _query(connection, name))), sql.Literal(kpis))
-    parameters = {"kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full}
+    ).format(sql.SQL(within_periods(connection, _query(connection, name))), sql.Literal(kpis))
+    parameters: dict[str, Any] = {
+        "kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full
+    }  # fmt: skip
     connection.execute("drop table if exists kpi_cell, kpi_change")
     # Rows are sorted once for all aggregates, not all of them for the first, of which it takes a few.
     connection.execute(
@@ -504,7 +634,7 @@ SAME = """
         and new.dimension_key = old.dimension_key"""
 
 
-def _within_periods(connection: Connection, query: str) -> str:
+def within_periods(connection: Connection, query: str) -> str:
     """A values model's query for what lies within the periods of `kpi_period` only, as literals the planner knows."""
     spans: dict[tuple[bool, str], list[tuple[str, str]]] = {}
     for is_date, span in (
@@ -591,8 +721,12 @@ def _restate(connection: Connection, parameters: Mapping[str, Any]) -> None:
         cross join control.tick
         left join raw.load on load.load_id = cell.computed_load_id
         where (cell.old_value is distinct from cell.value or cell.old_json is distinct from cell.value_json)
-            -- a definition that is new has reported nothing
-            and not (%(is_full)s and cell.is_new)
+            -- going back in time is none, and of a period without a value nothing was reported
+            and tick.as_of >= tick.published_as_of
+            and (not cell.is_new or exists (
+                select from kpi.period_value as reported where reported.kpi_id = cell.kpi_id
+                    and reported.grain = cell.grain and reported.period_start = cell.period_start
+            ))
             and {CLOSED.format("cell")}
             and not exists ({SEALED.replace("old.", "cell.")})
         """.encode(),
@@ -600,7 +734,7 @@ def _restate(connection: Connection, parameters: Mapping[str, Any]) -> None:
     )
 
 
-def _clocks(connection: Connection) -> None:
+def _clocks(connection: Connection, *, has_slos_changed: bool) -> None:
     """Note how far each clock's feeds have been read, and from when on something in it is not due."""
     feeds = "raw.feed_read"
     if connection.execute("select to_regclass(%s)", [feeds]).fetchone() == (None,):
@@ -620,6 +754,8 @@ def _clocks(connection: Connection) -> None:
         where found.clock = clock.clock and found.read_at is distinct from clock.read_at
         """
     )
+    if not has_slos_changed:
+        return
     for name, relation, column in connection.execute(
         "select clock, relation, time_column from kpi.clock where relation like 'marts.slo%'"
     ).fetchall():

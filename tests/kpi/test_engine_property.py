@@ -1,0 +1,518 @@
+"""Any history of changes and ticks gives the values of one computation, and those are what plain Python says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any, cast
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg import sql
+
+from pipelines.kpi import deploy as kpi_deploy
+from pipelines.kpi import project as kpi_project
+from pipelines.kpi.compile import compile_registry
+from pipelines.kpi.registry import Kpi, Registry, Source, Threshold, Variable, Window
+from pipelines.transform.deploy import deploy
+from pipelines.transform.publish import publish
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
+from tests.kpi.kpi_oracle import Formula, values
+from tests.transform.support import Warehouse, examples
+
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+
+TABLES = {
+    "copies.test_order": {
+        "id": "integer", "placed_at": "timestamptz", "closed_at": "timestamptz", "region": "text", "product": "text",
+        "amount": "numeric", "score": "double precision", "waited": "interval", "customer": "text",
+    },
+    "copies.test_visit": {"id": "integer", "at": "timestamptz", "region": "text", "hits": "integer"},
+    "copies.test_bill": {
+        "id": "integer", "day": "date", "until_day": "date", "region": "text", "amount": "numeric",
+    },
+    "marts.indicator_record": {
+        "indicator_id": "integer", "hour_at": "timestamptz", "dimension": "text", "dimension_key": "text",
+        "value": "bigint", "provisional": "boolean",
+    },
+}  # fmt: skip
+ORDER, VISIT, BILL, RECORD = (
+    Source("shop" if name.startswith("copies") else "warehouse", name, name, tuple(columns.items()))
+    for name, columns in TABLES.items()
+)
+BIG = '"amount" > 5'
+GADGETS = "\"product\" = 'gadget'"
+CONDITIONS: dict[str, Callable[[Any], bool]] = {
+    BIG: lambda row: row["amount"] is not None and row["amount"] > 5,
+    GADGETS: lambda row: row["product"] == "gadget",
+    "\"region\" = 'north'": lambda row: row["region"] == "north",
+    '"indicator_id" = 1003': lambda row: row["indicator_id"] == 1003,
+}
+
+
+def order(name: str, aggregation: str = "count", column: str | None = None, **given: Any) -> Variable:
+    dimensions = given.pop("dimensions", ("region", "product"))
+    return Variable(
+        name, ORDER, aggregation, column, "placed_at", is_date=False,
+        dimensions=tuple((each, each) for each in dimensions), **given,
+    )  # fmt: skip
+
+
+def visit(name: str, aggregation: str = "sum", **given: Any) -> Variable:
+    return Variable(
+        name, VISIT, aggregation, "hits", "at", is_date=False, dimensions=(("region", "region"),), **given
+    )
+
+
+def bill(name: str, aggregation: str = "sum", column: str | None = "amount", **given: Any) -> Variable:
+    dimensions = given.pop("dimensions", ("region",))
+    return Variable(
+        name, BILL, aggregation, column, "day", is_date=True,
+        dimensions=tuple((each, each) for each in dimensions), **given,
+    )  # fmt: skip
+
+
+def kpi(
+    kpi_id: str,
+    expression: str,
+    *variables: Variable,
+    grains: str,
+    dimensions: Sequence[str] = (),
+    **given: Any,
+) -> Kpi:
+    return Kpi(
+        kpi_id, kpi_id, "custom", "", "", given.pop("formula", "composite"), expression, variables,
+        cast("Any", tuple(grains.split())), tuple(dimensions), version=f"{kpi_id}-1",
+        value_version=f"{kpi_id}-1", **given,
+    )  # fmt: skip
+
+
+BOTH, NEW_YORK = ("region", "product"), "America/New_York"
+KPIS = (
+    kpi(
+        "sums", '"s" / nullif("n", 0)', order("n"), order("s", "sum", "amount"), order("a", "avg", "amount"),
+        order("lo", "min", "score"), order("hi", "max", "waited"), order("big", condition=BIG),
+        grains="hour day week month quarter year", dimensions=BOTH, timezone=NEW_YORK, divisors=('"n"',),
+        thresholds=Threshold("higher", (Decimal(3),), (Decimal(6),)),
+    ),
+    kpi(
+        "scoped", '"n" - "gadgets"', order("n", condition=BIG, scope=BIG),
+        order("gadgets", condition=f"{BIG} and {GADGETS}", scope=BIG), grains="day month", dimensions=BOTH,
+        timezone=NEW_YORK,
+    ),
+    kpi(
+        "exact", '"customers" + "middle" + "p"', order("customers", "count_distinct", "customer"),
+        order("middle", "median", "score", condition=BIG), order("p", "p90", "waited"), grains="day week",
+        dimensions=BOTH, timezone=NEW_YORK,
+    ),
+    kpi(
+        "conversion", '"n" / nullif("hits", 0)', order("n"), visit("hits"),
+        visit("seen", "count", default=Decimal(7), condition="\"region\" = 'north'", scope="\"region\" = 'north'"),
+        grains="hour day month", dimensions=BOTH, timezone="Asia/Kolkata", divisors=('"hits"',),
+    ),
+    kpi(
+        "standing", '"n" + coalesce("s", 0)',
+        *(
+            replace(each, kind="snapshot", until_column="closed_at")
+            for each in (
+                order("n"), order("s", "sum", "amount", condition=BIG), order("hi", "max", "amount"),
+                order("who", "count_distinct", "customer"),
+            )
+        ),
+        order("placed"), grains="day week month", dimensions=BOTH, timezone=NEW_YORK,
+    ),
+    kpi(
+        "rolling", '"s" - "n"', bill("s", window=Window(days=7)), bill("n", "count"),
+        bill("m", "median", window=Window(days=7)), grains="day month", dimensions=["region"],
+    ),
+    kpi(
+        "to-date", '"s"', order("s", "sum", "amount", window=Window(to_date="month"), dimensions=["region"]),
+        grains="hour day", dimensions=["region"], timezone=NEW_YORK,
+    ),
+    kpi(
+        "kept", '"n"', order("n", dimensions=["region"]), grains="hour day month", dimensions=["region"],
+        timezone=NEW_YORK, retention=(("day", 3), ("hour", 30)), fills_gaps=True,
+    ),
+    kpi("newest", '"n"', order("n", dimensions=()), grains="day", timezone=NEW_YORK, retention=(("day", 4),)),
+    kpi(
+        "filled", '"hits"', visit("hits"), grains="day quarter", dimensions=["region"], fills_gaps=True,
+        allow_late=timedelta(days=1), timezone=NEW_YORK,
+    ),
+    kpi(
+        "owed", '"s" + "n"',
+        *(
+            replace(each, kind="snapshot", until_column="until_day")
+            for each in (bill("s", dimensions=()), bill("n", "count", None, dimensions=()))
+        ),
+        grains="day year", fills_gaps=True, timezone=NEW_YORK,
+    ),
+    kpi("ever", '"n"', replace(bill("n", "count", None), kind="snapshot"), grains="month", dimensions=["region"]),
+    kpi(
+        "files", "kpi_shared_files",
+        Variable("records", RECORD, "sum", "value", "hour_at", is_date=False, condition='"indicator_id" = 1003'),
+        grains="day week", formula="custom", fills_gaps=True, retention=(("day", 5),),
+    ),
+)  # fmt: skip
+
+
+def ratio(above: Any, below: Any) -> Any:
+    return None if above is None or not below else above / below
+
+
+def created(rows: Sequence[Any]) -> dict[str, Any]:
+    return {
+        name: sum(row["value"] for row in rows if row["dimension"] == dimension)
+        for name, dimension in (("created", "FILE_CREATED"), ("deleted", "FILE_DELETED"))
+    }
+
+
+FORMULAS = {
+    "sums": lambda v: ratio(v["s"], v["n"]),
+    "scoped": lambda v: v["n"] - v["gadgets"],
+    "exact": lambda v: (
+        None
+        if v["middle"] is None or v["p"] is None
+        else float(v["customers"]) + float(v["middle"]) + float(v["p"])
+    ),
+    "conversion": lambda v: ratio(v["n"], v["hits"]),
+    "standing": lambda v: None if v["n"] is None else v["n"] + (v["s"] or 0),
+    "rolling": lambda v: None if v["s"] is None or v["n"] is None else v["s"] - v["n"],
+    "to-date": lambda v: v["s"],
+    "kept": lambda v: v["n"],
+    "newest": lambda v: v["n"],
+    "filled": lambda v: v["hits"],
+    "owed": lambda v: None if v["s"] is None else v["s"] + v["n"],
+    "ever": lambda v: v["n"],
+    "files": lambda v: v["created"] + v["deleted"],
+}
+ALL: dict[str, Callable[[Any], bool]] = CONDITIONS | {
+    f"{BIG} and {GADGETS}": lambda row: CONDITIONS[BIG](row) and CONDITIONS[GADGETS](row)
+}
+LATEST = datetime(2026, 3, 12, 9, 20, tzinfo=UTC)
+
+
+# What happens
+
+
+@dataclass(frozen=True)
+class History:
+    """Steps in order: `("put" | "change" | "take", table, rows)`, `("empty", table)`, `("tick", as_of)`,
+    `("define", ids)`."""
+
+    steps: tuple[tuple[Any, ...], ...]
+    seed: int
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    """Of a seed and sizes, so that few examples are as different as many, and those that fail still shrink."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    chance = Random(f"kpi {seed}")
+    tables: Tables = {name: [] for name in TABLES}
+    steps: list[tuple[Any, ...]] = []
+    as_of = LATEST - timedelta(days=chance.choice([0, 2, 9]))
+    for number in range(draw(st.integers(3, 10))):
+        kind = chance.choice(["put", "put", "put", "change", "take", "tick", "tick", "rare"])
+        table = chance.choice([*TABLES, "copies.test_order"])
+        if kind == "put":
+            rows = [_row(chance, table, number * 10 + place) for place in range(chance.choice([1, 2, 4]))]
+            steps.append(("put", table, rows))
+            tables[table] += rows
+        elif kind == "tick":
+            as_of = min(
+                LATEST, as_of + chance.choice([timedelta(0), timedelta(minutes=40), timedelta(days=1.4)])
+            )
+            steps.append(("tick", as_of))
+        elif kind == "rare":
+            if chance.random() < 0.3 and not table.startswith("marts"):
+                steps.append(("empty", table))
+                tables[table].clear()
+            else:
+                ids = [each.id for each in KPIS]
+                steps.append(("define", tuple(chance.sample(ids, len(ids) - chance.randint(0, 3)))))
+        elif tables[table]:
+            row = chance.choice(tables[table])
+            tables[table].remove(row)
+            if kind == "take":
+                steps.append(("take", table, [row]))
+            else:
+                column = chance.choice([each for each in TABLES[table] if each not in _key(table)] or [None])
+                if column is None:
+                    continue
+                new = row | {column: _row(chance, table, 0)[column]}
+                tables[table].append(new)
+                steps.append(("change", table, [new]))
+    return History(tuple(steps), seed)
+
+
+def _key(table: str) -> tuple[str, ...]:
+    return (
+        ("id",)
+        if table != "marts.indicator_record"
+        else ("indicator_id", "hour_at", "dimension", "dimension_key", "provisional")
+    )
+
+
+def _row(chance: Random, table: str, number: int) -> Row:
+    at, until = _instant(chance), chance.choice([None, _instant(chance)])
+    amount = chance.choice([None, Decimal("2.50"), Decimal(7), Decimal("9.25"), Decimal(-1)])
+    region = chance.choice(["north", "north", "south", None])
+    if table == "copies.test_order":
+        return {
+            "id": number, "placed_at": chance.choice([at] * 8 + [None]), "closed_at": until, "region": region,
+            "product": chance.choice(["gadget", "gadget", 'a "b"', None]), "amount": amount,
+            "score": chance.choice([None, 0.5, 2.0, 8.25]), "customer": chance.choice([None, "ann", "bob", "cy"]),
+            "waited": chance.choice([None, timedelta(minutes=3), timedelta(hours=30)]),
+        }  # fmt: skip
+    if table == "copies.test_visit":
+        return {"id": number, "at": at, "region": region, "hits": chance.choice([None, 0, 3, 10])}
+    if table == "copies.test_bill":
+        day, end = at.date(), until.date() if until else None
+        return {"id": number, "day": day, "until_day": end, "region": region, "amount": amount}
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    dimension = chance.choice(["FILE_CREATED", "FILE_DELETED"])
+    return {
+        "indicator_id": chance.choice([1003, 1003, 1004]), "hour_at": hour, "dimension": dimension,
+        "dimension_key": dimension + str(number), "value": chance.choice([1, 4]), "provisional": False,
+    }  # fmt: skip
+
+
+def _instant(chance: Random) -> datetime:
+    """Around the clock change of New York (8 March 2026, 07:00 UTC), on edges of hours and days; some far back."""
+    day = chance.choice([datetime(2026, 3, 8, tzinfo=UTC)] * 3 + [datetime(2026, 3, 5, tzinfo=UTC), LATEST])
+    day -= timedelta(days=chance.choice([0, 0, 0, 0, 1, 7, 60]))
+    minutes = chance.choice([0, 4 * 60, 5 * 60, 6 * 60 + 30, 6 * 60 + 59, 7 * 60, 7 * 60 + 44, 18 * 60 + 30])
+    shift = chance.choice([timedelta(0)] * 3 + [timedelta(microseconds=-1), timedelta(microseconds=1)])
+    return day.replace(hour=0, minute=0) + timedelta(minutes=minutes) + shift
+
+
+# What the engine makes of it
+
+
+@dataclass
+class Engine:
+    """The deployed KPIs over tables that are emptied between examples; a tick here is its publication alone."""
+
+    warehouse: Warehouse
+    plan: dict[str, Any]
+
+    @property
+    def settings(self) -> Settings:
+        return self.warehouse.settings
+
+    def reset(self) -> None:
+        with connect(self.settings) as connection:
+            for table in (*TABLES, "kpi.touched", "kpi.period_value", "kpi.definition", "kpi.restatement"):
+                connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
+            connection.execute("delete from kpi.touched")
+            for (name,) in connection.execute("select name from kpi.model where kind = 'state'").fetchall():
+                connection.execute(sql.SQL("delete from {}").format(sql.Identifier("kpi", str(name))))
+            connection.execute("update kpi.engine set as_of = '-infinity'")
+            connection.execute("update kpi.kpi set needs_full = true")
+            connection.execute("update kpi.model set needs_full = kind = 'state'")
+            connection.execute("update control.tick set published_as_of = '-infinity'")
+        self.define([each.id for each in KPIS])
+
+    def apply(self, step: tuple[Any, ...]) -> None:
+        kind, *given = step
+        if kind == "tick":
+            self.tick(given[0])
+        elif kind == "define":
+            self.define(given[0])
+        elif kind == "empty":
+            self._execute(given[0], sql.SQL("truncate {0}"), [{}])
+        elif kind == "put":
+            self.put(given[0], given[1])
+        else:
+            names = [name for name in TABLES[given[0]] if name not in _key(given[0])]
+            where = sql.SQL(" and ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name))
+                for name in _key(given[0])
+            )
+            changes = sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in names
+            )
+            what = (
+                sql.SQL("delete from {{0}} where {}").format(where)
+                if kind == "take"
+                else sql.SQL("update {{0}} set {} where {}").format(changes, where)
+            )
+            self._execute(given[0], what, given[1])
+
+    def put(self, table: str, rows: Sequence[Row]) -> None:
+        names = list(TABLES[table])
+        self._execute(
+            table,
+            sql.SQL("insert into {{0}} ({}) values ({})").format(
+                sql.SQL(", ").join(map(sql.Identifier, names)),
+                sql.SQL(", ").join(map(sql.Placeholder, names)),
+            ),
+            rows,
+        )
+
+    def _execute(self, table: str, statement: sql.SQL | sql.Composed, rows: Sequence[Row]) -> None:
+        with connect(self.settings, "ingest" if table.startswith("copies") else "transform") as connection:
+            text = sql.SQL(cast("Any", statement.as_string(connection))).format(
+                sql.Identifier(*table.split("."))
+            )
+            for row in rows:
+                connection.execute(text, row)
+
+    def define(self, ids: Sequence[str]) -> None:
+        chosen = {"kpis": {kpi_id: self.plan["kpis"][kpi_id] for kpi_id in ids}}
+        with connect(self.settings, "transform") as connection:
+            kpi_deploy._kpis(connection, chosen, is_made_anew=False)
+
+    def tick(self, as_of: datetime, *, rebuild: bool = False) -> None:
+        with connect(self.settings, "transform", autocommit=True) as connection:
+            connection.execute("update control.tick set as_of = %s, high = high + 1", [as_of])
+            publish(connection, [], is_rebuild=rebuild)
+
+    def cells(self) -> list[dict[str, Any]]:
+        """All values, as the mart shows them; nothing of when they were computed."""
+        rows = self.warehouse.query(
+            "select *, period_start::text || period_end as span from marts.kpi_value"
+            " order by kpi_id, grain, period_start, dimension_key"
+        )
+        return [{key: cell for key, cell in row.items() if key != "computed_load_id"} for row in rows]
+
+    def problems(self) -> list[Any]:
+        return self.warehouse.query(
+            "select name, problem, needs_full from kpi.model where needs_full or problem is not null"
+        )
+
+
+@pytest.fixture(scope="module")
+def engine(deployed: Warehouse) -> Iterator[Engine]:
+    deployed.reset()
+    settings = deployed.settings
+    with connect(settings, "ingest") as connection:
+        for table, columns in TABLES.items():
+            if table.startswith("copies"):
+                names = sql.SQL(", ").join(
+                    sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(cast("Any", kind)))
+                    for name, kind in columns.items()
+                )
+                connection.execute(
+                    sql.SQL("create table {} ({}, primary key (id))").format(
+                        sql.Identifier(*table.split(".")), names
+                    )
+                )
+    patch = pytest.MonkeyPatch()
+    patch.setattr(kpi_project, "DEFINITIONS", f"{__name__}:defined")
+    folder = settings.catalog / "kpis"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "property.yml").write_text("kpis: []\n", "utf-8")
+    deploy(deployed.project)
+    yield Engine(deployed, orjson.loads(compile_registry(defined(settings))[kpi_project.PLAN]))
+    (folder / "property.yml").unlink()
+    patch.undo()
+    deploy(deployed.project)
+    with connect(settings, "ingest") as connection:
+        for table in TABLES:
+            if table.startswith("copies"):
+                connection.execute(sql.SQL("drop table {}").format(sql.Identifier(*table.split("."))))
+
+
+def defined(settings: Settings) -> Registry:
+    """What stands for the files of catalog/kpis here."""
+    assert settings.catalog.exists()
+    return Registry({each.id: each for each in KPIS})
+
+
+# The tests
+
+
+@examples(12)
+@given(history=histories())
+def test_any_history_gives_the_values_of_one_computation(engine: Engine, history: History) -> None:
+    engine.reset()
+    tables: Tables = {name: [] for name in TABLES}
+    wanted = {each.id for each in KPIS}
+    for step in history.steps:
+        engine.apply(step)
+        _note(tables, step)
+        wanted = set(step[1]) if step[0] == "define" else wanted
+    engine.tick(LATEST)
+    assert engine.problems() == []
+    grown = engine.cells()
+    assert_as_said(grown, wanted, tables)
+
+    engine.tick(LATEST, rebuild=True)
+    assert_same(grown, engine.cells(), "a rebuild differs")
+
+    engine.reset()
+    engine.define(sorted(wanted))
+    chance = Random(f"again {history.seed}")
+    for table in chance.sample(list(TABLES), len(TABLES)):
+        engine.put(table, chance.sample(tables[table], len(tables[table])))
+    engine.tick(LATEST)
+    assert_same(grown, engine.cells(), "one computation of everything differs")
+
+
+def _note(tables: Tables, step: tuple[Any, ...]) -> None:
+    kind, *given = step
+    if kind == "empty":
+        tables[given[0]].clear()
+    elif kind in {"put", "change", "take"}:
+        table, rows = given
+        keys = {tuple(row[name] for name in _key(table)) for row in rows}
+        tables[table] = [row for row in tables[table] if tuple(row[name] for name in _key(table)) not in keys]
+        tables[table] += [] if kind == "take" else rows
+
+
+def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]], message: str) -> None:
+    def by_key(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+        return {(row["kpi_id"], row["grain"], row["period"], row["dimension_key"]): row for row in rows}
+
+    mine, theirs = by_key(found), by_key(expected)
+    differ = {
+        key: (mine.get(key), theirs.get(key))
+        for key in mine.keys() | theirs.keys()
+        if mine.get(key) != theirs.get(key)
+    }
+    assert not differ, (message, len(differ), sorted(differ)[:8], next(iter(differ.values())))
+
+
+def assert_as_said(cells: list[dict[str, Any]], wanted: set[str], tables: Tables) -> None:
+    found = {
+        (row["kpi_id"], row["grain"], row["period"], tuple(sorted(row["dimensions"].items()))): row
+        for row in cells
+    }
+    said: dict[Any, tuple[dict[str, Any], Any]] = {}
+    for each in KPIS:
+        if each.id in wanted:
+            formula = Formula(FORMULAS[each.id], ALL, created if each.formula == "custom" else None)
+            for key, components, value in values(each, formula, tables, LATEST):
+                said[key] = (components, value)
+    missing, extra = (
+        sorted(map(str, said.keys() - found.keys())),
+        sorted(map(str, found.keys() - said.keys())),
+    )
+    assert (missing[:5], extra[:5]) == ([], []), (len(missing), len(extra))
+    for key, (components, value) in said.items():
+        row = found[key]
+        shown = {name: _number(part) for name, part in row["components"].items()}
+        assert shown.keys() == components.keys(), key
+        for name, part in components.items():
+            assert _close(shown[name], part), (key, name, shown[name], part)
+        assert _close(row["value"], value), (key, row["value"], value)
+
+
+def _number(part: Any) -> Any:
+    return None if part is None else Decimal(json.dumps(part))
+
+
+def _close(found: Any, said: Any) -> bool:
+    if found is None or said is None:
+        return found is None and said is None
+    return math.isclose(found, said, rel_tol=1e-12, abs_tol=1e-12)
