@@ -1,4 +1,4 @@
-"""Inputs and indicators from outside the package, and what becomes of those that fail."""
+"""Inputs, indicators and KPIs from outside the package, and what becomes of those that fail."""
 
 from __future__ import annotations
 
@@ -31,6 +31,31 @@ def failures(lines):
 INPUTS = [Input("server_failure", "metric_log", failures)]
 INDICATORS = [Indicator({number}, "ServerFailures", ("server_failure",), "{value}", is_by_dimension=True)]
 '''
+
+# The whole of what a KPI takes: a file in the catalog.
+KPI = """
+kpis:
+  - id: server-failures
+    number: 2501
+    name: Server failures
+    description: Answers of 500 and more, by host.
+    category: performance
+    owner: team:platform
+    unit: answers
+    formula:
+      type: simple
+      expression: failures
+      variables:
+        failures:
+          source: {table: marts.indicator_record, column: value, aggregation: sum}
+          time_column: hour_at
+          dimensions: {host: dimension}
+    filters: [indicator_id = 1501]
+    aggregations: [hour, day]
+    dimensions: [host]
+    schedule: {timezone: UTC}
+    thresholds: {warning: 5, direction: higher}
+"""
 
 BROKEN = """
 from pipelines.metrics.registry import Input
@@ -92,6 +117,54 @@ def test_an_input_and_an_indicator_from_outside(server: Server, plugin: Callable
     table = server.records()
     server.tick("2026-03-02 10:03", rebuild=True)
     assert server.records().equals(table)
+
+
+def test_an_input_an_indicator_and_a_kpi_from_outside(
+    server: Server, plugin: Callable[[str, str], None]
+) -> None:
+    plugin("outside_six", formatted("sum(amount)"))
+    path = server.warehouse.settings.catalog / "kpis" / "outside.yml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(KPI, "utf-8")
+
+    def values(grain: str) -> dict[tuple[str, str], tuple[int, Any]]:
+        rows = server.warehouse.query(
+            "select * from marts.kpi_value where kpi_id = 'server-failures' and grain = %s", grain
+        )
+        assert {row["kpi_number"] for row in rows} <= {2501}
+        return {
+            (row["period"], row["dimensions"].get("host", "")): (int(row["value"]), row["status"])
+            for row in rows
+        }
+
+    try:
+        lines = [line(ts=START + 60 * n, host="forms.example:80", status=500 + n % 2) for n in range(7)]
+        server.log([*lines, line(ts=START + 3600, host="elsewhere.example", status=503), line(host="quiet")])
+        server.ingest()
+        server.tick("2026-03-04 10:00")
+        assert values("day") == {
+            ("2026-03-02", ""): (8, "warning"),
+            ("2026-03-02", "forms.example"): (7, "warning"),
+            ("2026-03-02", "elsewhere.example"): (1, "ok"),
+        }
+        # A late line is told of at every grain, and in no other hour.
+        before = values("hour")
+        server.log([line(ts=START + 3660, host="elsewhere.example", status=500)], "late.json")
+        server.ingest()
+        server.tick("2026-03-04 10:01")
+        changed = {key: value for key, value in values("hour").items() if before[key] != value}
+        assert changed == {
+            ("2026-03-02T09+00:00", ""): (2, "ok"),
+            ("2026-03-02T09+00:00", "elsewhere.example"): (2, "ok"),
+        }
+        assert values("day")["2026-03-02", ""] == (9, "warning")
+        found = values("day"), values("hour")
+        server.tick("2026-03-04 10:01", rebuild=True)
+        assert (values("day"), values("hour")) == found
+    finally:
+        path.unlink()
+    server.tick("2026-03-04 10:02")
+    assert values("day") == {}
 
 
 def test_an_indicator_that_is_gone_has_no_records(
