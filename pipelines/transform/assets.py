@@ -30,8 +30,11 @@ COMPUTED = {"work", "scoped"}
 # Groups of sources, where they are not named as their schema.
 GROUPS = {"raw": "landing"}
 
-# Tables behind a mart that is a view: what a tick did to those that begin like this is told of the mart.
+# Tables behind a mart that is a view: what a tick did to those that begin like this is told of the mart. They are not
+# shown: what they read, the mart reads.
 BEHIND = {"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"}
+# Schemas of sources that are read by many and say nothing of lineage: the control row, what the engine of KPIs keeps.
+UNSHOWN = {"control", "kpi"}
 
 # What a subject tells of a mart after a tick, beyond the rows exchanged.
 Describe = Callable[[psycopg.Connection[Any], TickReport], Metadata]
@@ -58,8 +61,7 @@ class Translator(DagsterDbtTranslator):
         node = self.get_resource_props(manifest, unique_id)
         form = node["config"].get("materialized")
         return spec.replace_attributes(
-            # The control row tells which loads a tick looks at. It is read by all and says nothing of lineage.
-            deps=[dep for dep in spec.deps if dep.asset_key.path[0] != "control"],
+            deps=[dep for dep in spec.deps if dep.asset_key.path[0] not in UNSHOWN],
             kinds={"dbt", "postgres", *({"view": ["view"], "table_function": ["function"]}.get(form, []))},
             skippable=False,
         ).merge_attributes(metadata={"file": node["original_file_path"]})
@@ -86,11 +88,23 @@ def model_specs(manifest: Mapping[str, Any]) -> tuple[list[dg.AssetSpec], list[d
     translator = Translator()
     computed: list[dg.AssetSpec] = []
     shown: list[dg.AssetSpec] = []
+    read: dict[str, set[dg.AssetKey]] = {}
     for unique_id, node in sorted(manifest["nodes"].items()):
         if node["resource_type"] == "model":
             spec = translator.get_asset_spec(manifest, unique_id, None)
-            (computed if node["config"]["materialized"] in COMPUTED else shown).append(spec)
+            if mart := mart_of(node["name"]):
+                read.setdefault(mart, set()).update(dep.asset_key for dep in spec.deps)
+            else:
+                (computed if node["config"]["materialized"] in COMPUTED else shown).append(spec)
+    shown = [
+        spec.replace_attributes(deps=[*spec.deps, *sorted(read.get(spec.key.path[-1], ()))]) for spec in shown
+    ]
     return _in_order(computed), shown
+
+
+def mart_of(name: str) -> str | None:
+    """The mart that the table `name` stands behind; None for any other."""
+    return next((mart for start, mart in BEHIND.items() if name.startswith(start)), None)
 
 
 def _in_order(specs: Sequence[dg.AssetSpec]) -> list[dg.AssetSpec]:
@@ -247,7 +261,7 @@ def told(publications: Sequence[Publication]) -> list[Publication]:
     """Publications by the mart that they are told of: those behind a view are one, with their rows and seconds."""
     found: dict[str, Publication] = {}
     for one in publications:
-        name = next((mart for start, mart in BEHIND.items() if one.name.startswith(start)), one.name)
+        name = mart_of(one.name) or one.name
         before = found.get(name, Publication(name, 0, 0, 0.0))
         found[name] = Publication(
             name,
