@@ -23,9 +23,9 @@ Next:
       the web interface: assets, lineage, runs
   .venv/bin/duemark sql "table slo_late"
       what is late, with the sentence that explains each
-  .venv/bin/duemark sql "select period, application, value from kpi_value
-      where kpi_id = 'on-time-share' and grain = 'week' order by period_start desc, value"
-      a KPI by any of its dimensions: the on-time share of each week, the worst application first
+  .venv/bin/duemark sql "select period, dimensions ->> 'application' as application, round(value, 3) as share, status
+      from kpi_value where kpi_id = 'on-time-share' and grain = 'week' order by period_start desc, value"
+      a KPI by week and application, the worst first
   .venv/bin/duemark board
       all of it as pages, which need no server
   .venv/bin/duemark sql "select * from slo_performance_at(now() - interval '3 days')"

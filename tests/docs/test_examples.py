@@ -67,7 +67,7 @@ def test_the_bank_of_the_readme_gives_what_it_shows(bank: Settings, tmp_path: Pa
     tick(Project(bank), datetime.fromisoformat(as_of[1]))
     out = io.StringIO()
     answer(bank, query, "table", out)
-    _, text = blocks(page("README.md"), "text")
+    *_, text = blocks(page("README.md"), "text")
     assert out.getvalue() == text
 
 
