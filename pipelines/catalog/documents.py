@@ -22,9 +22,9 @@ _MERGE = f"{_TAG}merge"
 _PLAIN = {f"{_TAG}{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong in a catalog file, and the way out. `line` counts from 1."""
+    """One thing that is wrong in a catalog file, and the way out. `line` counts from 1. Sorts by its place."""
 
     file: str
     line: int
@@ -33,6 +33,13 @@ class Problem:
     hint: str = ""
     column: int = 0
     """From 1; 0 where the line says enough."""
+
+    def __lt__(self, other: Problem) -> bool:
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[str, int, int, str, str, str]:
+        return self.file, self.line, self.column, self.key, self.message, self.hint
 
     def __str__(self) -> str:
         column = f":{self.column}" if self.column else ""

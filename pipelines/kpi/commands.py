@@ -12,8 +12,8 @@ from pipelines.catalog.load import CatalogError, Problem
 from pipelines.catalog.models import duration_text, nearest
 from pipelines.console import as_table
 from pipelines.errors import DuemarkError
-from pipelines.kpi.definitions import Checked, check
-from pipelines.kpi.registry import Kpi, Registry, Threshold, Variable
+from pipelines.kpi.definitions import Checked, check, told
+from pipelines.kpi.registry import GRAINS, Kpi, Registry, Threshold, Variable
 from pipelines.warehouse.settings import Settings
 
 WORSE = {"higher": "≥", "lower": "≤"}
@@ -37,29 +37,26 @@ def validate(settings: Settings, path: Path | None = None) -> Validation:
         raise DuemarkError(f"{path} does not exist.", "Name a file of KPIs, or the folder of a catalog.")
     checked = check(settings, file=path)
     problems = [one for one in checked.problems if Path(one.file).resolve() == path.resolve()]
-    warnings = [one for one in checked.warnings if Path(one.split(":")[0]).resolve() == path.resolve()]
+    warnings = told([one for one in checked.unseen if Path(one.file).resolve() == path.resolve()])
     entries = check(settings, path.parent / ".none", file=path).declared
     return Validation(problems, warnings, len(entries))
 
 
 def listed(settings: Settings) -> str:
-    """All KPIs as a table. Raises CatalogError."""
+    """All KPIs as a table, with the first letter of each grain. Raises CatalogError."""
     checked = _sound(check(settings))
     rows = [
         [
-            entry.id,
-            str(entry.number or ""),
+            entry.id + (f" ({entry.number})" if entry.number else ""),
             entry.title,
-            entry.category,
             entry.unit or "",
-            ", ".join(entry.aggregations),
+            " ".join(grain[0] for grain in GRAINS if grain in entry.aggregations),
             ", ".join(entry.dimensions),
-            _thresholds(checked.kpis[entry.id].thresholds) if entry.id in checked.kpis else "not reached",
-            entry.owner or "",
+            _short(checked.kpis[entry.id].thresholds) if entry.id in checked.kpis else "not reached",
         ]
         for entry in _in_order(checked.declared.values())
     ]
-    heads = ["id", "number", "name", "category", "unit", "grains", "dimensions", "thresholds", "owner"]
+    heads = ["id", "name", "unit", "grains", "dimensions", "thresholds"]
     return as_table(heads, rows)
 
 
@@ -86,9 +83,10 @@ def shown(settings: Settings, kpi_id: str) -> str:
         ("version", kpi.version),
         ("file", f"{kpi.file}:{kpi.line}"),
     ]
+    query = f"select * from kpi_value where kpi_id = '{kpi.id}' order by period_start desc limit 20"  # noqa: S608 # shown
     width = max(len(name) for name, _ in lines)
     text = "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines if value)
-    return f"{text}\n\nIts values: duemark sql \"table kpi_value\", where kpi_id is '{kpi.id}'\n"
+    return f'{text}\n\nIts newest values: duemark sql "{query}"\n'
 
 
 def compiled(settings: Settings, kpi_id: str | None = None) -> str:
@@ -117,8 +115,11 @@ def _one(checked: Checked, wanted: str) -> Kpi:
         if wanted in (entry.id, str(entry.number)):
             found = checked.kpis.get(entry.id)
             if found is None:
-                reasons = [one for one in checked.warnings if f": {entry.id}: " in one]
-                raise DuemarkError(f"The KPI {entry.id!r} cannot be looked at now.", " ".join(reasons[:1]))
+                reasons = [one for one in checked.unseen if one.kpi == entry.id] or checked.unseen
+                hint = "".join(
+                    f"The database {one.database!r}: {one.reason}; {one.hint}." for one in reasons[:1]
+                )
+                raise DuemarkError(f"The KPI {entry.id!r} cannot be looked at now.", hint)
             return found
     raise DuemarkError(f"There is no KPI {wanted!r}.", nearest(wanted, checked.declared, "It has"))
 
@@ -153,3 +154,12 @@ def _thresholds(thresholds: Threshold | None) -> str:
         elif bounds:
             parts.append(f"{name} {WORSE[thresholds.direction]} {bounds[0]}")
     return ", ".join(parts)
+
+
+def _short(thresholds: Threshold | None) -> str:
+    """Both bounds in a few characters: `≤ 0.95, 0.9`."""
+    if thresholds is None:
+        return ""
+    sign = WORSE.get(thresholds.direction, "outside")
+    bounds = [bounds for bounds in (thresholds.warning, thresholds.critical) if bounds]
+    return f"{sign} {', '.join('–'.join(map(str, one)) for one in bounds)}"

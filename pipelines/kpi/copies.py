@@ -50,7 +50,7 @@ _FORGET = 30.0
 # Postgres, where text may hold it: everything but NUL.
 _NUL = "\x00"
 
-_down: dict[str, float] = {}
+_down: dict[str, tuple[float, str]] = {}
 _running: dict[tuple[Path, str], Future[None]] = {}
 _lock = threading.Lock()
 
@@ -110,24 +110,33 @@ def ensure(settings: Settings) -> bool:
 
 def known_columns(
     settings: Settings, database: Database, table: str, *, ask: bool = True
-) -> dict[str, str] | None:
-    """Columns of a table of another database with the types of its copy; None where nobody can tell now.
+) -> dict[str, str] | str:
+    """Columns of a table of another database with the types of its copy; a text says why nobody can tell now.
 
     Of the copies that this home has made; else, with `ask`, of the database itself.
     """
     found = _noted(settings).get(database.relation(table))
     if found is not None:
         return dict(found)
+    if not ask:
+        return "nothing was copied of it yet"
     key = f"{settings.home} {database.id}"
-    if not ask or _down.get(key, 0.0) > time.monotonic() - _FORGET:
-        return None
+    since, reason = _down.get(key, (0.0, ""))
+    if since > time.monotonic() - _FORGET:
+        return reason
     try:
         with _engine(settings, database) as engine:
             return _columns_of(engine, database, table)
+    except CopyError as error:
+        return _said(error)
     except Exception as error:  # noqa: BLE001 # whatever a driver raises, it could not be asked
-        _down[key] = time.monotonic()
-        log.info("a database did not answer", database=database.id, error=_said(error))
-    return None
+        reason = _said(error)
+        if not os.environ.get(database.url_env):
+            reason = (
+                f"{database.url_env} is not set, and the warehouse's server has no {database.database} now"
+            )
+        _down[key] = (time.monotonic(), reason)
+        return reason
 
 
 def columns_file(settings: Settings) -> Path:

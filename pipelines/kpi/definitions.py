@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from pipelines.catalog import kpis as entries
 from pipelines.catalog.load import CatalogError, Declared, Problem, read_kpis, yaml_files
 from pipelines.catalog.models import nearest
@@ -34,6 +36,9 @@ from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
+# What was logged by this process: KPIs that wait for a database wait for longer than until the next tick.
+_told: set[tuple[Path, str, tuple[str, ...]]] = set()
+
 At = tuple[str | int, ...]
 Columns = Mapping[str, str]
 """Postgres types by name."""
@@ -48,6 +53,8 @@ NESTED = {
     "year": ("hour", "day", "month", "quarter", "year"),
 }
 NUMBERS = ("number", "interval")
+# Of what Postgres calls something.
+LONGEST_NAME = 63
 # What each aggregation can be made of; the others take anything that can be told apart.
 TAKES = {
     "sum": (*NUMBERS, "boolean"),
@@ -62,10 +69,37 @@ _MADE_AS = re.compile(r"""materialized\s*=\s*["'](\w+)["']""")
 
 @dataclass(frozen=True)
 class Relation:
-    """What is known of a table; `columns` None: it is there, but not what it has."""
+    """What is known of a table; `columns` None: it is there, but not what it has, for a reason."""
 
     columns: Columns | None
     is_table: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A KPI that cannot be checked now, for nobody can tell what its source has."""
+
+    file: str
+    line: int
+    kpi: str
+    database: str
+    reason: str
+    hint: str
+
+
+def told(unseen: Sequence[Unseen]) -> list[str]:
+    """What could not be checked, a text for each database."""
+    texts = []
+    for name in dict.fromkeys(one.database for one in unseen):
+        of_it = [one for one in unseen if one.database == name]
+        ids = ", ".join(dict.fromkeys(one.kpi for one in of_it))
+        first = of_it[0]
+        texts.append(
+            f"{first.file}:{first.line}: {ids} of the database `{name}`: {first.reason}\n"
+            f"    left out until it can be read; {first.hint}"
+        )
+    return texts
 
 
 @dataclass
@@ -74,17 +108,30 @@ class Checked:
 
     kpis: dict[str, Kpi]
     problems: list[Problem]
-    warnings: list[str]
+    unseen: list[Unseen]
     declared: dict[str, entries.Kpi]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be looked at, for people."""
+        return told(self.unseen)
 
 
 def registry(settings: Settings) -> Registry:
-    """All KPIs of the catalog. Raises CatalogError with every problem; warnings are logged. Asks no database."""
+    """All KPIs of the catalog. Raises CatalogError with every problem.
+
+    Asks no other database; KPIs that wait for one are logged, once.
+    """
     checked = check(settings, ask=False)
     if checked.problems:
         raise CatalogError(checked.problems)
-    for warning in checked.warnings:
-        log.warning("a KPI could not be checked and is left out", reason=warning)
+    for name in dict.fromkeys(one.database for one in checked.unseen):
+        of_it = [one for one in checked.unseen if one.database == name]
+        ids = tuple(dict.fromkeys(one.kpi for one in of_it))
+        if (settings.home, name, ids) not in _told:
+            _told.add((settings.home, name, ids))
+            hint = "they are computed once it can be read; duemark check says what is wrong with it"
+            log.warning("KPIs wait for a database", database=name, kpis=list(ids), hint=hint)
     return Registry(checked.kpis)
 
 
@@ -137,7 +184,8 @@ class _Checker:
     database_items: Sequence[Declared[entries.Database]]
     problems: list[Problem]
     ask: bool
-    warnings: list[str] = field(default_factory=list)
+    unseen: list[Unseen] = field(default_factory=list)
+    _resolved: dict[str, Kpi | None] = field(default_factory=dict)
     _relations: dict[tuple[str, str], Relation | None] = field(default_factory=dict)
 
     def check(self) -> Checked:
@@ -149,15 +197,23 @@ class _Checker:
         self.databases = {item.model.id: item.model for item in self.database_items if item.model is not None}
         self.declared_databases = {item.text("id") for item in self.database_items}
         cyclic = self._cycles()
-        kpis = {}
-        for kpi_id, item in sorted(self.by_id.items()):
-            if kpi_id in cyclic or item.model is None:
-                continue
-            kpi = _Definition(self, item, item.model).kpi()
-            if kpi is not None:
-                kpis[kpi_id] = kpi
+        kpis = {
+            kpi_id: kpi
+            for kpi_id in sorted(set(self.by_id) - cyclic)
+            if (kpi := self.resolved(kpi_id)) is not None
+        }
+        for item in self.items:
+            if item.model is None:
+                _Remains.look_at(self, item)
         declared = {kpi_id: item.model for kpi_id, item in self.by_id.items() if item.model is not None}
-        return Checked(kpis, sorted(set(self.problems)), list(dict.fromkeys(self.warnings)), declared)
+        return Checked(kpis, sorted(set(self.problems)), list(dict.fromkeys(self.unseen)), declared)
+
+    def resolved(self, kpi_id: str) -> Kpi | None:
+        """A KPI that is in no cycle; None after telling, once, why not."""
+        if kpi_id not in self._resolved:
+            item = self.by_id[kpi_id]
+            self._resolved[kpi_id] = None if item.model is None else _Definition(self, item, item.model).kpi()
+        return self._resolved[kpi_id]
 
     def _cycles(self) -> set[str]:
         """KPIs that use themselves, by way of others or not; a problem for each cycle."""
@@ -207,7 +263,8 @@ class _Checker:
     def _foreign(self, database: entries.Database, table: str) -> Relation:
         from pipelines.kpi.copies import known_columns
 
-        return Relation(known_columns(self.settings, database, table, ask=self.ask))
+        found = known_columns(self.settings, database, table, ask=self.ask)
+        return Relation(None, reason=found) if isinstance(found, str) else Relation(found)
 
 
 def _way_back(uses: Mapping[str, Mapping[str, str]], start: str) -> list[str] | None:
@@ -233,6 +290,9 @@ class _Definition:
     entry: entries.Kpi
     is_sound: bool = True
     is_complete: bool = True
+    inner_names: set[str] = field(default_factory=set)
+    unread: tuple[str, ...] = ()
+    """Variables that stand in the file and are told to be wrong already."""
 
     def kpi(self) -> Kpi | None:
         entry = self.entry
@@ -289,10 +349,12 @@ class _Definition:
         for offset, message, hint in error.faults:
             self.checker.problems.append(self.item.problem_within(at, offset, message, hint))
 
-    def _incomplete(self, at: At, message: str) -> None:
+    def _unseen(self, at: At, database: str, reason: str, hint: str) -> None:
         self.is_complete = False
-        place = f"{self.item.document.file}:{self.item.document.line((*self.item.at, *at))}"
-        self.checker.warnings.append(f"{place}: {self.entry.id}: {message}")
+        line = self.item.document.line((*self.item.at, *at))
+        self.checker.unseen.append(
+            Unseen(self.item.document.file, line, self.entry.id, database, reason, hint)
+        )
 
     # Formula
 
@@ -300,7 +362,7 @@ class _Definition:
         """Expression, variables and divisors; the formulas of other KPIs are put in where they stand."""
         given = self.entry.formula
         at: At = ("formula", "expression")
-        names = {name: quoted(name) for name in given.variables}
+        names = {name: quoted(name) for name in (*given.variables, *self.unread)}
         variables: list[Variable] = []
         divisors: list[str] = []
         written_out = aggregate(given.expression) if given.type == "simple" else None
@@ -320,7 +382,7 @@ class _Definition:
             # A simple formula has one variable, and is that aggregate.
             return quoted(next(iter(given.variables))), variables, ()
         try:
-            parsed = formula(given.expression, given.variables, name=lambda name: names[name])
+            parsed = formula(given.expression, names, name=lambda name: names[name])
         except ExpressionError as error:
             self._problems_within(at, error)
             return "", variables, ()
@@ -363,6 +425,12 @@ class _Definition:
                 hint = nearest(kpi_id, self.checker.by_id, "known KPIs") or "declare it in kpis/"
                 self._problem(at, f"there is no KPI `{kpi_id}`", hint)
             return None
+        if other.model.formula.type != "custom" and self.checker.resolved(kpi_id) is None:
+            # Why, was told there.
+            self.is_complete = False
+            for one in [one for one in self.checker.unseen if one.kpi == kpi_id]:
+                self._unseen(at, one.database, one.reason, one.hint)
+            return None
         if other.model.formula.type == "custom":
             self._problem(
                 at, f"`{kpi_id}` has a custom formula", "only formulas over variables can be used in others"
@@ -382,7 +450,7 @@ class _Definition:
         expression, variables, divisors = inner._resolved()
         self.is_sound &= inner.is_sound
         self.is_complete &= inner.is_complete
-        renamed = {variable.name: f"{name}__{variable.name}"[:63] for variable in variables}
+        renamed = {variable.name: self._inner_name(name, variable.name) for variable in variables}
 
         def rename(sql: str) -> str:
             return re.sub(
@@ -396,6 +464,16 @@ class _Definition:
             [dataclasses.replace(one, name=renamed[one.name]) for one in variables],
             tuple(rename(one) for one in divisors),
         )
+
+    def _inner_name(self, name: str, inner: str) -> str:
+        """A name for a variable of another KPI that no other variable has, and that Postgres does not cut."""
+        found = f"{name}__{inner}"
+        if len(found) > LONGEST_NAME or found in self.inner_names or found in self.entry.formula.variables:
+            found = (
+                f"{found[: LONGEST_NAME - 9]}_{hashlib.sha256(f'{name} {inner}'.encode()).hexdigest()[:8]}"
+            )
+        self.inner_names.add(found)
+        return found
 
     def _macro(self, name: str) -> None:
         folder = self.checker.settings.dbt_project / "macros" / "kpis"
@@ -497,10 +575,10 @@ class _Definition:
             self._problem((*at, "source", "table"), f"`{table}` is a view", hint)
             return None
         if found.columns is None:
-            where = f"`{table}`" if database == WAREHOUSE else f"`{table}` of the database `{database}`"
-            self._incomplete(
-                (*at, "source", "table"), f"the columns of {where} are not known: it cannot be reached"
-            )
+            given_by = self.checker.databases.get(database)
+            hint = f"set {given_by.url_env} to its URL" if given_by else "declare them beside the table"
+            reason = found.reason or f"the columns of `{table}` are declared nowhere"
+            self._unseen((*at, "source", "table"), database, reason, hint)
             return None
         return Source(database, table, relation, tuple(found.columns.items()))
 
@@ -636,10 +714,67 @@ class _Inside(_Definition):
         for _, message, hint in error.faults:
             self._problem(at, message, hint)
 
-    def _incomplete(self, at: At, message: str) -> None:  # noqa: ARG002 # of the other's file
+    def _unseen(self, at: At, database: str, reason: str, hint: str) -> None:  # noqa: ARG002 # of the other's file
         self.is_complete = False
-        if self.user is not None:
-            self.user._incomplete(self.at, message)
+
+
+@dataclass
+class _Remains(_Definition):
+    """What is sound of a definition that is not: looked at too, so that all that is wrong is told at once."""
+
+    @classmethod
+    def look_at(cls, checker: _Checker, item: Declared[entries.Kpi]) -> None:
+        """Tell what is wrong with the formula, beyond what kept it from being read."""
+        raw = item.raw.get("formula")
+        if not isinstance(raw, dict) or raw.get("type") not in ("simple", "composite"):
+            return
+        text, given = raw.get("expression"), raw.get("variables")
+        if isinstance(given, list):
+            given = {
+                one["name"]: {k: v for k, v in one.items() if k != "name"} for one in given if _is_named(one)
+            }
+        if not isinstance(text, str) or not text or not isinstance(given, dict):
+            return
+        variables = {str(name): dict(one) for name, one in given.items() if _reads(entries.KpiVariable, one)}
+        sound = {
+            key: item.raw[key]
+            for key in ("id", "dimensions", "shared_dimensions", "filters", "aggregations")
+            if key in item.raw and _reads(entries.Kpi, _bare({key: item.raw[key]}), key)
+        }
+        # Dimensions of a variable that are none of the KPI's are told already.
+        known = sound.get("dimensions")
+        for one in variables.values():
+            named = one.get("dimensions") or {}
+            one["dimensions"] = {k: v for k, v in named.items() if isinstance(known, list) and k in known}
+        kind = "simple" if raw["type"] == "simple" and len(given) == 1 else "composite"
+        content = _bare(sound) | {"formula": {"type": kind, "expression": text, "variables": variables}}
+        try:
+            model = entries.Kpi.model_validate(content)
+        except ValueError:
+            return
+        unread = tuple(str(name) for name in given if str(name) not in variables)
+        cls(checker, item, model, unread=unread)._resolved()
+
+
+def _is_named(one: object) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("name"), str)
+
+
+def _bare(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition that is sound but for these keys, and the formula's."""
+    return {
+        "id": "x", "category": "custom", "description": "x", "aggregations": ["day"],
+        "formula": {"type": "simple", "expression": "x", "variables": {"x": {"kpi": "x"}}},
+    } | dict(keys)  # fmt: skip
+
+
+def _reads(model: type[BaseModel], content: object, key: str = "") -> bool:
+    """Whether it is sound, or at least what stands under `key`."""
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        return bool(key) and not any(key in fault["loc"] for fault in error.errors())
+    return True
 
 
 def _exact(name: str, columns: Columns) -> str:

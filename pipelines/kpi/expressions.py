@@ -65,7 +65,15 @@ _PARTS: dict[type[exp.Expr], frozenset[str]] = {
     exp.Least: _USUAL | {"ignore_nulls"},
 }
 _AGGREGATE = re.compile(r"\s*(\w+)\s*\(\s*(distinct\s+)?(\w+|\*)\s*\)\s*", re.IGNORECASE)
-_DURATION = re.compile(r"\d+(\.\d+)? (second|minute|hour|day)s?|\d{1,4}:[0-5]\d(:[0-5]\d)?")
+# What Postgres is sure to read: a value that it refused would fail at the tick, with all KPIs beside it.
+_DURATION = re.compile(r"\d{1,6}(\.\d{1,6})? (second|minute|hour|day)s?|\d{1,4}:[0-5]\d(:[0-5]\d)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d)?)")
+_NUMBER = re.compile(r"\d{1,30}(\.\d{0,30})?(e[+-]?\d{1,2})?", re.IGNORECASE)
+_TEXTS = {
+    TokenType.HEREDOC_STRING, TokenType.NATIONAL_STRING, TokenType.RAW_STRING, TokenType.UNICODE_STRING,
+    TokenType.BYTE_STRING, TokenType.BIT_STRING, TokenType.HEX_STRING,
+}  # fmt: skip
 
 _CLASSES = {
     "number": ("smallint", "integer", "bigint", "numeric", "decimal", "real", "double precision", "money"),
@@ -203,34 +211,64 @@ class _Writer:
         for index, token in enumerate(tokens):
             following = tokens[index + 1].token_type if index + 1 < len(tokens) else None
             word = token.text.lower()
+            shown = self.text[token.start : token.end + 1]
             if token.token_type == TokenType.IDENTIFIER:
                 self._known(token.text, token.start, is_quoted=True)
-            elif re.fullmatch(r"[A-Za-z_]\w*", token.text) and token.token_type != TokenType.STRING:
-                if following == TokenType.L_PAREN and word not in _WORDS:
-                    if word not in FUNCTIONS:
-                        self._function(token.text, token.start)
-                elif word not in _WORDS:
-                    self._known(token.text, token.start)
-            elif token.token_type not in _SYMBOLS:
-                shown = self.text[token.start : token.end + 1]
+            elif token.token_type in _TEXTS:
+                hint = "write a text in single quotes, with nothing before them"
+                self.faults.append((token.start, f"`{shown}` is not allowed here", hint))
+            elif re.fullmatch(r"[^\W\d]\w*", token.text) and token.token_type != TokenType.STRING:
+                is_called = following == TokenType.L_PAREN
+                if word in _WORDS or (is_called and word in FUNCTIONS):
+                    continue
+                if whole := self._larger(word, token.start):
+                    self.faults = [whole]
+                    return
+                if is_called:
+                    self._function(token.text, token.start)
+                else:
+                    self._known(token.text, token.start, is_word=token.token_type != TokenType.VAR)
+            elif token.token_type == TokenType.SEMICOLON:
+                self.faults = [
+                    (token.start, "`;` is not allowed here", "write one expression, without an end")
+                ]
+                return
+            elif token.token_type == TokenType.NUMBER and not _NUMBER.fullmatch(token.text):
+                hint = "write at most 30 digits, such as 0.5 or 1e6"
+                self.faults.append((token.start, f"`{shown}` is no number", hint))
+            elif token.token_type == TokenType.DOT and following == TokenType.NUMBER:
+                self.faults.append((token.start, "a number begins with a digit", "write 0.5"))
+            elif token.token_type not in _SYMBOLS and (
+                not self.faults or not self.faults[-1][1].startswith(f"`{shown}` ")
+            ):
                 self.faults.append((token.start, f"`{shown}` is not allowed here", ALLOWED))
 
+    def _larger(self, word: str, at: int) -> Fault | None:
+        """What is wrong with the whole text, so that its parts are not worth a word."""
+        if self._lookup(word, is_quoted=False) is not None:
+            return None
+        if word in ("select", "with", "union", "values"):
+            hint = "rows are counted by variables: name a `source` there, and conditions in `filters`"
+            return at, "a query is not allowed here", hint
+        if word == "over":
+            hint = "a variable has a window: `time_range: last_30_days`, or month_to_date"
+            return at, "a window function is not allowed here", hint
+        return None
+
     def _function(self, name: str, at: int) -> None:
-        if name.lower() == "select":
-            self.faults.append((at, "a query is not allowed here", ALLOWED))
-            return
         hint = ALLOWED
         if self.what == "variable" and name.lower() in ("sum", "count", "avg", "min", "max", "median"):
             hint = "say it in the variable's source: `aggregation: " + name.lower() + "`"
         self.faults.append((at, f"the function `{name}` is not on the list", hint))
 
-    def _known(self, name: str, at: int, *, is_quoted: bool = False) -> None:
+    def _known(self, name: str, at: int, *, is_quoted: bool = False, is_word: bool = False) -> None:
+        """A fault, if it is none of the names; `is_word`: it means something in SQL."""
         if self._lookup(name, is_quoted=is_quoted) is None:
-            if not is_quoted and name.lower() in ("select", "with", "from", "union"):
-                self.faults.append((at, "a query is not allowed here", ALLOWED))
+            hint = nearest(name, self.names, f"known {self.what}s")
+            if is_word and not hint.startswith("did"):
+                self.faults.append((at, f"`{name}` is not allowed here", ALLOWED))
                 return
-            hint = nearest(name, self.names, f"known {self.what}s") or ALLOWED
-            self.faults.append((at, f"there is no {self.what} `{name}`", hint))
+            self.faults.append((at, f"there is no {self.what} `{name}`", hint or ALLOWED))
 
     def _lookup(self, name: str, *, is_quoted: bool) -> str | None:
         if name in self.names:
@@ -292,7 +330,8 @@ class _Writer:
                 what = "text" if kind == "literal" else _a(kind)
                 message = f"`{sign}` takes numbers, and `{shown}` is {what}"
                 self.faults.append((self._at(operand) or self._at(node), message, hint))
-            written.append(sql)
+            # A null by itself has no type.
+            written.append(f"({sql})::numeric" if kind == "null" else sql)
         return written
 
     def _arithmetic(self, node: exp.Expr, sign: str) -> tuple[str, str]:
@@ -331,7 +370,7 @@ class _Writer:
     def _fits(self, node: exp.Expr, kind: str) -> None:
         text = str(node.this) if isinstance(node, exp.Literal) else ""
         checks: dict[str, tuple[Callable[[str], object], str]] = {
-            "date": (date.fromisoformat, "write YYYY-MM-DD"),
+            "date": (_date, "write YYYY-MM-DD"),
             "instant": (_instant, "write ISO 8601 with an offset: 2026-03-03T03:00:00Z"),
             "interval": (lambda one: _DURATION.fullmatch(one) or int("no"), "write such as '30 minutes' or '01:30'"),
             "number": (lambda _: int("no"), "write numbers without quotes"),
@@ -343,7 +382,9 @@ class _Writer:
             check(text)
         except ValueError:
             offset = max(self.text.find(f"'{text}'"), 0)
-            self.faults.append((offset, f"'{text}' is compared with {_a(kind)}", hint))
+            is_written = kind in ("date", "instant", "interval")
+            message = f"'{text}' is no {kind}" if is_written else f"'{text}' is compared with {_a(kind)}"
+            self.faults.append((offset, message, hint))
 
     def _compared(self, node: exp.Expr, operands: Sequence[exp.Expr]) -> list[str]:
         return self._unified(node, operands)[0]
@@ -355,7 +396,7 @@ class _Writer:
             self.faults.append(
                 (self._at(node), f"`{_shown(node)}` is {what}, not a condition", "compare it with something")
             )
-        return sql
+        return f"({sql})::boolean" if kind == "null" else sql
 
     def _column(self, node: exp.Expr) -> tuple[str, str]:
         identifier = node.this
@@ -478,9 +519,16 @@ _WRITERS: dict[type[exp.Expr], Callable[[_Writer, exp.Expr], tuple[str, str]]] =
 }
 
 
-def _instant(text: str) -> None:
-    if datetime.fromisoformat(text).tzinfo is None:
+def _date(text: str) -> None:
+    if not _DATE.fullmatch(text):
         raise ValueError(text)
+    date.fromisoformat(text)
+
+
+def _instant(text: str) -> None:
+    if not _INSTANT.fullmatch(text):
+        raise ValueError(text)
+    datetime.fromisoformat(text)
 
 
 def _shown(node: exp.Expr) -> str:

@@ -55,7 +55,8 @@ insert into accounts values
 insert into expenses values
     (90001, 'boundary', null, 30.10, '2026-03-01', '2026-04-01Z'),
     (90002, 'boundary', 'x', 50.20, '2026-03-31', '2026-04-01Z'),
-    (90003, 'boundary', 'x', 7.07, '2026-04-01', '2026-04-01Z');
+    (90003, 'boundary', 'x', 7.07, '2026-04-01', '2026-04-01Z'),
+    (90004, 'nobody', null, 5, '2026-02-10', '2026-04-01Z');
 insert into subscriptions values
     (90001, 1, 'boundary', null, 10, '2026-01-05Z', '2026-03-01T04:59:59.999999Z', '2026-04-01Z'),
     (90002, 1, 'boundary', null, 20, '2026-01-05Z', '2026-03-01T05:00:00Z', '2026-04-01Z'),
@@ -239,6 +240,12 @@ def test_what_lies_on_a_boundary_belongs_to_one_side(house: House) -> None:
         ("2026-04", '{"channel": "boundary"}'): Decimal("7.07"),
     }
     assert {key: cac[key] for key in spent} == spent
+    with connect(house.settings, "analyst") as connection:
+        rows = connection.execute(
+            "select period, components::text, value, reason from marts.kpi_value where kpi_id = 'cac'"
+            " and grain = 'month' and dimensions ->> 'channel' = 'nobody' and not dimensions ? 'campaign'"
+        ).fetchall()
+    assert rows == [("2026-02", '{"new_customers": 0, "marketing_spend": 5.00}', None, "division by zero")]
     boundary = '{"plan_type": "boundary"}'
     days = {
         period: value for (period, key), (value, _) in house.values("mrr", "day").items() if key == boundary

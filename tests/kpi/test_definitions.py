@@ -1,0 +1,424 @@
+"""Bad definitions and what is said of them; and what becomes of KPIs that cannot be computed."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from pipelines.catalog.load import CatalogError
+from pipelines.kpi import copies
+from pipelines.kpi.compile import compile_registry
+from pipelines.kpi.definitions import Checked, check, registry
+from pipelines.kpi.expressions import ALLOWED
+from pipelines.kpi.registry import Registry
+from pipelines.warehouse.settings import Settings
+from tests.transform.support import Warehouse
+
+SOUND = """\
+kpis:
+  - id: share
+    category: performance
+    description: A share.
+    formula:
+      type: composite
+      expression: good / due
+      variables:
+        good:
+          source: {table: marts.slo_performance, aggregation: count}
+          time_column: business_date
+          filters: ["outcome = 'on_time'"]
+          dimensions: {application: application_id}
+        due:
+          source: {table: marts.slo_performance, aggregation: count}
+          time_column: business_date
+          dimensions: {application: application_id}
+    aggregations: [day, week]
+    dimensions: [application]
+    schedule: {timezone: America/New_York}
+    thresholds: {warning: 0.95, critical: 0.9, direction: lower}
+"""
+DATABASES = """\
+databases:
+  - id: shop
+    url_env: TEST_SHOP_URL
+    timeout: 1s
+    every: 1s
+    tables:
+      orders: {key: [id]}
+"""
+OF_OTHERS = """\
+  - id: {id}
+    category: custom
+    description: Made of others.
+    formula: {{type: composite, expression: "{expression}", variables: {{{variables}}}}}
+    aggregations: [day]
+    dimensions: [application]
+"""
+Check = Callable[..., Checked]
+
+
+@pytest.fixture
+def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Check a file `a.yml` of KPIs, beside a database that nobody can reach."""
+    monkeypatch.delenv("TEST_SHOP_URL", raising=False)
+    (tmp_path / "kpis").mkdir()
+    (tmp_path / "databases.yml").write_text(DATABASES, "utf-8")
+    settings = replace(Settings.from_env({}), home=tmp_path, catalog=tmp_path)
+
+    def ask(text: str, *, of: Settings = settings) -> Checked:
+        (tmp_path / "kpis" / "a.yml").write_text(text, "utf-8")
+        return check(of)
+
+    return ask
+
+
+def said(checked: Checked) -> list[str]:
+    return [str(problem)[len(str(Path(problem.file).parent)) + 1 :] for problem in checked.problems]
+
+
+def cases() -> list[Any]:
+    """Name, edits and what is said, of each chapter of bad_definitions.txt."""
+    found = []
+    text = Path(__file__).with_name("bad_definitions.txt").read_text("utf-8")
+    for chapter in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        name, *lines = chapter.rstrip("\n").split("\n")
+        edits: list[tuple[list[str], list[str]]] = []
+        problems: list[str] = []
+        for line in lines:
+            if line.startswith("- "):
+                if not edits or edits[-1][1]:
+                    edits.append(([], []))
+                edits[-1][0].append(line[2:])
+            elif line.startswith("+ "):
+                edits[-1][1].append(line[2:])
+            elif line.startswith("    "):
+                problems[-1] += "\n" + line.replace("{allowed}", ALLOWED)
+            else:
+                problems.append(line)
+        found.append(pytest.param(edits, problems, id=name))
+    return found
+
+
+def spoiled(edits: Sequence[tuple[Sequence[str], Sequence[str]]]) -> str:
+    text = SOUND
+    for before, after in edits:
+        assert "\n".join(before) in text
+        text = text.replace("\n".join(before), "\n".join(after), 1)
+    return text
+
+
+def test_the_sound_one_is_sound(checked: Check) -> None:
+    found = checked(SOUND)
+    assert (said(found), found.warnings, list(found.kpis)) == ([], [], ["share"])
+
+
+@pytest.mark.parametrize(("edits", "problems"), cases())
+def test_all_that_is_wrong_is_said_with_its_place_and_the_way_out(
+    checked: Check, edits: list[tuple[list[str], list[str]]], problems: list[str]
+) -> None:
+    found = checked(spoiled(edits))
+    assert said(found) == problems
+    assert all(problem.hint for problem in found.problems)
+
+
+def test_everything_is_said_at_once(checked: Check) -> None:
+    text = SOUND.replace("good / due", "good / dou + sqrt(good)").replace("[day, week]", "[day, weak]")
+    text = text.replace("aggregation: count}", "aggregation: total}", 1)
+    assert said(checked(text + OF_OTHERS.format(id="More", expression="x", variables="x: {kpi: share}"))) == [
+        "a.yml:7:26: kpis[0].formula.expression: there is no variable `dou`\n    did you mean `due`?",
+        f"a.yml:7:32: kpis[0].formula.expression: the function `sqrt` is not on the list\n    {ALLOWED}",
+        (
+            'a.yml:10: kpis[0].formula.variables.good.source.aggregation: unknown aggregation "total"\n'
+            "    expected one of: sum, count, count_distinct, avg, min, max, median, or p1 to p99"
+        ),
+        "a.yml:18: kpis[0].aggregations[1]: unknown value weak\n    did you mean `week`?",
+        (
+            'a.yml:22: kpis[1].id: "More" is no id of this kind\n'
+            "    small letters, digits, `-` and `_`, at most 60: it is part of file names and addresses"
+        ),
+    ]
+
+
+def test_variables_as_a_list_are_judged_like_a_map(checked: Check) -> None:
+    text = SOUND.replace("        good:\n  ", "        - name: good\n  ").replace(
+        "due:\n  ", "- name: due\n  "
+    )
+    assert said(checked(text)) == []
+    assert said(checked(text.replace("time_column: business_date", "time_column: at", 1)))[0].startswith(
+        "a.yml:11: kpis[0].formula.variables.good.time_column: there is no column `at`\n"
+    )
+
+
+def test_an_id_and_a_number_belong_to_one(checked: Check) -> None:
+    twice = SOUND + SOUND.partition("\n")[2]
+    assert said(checked(twice)) == [
+        (
+            "a.yml:22: kpis[1].id: the KPI `share` is declared twice, first in "
+            f"{checked(twice).problems[0].file}:2\n    remove one of them, or give it another id"
+        ),
+    ]
+    one, other = (SOUND.replace("id: share", f"id: {name}\n    number: 2500") for name in ("one", "other"))
+    (problem,) = said(checked(one + other.partition("\n")[2]))
+    assert problem.startswith("a.yml:24: kpis[1].number: the number 2500 is declared twice, first in ")
+    assert problem.endswith("a.yml:2\n    give one of them another number")
+
+
+def test_a_cycle_is_told_once_and_what_hangs_on_it_not_at_all(checked: Check) -> None:
+    links = {"a": "b", "b": "c", "c": "a", "d": "a"}
+    text = "kpis:\n" + "".join(
+        OF_OTHERS.format(id=one, expression="x", variables=f"x: {{kpi: {other}}}")
+        for one, other in links.items()
+    )
+    found = checked(text)
+    assert said(found) == [
+        (
+            "a.yml:5: kpis[0].formula.variables.x.kpi: KPIs that are made of each other: a → b → c → a\n"
+            "    an arrow points to what the KPI is made of; take one of them from a source"
+        ),
+    ]
+    assert found.kpis == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("x: {kpi: share, time_column: y}", "`time_column` beside `kpi`"),
+        ("x: {kpi: shares}", "there is no KPI `shares`"),
+        ("x: {}", "neither a source nor a KPI"),
+    ],
+)
+def test_a_variable_that_is_a_kpi(checked: Check, other: str, message: str) -> None:
+    (problem,) = said(checked(SOUND + OF_OTHERS.format(id="more", expression="x", variables=other)))
+    assert message in problem
+
+
+def test_what_is_wrong_with_a_kpi_is_not_told_of_those_that_use_it(checked: Check) -> None:
+    text = SOUND.replace("good / due", "good / dew") + OF_OTHERS.format(
+        id="more", expression="x", variables="x: {kpi: share}"
+    )
+    found = checked(text)
+    assert len(found.problems) == 1
+    assert found.kpis == {}
+    regional = SOUND + OF_OTHERS.format(id="more", expression="x", variables="x: {kpi: share}").replace(
+        "[application]", "[application, region]"
+    )
+    (problem,) = said(checked(regional))
+    assert problem.startswith("a.yml:25: kpis[1].formula.variables.x.kpi: `share` does not fit here: ")
+
+
+def test_variables_of_other_kpis_keep_apart(checked: Check) -> None:
+    long = "a_rather_long_name_of_a_variable_"
+    text = SOUND.replace("good", f"{long}this").replace("due", f"{long}that")
+    text += OF_OTHERS.format(
+        id="more", expression=f"{long}more - a__b * a",
+        variables=f"{long}more: {{kpi: share}}, a: {{kpi: x}}, a__b: {{kpi: x}}",
+    )  # fmt: skip
+    text += SOUND.partition("\n")[2].replace("id: share", "id: x").replace("good", "b").replace("due", "b__b")
+    found = checked(text)
+    assert said(found) == []
+    names = [variable.name for variable in found.kpis["more"].variables]
+    assert len(set(names)) == len(names) == 6
+    assert all(len(name) <= 63 for name in names)
+    assert set(re.findall(r'"([^"]+)"', found.kpis["more"].expression)) == set(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("kpi:\n  - id: a\n", "a.yml:1: kpi: unknown key `kpi`"),
+        ("kpis:\n  id: a\n", "a.yml:1: kpis: expected a list"),
+        ("hello\n", "a.yml:1: expected the key `kpis`"),
+        ("kpis:\n  - hello\n", "a.yml:2: kpis[0]: "),
+        ("kpis: [\n", "a.yml:2: not valid YAML: "),
+    ],
+)
+def test_a_file_that_holds_no_kpis(checked: Check, text: str, problem: str) -> None:
+    (found,) = said(checked(text))
+    assert found.startswith(problem)
+
+
+HARMLESS = {
+    "comments": ("good -- all of them\n        / /* those */ due", '("good"::numeric / nullif("due", 0))'),
+    "quoted": ('"good" / "due"', '("good"::numeric / nullif("due", 0))'),
+    "case": ("GOOD / Due", '("good"::numeric / nullif("due", 0))'),
+    "brackets": ("((good)) - (due)", '("good" - "due")'),
+    "null": ("coalesce(good, due, null) - null", '(coalesce("good", "due", null) - (null)::numeric)'),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_only_what_was_understood_is_written(checked: Check, name: str) -> None:
+    text, sql = HARMLESS[name]
+    found = checked(SOUND.replace("expression: good / due", f"expression: |\n        {text}"))
+    assert said(found) == []
+    assert found.kpis["share"].expression == sql
+
+
+def test_texts_cannot_break_out(checked: Check) -> None:
+    values = [
+        "it's",
+        "'; drop table raw.load; --",
+        "{{ env_var('HOME') }}",
+        "{% raw %}",
+        "\\'",
+        "größe",
+        "$$",
+    ]
+    listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    as_text = SOUND.replace(
+        "\"outcome = 'on_time'\"", '"' + f"outcome in ({listed})".replace("\\", "\\\\") + '"'
+    )
+    as_value = SOUND.replace(
+        "[\"outcome = 'on_time'\"]",
+        "[{column: outcome, op: in, value: [" + ", ".join(map(repr, values)) + "]}]",
+    )
+    for text in (as_text, as_value.replace('"it\'s"', "it's").replace("\"'; drop", "\"'; drop")):
+        found = checked(text)
+        assert said(found) == []
+        condition = found.kpis["share"].variables[0].condition
+        assert "{{" not in condition
+        assert "{%" not in condition
+        files = compile_registry(Registry(found.kpis))
+        outside = re.sub(r"E?'(?:[^']|'')*'", "", "".join(files.values()))
+        assert "drop table" not in outside
+
+
+def test_columns_of_any_name_in_a_condition(checked: Check, tmp_path: Path) -> None:
+    (tmp_path / "copies.json").write_text(
+        '{"shop_orders": [["id", "bigint"], ["Größe", "text"], ["a\\"b", "text"], ["at", "date"]]}', "utf-8"
+    )
+    text = SOUND.replace("{table: marts.slo_performance", "{database: shop, table: orders").replace(
+        "business_date", "at"
+    )
+    text = text.replace("application_id", "id").replace(
+        "[\"outcome = 'on_time'\"]", "['\"Größe\" = ''x''', '\"a\"\"b\" is null', 'größe <> ''y''']"
+    )
+    found = checked(text)
+    assert said(found) == []
+    condition = '("Größe" = \'x\') and ("a""b" is null) and ("Größe" <> \'y\')'
+    assert found.kpis["share"].variables[0].condition == condition
+
+
+# What cannot be looked at, or not computed
+
+
+def test_a_database_that_is_down_is_told_once_for_all_its_kpis(
+    checked: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SOUND + SOUND.partition("\n")[2].replace("id: share", "id: sold").replace(
+        "{table: marts.slo_performance", "{database: shop, table: orders"
+    )
+    text += OF_OTHERS.format(id="more", expression="x", variables="x: {kpi: sold}")
+    found = checked(text)
+    assert said(found) == []
+    assert list(found.kpis) == ["share"]
+    assert found.warnings == [
+        (
+            f"{tmp_path}/kpis/a.yml:30: sold, more of the database `shop`: TEST_SHOP_URL is not set\n"
+            "    left out until it can be read; set TEST_SHOP_URL to its URL"
+        ),
+    ]
+    monkeypatch.setenv("TEST_SHOP_URL", f"sqlite:///{tmp_path}/shop.db")
+    (warning,) = checked(text).warnings
+    assert f": there is no file {tmp_path}/shop.db\n" in warning
+    settings = replace(Settings.from_env({}), home=tmp_path, catalog=tmp_path)
+    with capture_logs() as logs:
+        assert list(registry(settings).kpis) == ["share"]
+        assert list(registry(settings).kpis) == ["share"]
+    assert [(one["event"], one["database"], one["kpis"]) for one in logs] == [
+        ("KPIs wait for a database", "shop", ["sold", "more"])
+    ]
+
+
+def test_definitions_with_problems_are_no_registry(checked: Check, tmp_path: Path) -> None:
+    assert checked(SOUND.replace("good / due", "good")).problems
+    with pytest.raises(CatalogError, match="the variable `due` is not used"):
+        registry(replace(Settings.from_env({}), home=tmp_path, catalog=tmp_path))
+
+
+def orders(path: Path, *rows: tuple[int, str, int]) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "create table if not exists orders (id integer primary key, at date, amount integer)"
+        )
+        connection.executemany("insert into orders values (?, ?, ?)", rows)
+
+
+def test_a_database_that_fails_makes_its_kpi_stale_and_no_other(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = tmp_path / "shop.db"
+    monkeypatch.setenv("TEST_SHOP_URL", f"sqlite:///{shop}")
+
+    def kpi(kpi_id: str, expression: str, column: str, at: str, **source: str) -> Mapping[str, Any]:
+        total = {"source": {"aggregation": "sum", "column": column, **source}, "time_column": at}
+        count = {
+            "source": {"aggregation": "count", **source},
+            "time_column": at,
+            "filters": [f"{column} <> 0"],
+        }
+        formula = {"type": "composite", "expression": expression, "variables": {"total": total, "n": count}}
+        return {
+            "id": kpi_id, "category": "custom", "description": "x", "formula": formula, "aggregations": ["day"],
+        }  # fmt: skip
+
+    sold = kpi("sold", "total / n", "amount", "at", database="shop", table="orders")
+    kept = kpi("kept", "total + n", "value", "hour_at", table="marts.indicator_record")
+    database = {
+        "id": "shop",
+        "url_env": "TEST_SHOP_URL",
+        "every": "1s",
+        "tables": {"orders": {"key": ["id"]}},
+    }
+    warehouse.write_catalog({"kpis": [sold, kept], "databases": [database]})
+
+    def values(kpi_id: str) -> dict[str, tuple[Any, ...]]:
+        rows = warehouse.query(
+            "select period, value::text as value, reason, provisional from marts.kpi_value where kpi_id = %s",
+            kpi_id,
+        )
+        return {row["period"]: (row["value"], row["reason"], row["provisional"]) for row in rows}
+
+    def error() -> str | None:
+        rows = warehouse.query("select error from copies.state where database_id = 'shop'")
+        return str(rows[0]["error"]) if rows and rows[0]["error"] else None
+
+    # Not there from the beginning: the other one is computed all the same.
+    warehouse.tick("2026-03-03 12:00")
+    assert warehouse.query("select kpi_id from kpi.kpi order by kpi_id") == [{"kpi_id": "kept"}]
+    assert error() == f"there is no file {shop}"
+
+    # It comes: a day without a row that counts has no value, and says why.
+    orders(shop, (1, "2026-03-01", 10), (2, "2026-03-01", 5), (3, "2026-03-02", 0))
+    copies.refresh_now(warehouse.settings)
+    warehouse.tick("2026-03-03 12:01")
+    assert {key: one[:2] for key, one in values("sold").items()} == {
+        "2026-03-01": ("7.5000000000000000", None),
+        "2026-03-02": (None, "division by zero"),
+    }
+    before = values("sold")
+
+    # It goes: what was known stands, and the tick goes on.
+    shop.unlink()
+    copies.refresh_now(warehouse.settings)
+    warehouse.tick("2026-03-05 12:00")
+    assert error() == f"there is no file {shop}"
+    assert values("sold") == before
+
+    # It comes back, changed.
+    orders(shop, (1, "2026-03-01", 10), (4, "2026-03-04", 8))
+    copies.refresh_now(warehouse.settings, compare=True)
+    warehouse.tick("2026-03-05 12:01")
+    assert error() is None
+    assert {key: one[0] for key, one in values("sold").items()} == {
+        "2026-03-01": "10.0000000000000000",
+        "2026-03-04": "8.0000000000000000",
+    }
