@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -15,8 +16,6 @@ from pipelines.transform.project import DbtError, Project, generated, manifest_j
 from pipelines.warehouse.connect import Role, connect
 
 if TYPE_CHECKING:
-    import psycopg
-
     from pipelines.transform.project import ModelResult
 
 log = get_logger(__name__)
@@ -175,7 +174,9 @@ def _clocks(project: Project, connection: psycopg.Connection[Any], plan: dict[st
     for relation, names in columns.items():
         arguments = "".join(f"{name}\\000" for name in sorted(names))
         for event, tables in EVENTS.items():
-            if standing.pop((relation, event), None) != arguments:
+            if standing.pop((relation, event), None) == arguments:
+                continue
+            try:
                 connection.execute(
                     sql.SQL(
                         "create or replace trigger {} after {} on {} {} for each statement"
@@ -188,6 +189,10 @@ def _clocks(project: Project, connection: psycopg.Connection[Any], plan: dict[st
                         sql.SQL(", ").join(map(sql.Literal, sorted(names))),
                     )
                 )
+            except psycopg.errors.UndefinedTable as error:
+                # Its state could not be made either, and tells so.
+                log.warning("a table that KPIs read is not there", table=relation, problem=str(error).strip())
+                break
     for relation, event in standing:
         # Who deploys may make a trigger on another's table, but only its owner takes it away: it logs on, unread.
         with_owner = connection.execute(

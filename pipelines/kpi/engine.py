@@ -185,10 +185,13 @@ def _guarded(
 
 def _failed(connection: Connection, name: str, problem: str) -> None:
     """Note that a model could not be computed; it is tried again by every tick, as a whole."""
-    log.warning("a KPI model could not be computed", model=name, problem=problem)
-    connection.execute(
-        "update kpi.model set needs_full = true, problem = %s where name = %s", [problem, name]
-    )
+    told = connection.execute(
+        "update kpi.model set needs_full = true, problem = %(problem)s where name = %(name)s"
+        " and (not needs_full or problem is distinct from %(problem)s)",
+        {"problem": problem, "name": name},
+    ).rowcount
+    if told:
+        log.warning("a KPI model could not be computed", model=name, problem=problem)
     connection.execute("update kpi.kpi set needs_full = true where model = %s", [name])
 
 

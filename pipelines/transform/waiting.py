@@ -19,6 +19,7 @@ NEXT_INSTANTS = (
     "pipelines.slo.due:next_instant",
     "pipelines.metrics.due:next_instant",
     "pipelines.kpi.copies:next_instant",
+    "pipelines.kpi.due:next_instant",
 )
 
 

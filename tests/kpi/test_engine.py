@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.kpi import project as kpi_project
 from pipelines.kpi.registry import Kpi, Registry, Source, Variable, Window
+from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from tests.transform.support import Warehouse
 from tests.transform.test_golden import CATALOG, CHARGE, HEADER
@@ -68,6 +69,8 @@ def define(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     """Put these KPIs in place of those that stand."""
     monkeypatch.setattr(kpi_project, "DEFINITIONS", f"{__name__}:defined")
     warehouse.store_catalog(CATALOG)
+    with connect(warehouse.settings) as connection:
+        connection.execute("truncate kpi.definition, kpi.restatement")
 
     def write(*kpis: Kpi) -> None:
         DEFINED.clear()

@@ -20,6 +20,7 @@ from psycopg import sql
 from pipelines.kpi import deploy as kpi_deploy
 from pipelines.kpi import project as kpi_project
 from pipelines.kpi.compile import compile_registry
+from pipelines.kpi.due import next_instant
 from pipelines.kpi.registry import Kpi, Registry, Source, Threshold, Variable, Window
 from pipelines.transform.deploy import deploy
 from pipelines.transform.publish import publish
@@ -446,6 +447,7 @@ def test_any_history_gives_the_values_of_one_computation(engine: Engine, history
     assert engine.problems() == []
     grown = engine.cells()
     assert_as_said(grown, wanted, tables)
+    assert_current(grown, engine.warehouse.query("select * from marts.kpi_current"))
 
     engine.tick(LATEST, rebuild=True)
     assert_same(grown, engine.cells(), "a rebuild differs")
@@ -508,6 +510,29 @@ def assert_as_said(cells: list[dict[str, Any]], wanted: set[str], tables: Tables
         assert _close(row["value"], value), (key, row["value"], value)
 
 
+def assert_current(cells: list[dict[str, Any]], current: list[dict[str, Any]]) -> None:
+    """Of each member the newest closed and the newest provisional value, at the finest grain."""
+    finest = {each.id: each.grains[0] for each in KPIS}
+    newest: dict[tuple[str, str], dict[bool, Any]] = {}
+    for row in sorted(cells, key=lambda row: cast("datetime", row["period_start"])):
+        if row["grain"] == finest[row["kpi_id"]]:
+            newest.setdefault((row["kpi_id"], row["dimension_key"]), {})[row["provisional"]] = row
+    shown = {
+        (row["kpi_id"], row["dimension_key"]): (
+            row["closed_period"], row["closed_value"], row["provisional_period"], row["provisional_value"]
+        )
+        for row in current
+    }  # fmt: skip
+    assert shown == {
+        key: tuple(
+            rows.get(is_provisional, {}).get(name)
+            for is_provisional in (False, True)
+            for name in ("period", "value")
+        )
+        for key, rows in newest.items()
+    }
+
+
 def _number(part: Any) -> Any:
     return None if part is None else Decimal(json.dumps(part))
 
@@ -516,3 +541,193 @@ def _close(found: Any, said: Any) -> bool:
     if found is None or said is None:
         return found is None and said is None
     return math.isclose(found, said, rel_tol=1e-12, abs_tol=1e-12)
+
+
+# Single cases
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def placed(number: int, when: str, amount: int = 1, region: str | None = "north") -> Row:
+    row = dict.fromkeys(TABLES["copies.test_order"])
+    return {**row, "id": number, "placed_at": at(when), "amount": Decimal(amount), "region": region}
+
+
+def record(number: int, when: str) -> Row:
+    return {
+        "indicator_id": 1003, "hour_at": at(when), "dimension": "FILE_CREATED", "dimension_key": str(number),
+        "value": 4, "provisional": False,
+    }  # fmt: skip
+
+
+def totals(engine: Engine, kpi_id: str, grain: str, *columns: str) -> list[tuple[Any, ...]]:
+    names = ", ".join(("period", *columns))
+    rows = engine.warehouse.query(
+        f"select {names} from marts.kpi_value where kpi_id = %s and grain = %s and dimension_key = ''"
+        " order by period_start",
+        kpi_id,
+        grain,
+    )
+    return [tuple(row.values()) for row in rows]
+
+
+def restated(engine: Engine) -> list[tuple[Any, ...]]:
+    rows = engine.warehouse.query(
+        "select kpi_id, grain, period, dimension_key, reported_value, restated_value from marts.kpi_restatement"
+        " where kpi_id in ('newest', 'filled', 'files') order by 1, 2, 3, 4"
+    )
+    return [tuple(row.values()) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("day", "hours", "told"),
+    [
+        ("2026-03-08", 23, {"2026-03-08T01-05:00", "2026-03-08T03-04:00"}),
+        ("2025-11-02", 25, {"2025-11-02T01-04:00", "2025-11-02T01-05:00"}),
+    ],
+)
+def test_an_hour_is_an_hour_on_both_nights_of_a_clock_change(
+    engine: Engine, day: str, hours: int, told: set[str]
+) -> None:
+    engine.reset()
+    start = at(f"{day} 00:10")
+    engine.put(
+        "copies.test_order",
+        [
+            {**placed(number, day), "placed_at": start + timedelta(minutes=30 * number)}
+            for number in range(2 * 36)
+        ],
+    )
+    engine.tick(LATEST)
+    found = [row for row in totals(engine, "sums", "hour", "components") if row[0].startswith(day)]
+    assert len(found) == hours
+    assert {components["n"] for _, components in found} == {2}
+    assert told <= {label for label, _ in found}
+    assert "2026-03-08T02-05:00" not in {label for label, _ in found}
+    days = dict(totals(engine, "sums", "day", "components"))
+    assert days[day]["n"] == 2 * hours
+
+
+def test_a_closed_period_that_changes_is_journalled(engine: Engine) -> None:
+    engine.reset()
+    visits = [{"id": number, "at": at("2026-03-10 12:00"), "region": None, "hits": 3} for number in (1, 2, 3)]
+    engine.put("copies.test_order", [placed(1, "2026-03-09 12:00")])
+    engine.put("copies.test_visit", visits[:1])
+    engine.tick(at("2026-03-11 12:00"))
+    assert restated(engine) == [], "what is new was not reported"
+    # 10 March is open for a day longer here, and 9 March has no visits
+    engine.put("copies.test_order", [placed(2, "2026-03-09 13:00")])
+    engine.put("copies.test_visit", visits[1:2])
+    engine.tick(at("2026-03-12 03:00"))
+    late = ("newest", "day", "2026-03-09", "", 1, 2)
+    assert restated(engine) == [late]
+    engine.tick(at("2026-03-12 05:00"))
+    engine.put("copies.test_visit", visits[2:])
+    engine.apply(
+        ("take", "copies.test_order", [placed(1, "2026-03-09 12:00"), placed(2, "2026-03-09 13:00")])
+    )
+    engine.tick(at("2026-03-12 06:00"))
+    null = '{"region": null}'
+    assert restated(engine) == [
+        ("filled", "day", "2026-03-10", "", 6, 9), ("filled", "day", "2026-03-10", null, 6, 9),
+        late, ("newest", "day", "2026-03-09", "", 2, None),
+    ]  # fmt: skip
+    # A definition computed anew to the same values restates nothing, and neither does going back.
+    engine.define([each.id for each in KPIS if each.id != "filled"])
+    engine.define([each.id for each in KPIS])
+    engine.tick(at("2026-03-12 07:00"))
+    engine.tick(at("2026-03-11 00:00"), rebuild=True)
+    assert len(restated(engine)) == 4
+
+
+def test_a_period_whose_rows_were_purged_stays_as_it_is(engine: Engine) -> None:
+    engine.reset()
+    rows = [record(1, "2025-03-04 03:00"), record(2, "2025-03-07 03:00"), record(3, "2025-03-12 03:00")]
+    engine.put("marts.indicator_record", rows)
+    engine.tick(at("2026-03-02 12:00"))
+    weeks = {row[0]: row[1] for row in totals(engine, "files", "week", "value") if row[1]}
+    assert weeks == {"2025-W10": 8, "2025-W11": 4}
+    engine.apply(("take", "marts.indicator_record", rows[:1]))
+    engine.tick(at("2026-03-05 12:00"))
+    assert dict(totals(engine, "files", "week", "value")) | weeks == dict(
+        totals(engine, "files", "week", "value")
+    )
+    # Too late for a week that has lost rows; and the one after it has not.
+    engine.put("marts.indicator_record", [record(4, "2025-03-08 03:00"), record(5, "2025-03-13 03:00")])
+    for is_rebuild in (False, True):
+        engine.tick(at("2026-03-05 13:00"), rebuild=is_rebuild)
+        found = dict(totals(engine, "files", "week", "value"))
+        assert (found["2025-W10"], found["2025-W11"]) == (8, 8)
+    assert [row[2] for row in restated(engine)] == ["2025-W11"]
+
+
+def test_what_fails_stops_nothing_else_and_recovers_by_itself(engine: Engine) -> None:
+    engine.reset()
+    engine.put("copies.test_order", [placed(1, "2026-03-10 12:00")])
+    engine.put("copies.test_visit", [{"id": 1, "at": at("2026-03-10 12:00"), "region": "north", "hits": 3}])
+    engine.tick(at("2026-03-11 12:00"))
+    before = totals(engine, "filled", "day", "value")
+    with connect(engine.settings, "ingest") as connection:
+        connection.execute("alter table copies.test_visit rename hits to clicks")
+    try:
+        engine.put("copies.test_order", [placed(2, "2026-03-10 13:00")])
+        with connect(engine.settings, "ingest") as connection:
+            connection.execute(
+                "insert into copies.test_visit (id, at, clicks) values (2, '2026-03-10 13:00Z', 4)"
+            )
+        engine.tick(at("2026-03-11 13:00"))
+        engine.tick(at("2026-03-11 13:01"))
+        assert totals(engine, "newest", "day", "value") == [("2026-03-10", 2)]
+        assert totals(engine, "filled", "day", "value") == before
+        problems = {row["name"]: row["problem"] for row in engine.problems()}
+        affected = {engine.plan["kpis"][each]["model"] for each in ("filled", "conversion")}
+        assert affected < problems.keys()
+        assert all('column "hits" does not exist' in problem for problem in problems.values())
+    finally:
+        with connect(engine.settings, "ingest") as connection:
+            connection.execute("alter table copies.test_visit rename clicks to hits")
+    engine.tick(at("2026-03-11 13:02"))
+    assert engine.problems() == []
+    assert ("2026-03-10", 7) in totals(engine, "filled", "day", "value")
+
+
+def test_a_tick_is_due_when_a_period_begins_or_closes(engine: Engine) -> None:
+    engine.reset()
+
+    def due(published: str) -> datetime | None:
+        with connect(engine.settings, "transform") as connection:
+            return next_instant(connection, at(published))
+
+    engine.define(["newest"])
+    engine.put("copies.test_order", [placed(1, "2026-03-10 12:00")])
+    engine.tick(at("2026-03-10 12:01"))
+    assert due("2026-03-10 12:01") == at("2026-03-11 04:00")
+    engine.define(["filled"])
+    engine.put("copies.test_visit", [{"id": 1, "at": at("2026-03-10 12:00"), "region": "north", "hits": 3}])
+    engine.tick(at("2026-03-10 12:02"))
+    assert due("2026-03-10 12:02") == at("2026-03-11 04:00"), "11 March begins"
+    assert due("2026-03-11 04:00") == at("2026-03-12 04:00"), "10 March closes, and 12 March begins"
+    engine.define(["sums"])
+    engine.tick(at("2026-03-10 12:03"))
+    assert due("2026-03-10 12:03") == at("2026-03-10 13:00")
+    # The hour has ended, and waits for its source.
+    with connect(engine.settings, "ingest") as connection:
+        connection.execute(
+            "insert into raw.feed_read values ('copies.test_order', '2026-03-10 12:59Z')"
+            " on conflict (feed) do update set began_at = excluded.began_at"
+        )
+    engine.tick(at("2026-03-10 13:00"))
+    assert totals(engine, "sums", "hour", "provisional") == [("2026-03-10T08-04:00", True)]
+    assert due("2026-03-10 13:00") == at("2026-03-11 04:00")
+    with connect(engine.settings, "ingest") as connection:
+        connection.execute("update raw.feed_read set began_at = '2026-03-10 13:01Z'")
+    now = due("2026-03-10 13:00")
+    assert now is not None
+    assert now < at("2026-03-10 13:01")
+    engine.tick(at("2026-03-10 13:02"))
+    assert totals(engine, "sums", "hour", "provisional") == [("2026-03-10T08-04:00", False)]
+    assert due("2026-03-10 13:02") == at("2026-03-11 04:00")
+    with connect(engine.settings, "ingest") as connection:
+        connection.execute("delete from raw.feed_read where feed = 'copies.test_order'")
