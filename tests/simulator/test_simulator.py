@@ -24,8 +24,9 @@ from pipelines.catalog.load import Catalog, load_catalog
 from pipelines.catalog.resolve import resolve
 from pipelines.errors import DuemarkError
 from pipelines.simulator import Summary, simulate
-from pipelines.slo.promises import Promise, PromiseJob, expand
+from pipelines.slo.promises import expand
 from tests.oracle import Row, Verdict, judge
+from tests.transform.worlds import Promised
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {
@@ -37,42 +38,6 @@ NAMES = {
     "runId": "run_id",
     "hostId": "host_id",
 }
-
-
-@dataclass(frozen=True)
-class Promised:
-    """A promise with the id of its SLO."""
-
-    slo_id: str
-    promise: Promise
-
-    @property
-    def business_date(self) -> date:
-        return self.promise.business_date
-
-    @property
-    def slot(self) -> str:
-        return self.promise.slot
-
-    @property
-    def opens_at(self) -> datetime:
-        return self.promise.opens_at
-
-    @property
-    def claims_from(self) -> datetime | None:
-        return self.promise.claims_from
-
-    @property
-    def expected_start_at(self) -> datetime | None:
-        return self.promise.expected_start_at
-
-    @property
-    def expected_end_at(self) -> datetime:
-        return self.promise.expected_end_at
-
-    @property
-    def jobs(self) -> tuple[PromiseJob, ...]:
-        return self.promise.jobs
 
 
 @dataclass(frozen=True)
