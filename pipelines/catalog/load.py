@@ -32,6 +32,8 @@ __all__ = [
     "load_catalog",
     "read_databases",
     "read_kpis",
+    "read_slo_ids",
+    "unknown_slos",
 ]
 
 JobKey = tuple[str, str]
@@ -152,6 +154,23 @@ def read_kpis(
     return *loader.kpis(file), loader.problems
 
 
+def read_slo_ids(folder: Path) -> set[str] | None:
+    """Ids of the SLOs in `slos/`, valid or not; None where a file there cannot be read."""
+    loader = _Loader(folder)
+    return loader.slo_ids()
+
+
+def unknown_slos(kpis: Sequence[Declared[Kpi]], known: Collection[str]) -> list[Problem]:
+    """A problem for each SLO that a KPI waits for and that is not known."""
+    problems = []
+    for item in kpis:
+        for index, slo in enumerate(item.model.slos if item.model is not None else ()):
+            if slo not in known:
+                hint = nearest(slo, known, "known SLOs") or "declare it in slos/"
+                problems.append(item.problem(("slos", index), f"there is no SLO `{slo}`", hint))
+    return problems
+
+
 def read_databases(folder: Path) -> list[Database]:
     """The databases of `databases.yml` that are without a fault; read again only when the file changed."""
     paths = [folder / "databases.yml", *yaml_files(folder / "databases")]
@@ -227,6 +246,11 @@ class _Loader:
             numbered, lambda one: f"the number {one.number}", ("number",), "give one of them another number"
         )
         return kpis, databases
+
+    def slo_ids(self) -> set[str] | None:
+        """Ids of the SLOs, valid or not; None where some cannot be read."""
+        ids = {item.text("id") for item in self._read("slos", Slo)}
+        return None if "slos" in self._unreadable else ids
 
     def databases(self) -> list[Declared[Database]]:
         """Read the databases."""
@@ -408,12 +432,8 @@ class _Loader:
                     seen.add(key)
 
     def _check_kpis(self, kpis: list[Declared[Kpi]]) -> None:
-        known = {item.text("id") for item in self._slos}
-        for item in kpis:
-            for index, slo in enumerate(item.model.slos if item.model is not None else ()):
-                if slo not in known and "slos" not in self._unreadable:
-                    hint = nearest(slo, known, "known SLOs") or "declare it in slos/"
-                    self._problems.append(item.problem(("slos", index), f"there is no SLO `{slo}`", hint))
+        if "slos" not in self._unreadable:
+            self._problems += unknown_slos(kpis, {item.text("id") for item in self._slos})
 
     def _rank(self, upstream: Mapping[JobKey, tuple[JobKey, ...]]) -> dict[JobKey, int]:
         """Longest path from a root for every job; a problem for every cycle."""

@@ -31,6 +31,12 @@ class Validation:
 def validate(settings: Settings, path: Path | None = None) -> Validation:
     """Check the catalog's KPIs, those of another catalog's folder, or one file beside those of the catalog."""
     if path is None or path.is_dir():
+        if path is not None and path.name == "kpis" and not (path / "kpis").is_dir():
+            path = path.absolute().parent
+        if path is not None and not (path / "kpis").is_dir():
+            raise DuemarkError(
+                f"{path} has no folder kpis.", "Name a file of KPIs, or the folder of a catalog."
+            )
         checked = check(settings, path)
         return Validation(checked.problems, checked.warnings, len(checked.declared))
     if not path.is_file():

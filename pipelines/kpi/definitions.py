@@ -20,7 +20,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipelines.catalog import kpis as entries
-from pipelines.catalog.load import CatalogError, Declared, Problem, read_kpis, yaml_files
+from pipelines.catalog.load import (
+    CatalogError,
+    Declared,
+    Problem,
+    read_kpis,
+    read_slo_ids,
+    unknown_slos,
+    yaml_files,
+)
 from pipelines.catalog.models import nearest
 from pipelines.kpi.expressions import (
     ExpressionError,
@@ -144,6 +152,9 @@ def check(
     for their columns.
     """
     kpis, databases, problems = read_kpis(folder or settings.catalog, file)
+    if any(item.model is not None and item.model.slos for item in kpis):
+        known = read_slo_ids(folder or settings.catalog)
+        problems = [*problems, *(unknown_slos(kpis, known) if known is not None else ())]
     return _Checker(settings, kpis, databases, list(problems), ask).check()
 
 
