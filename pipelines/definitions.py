@@ -8,6 +8,7 @@ from pipelines import logs
 from pipelines.board.assets import kpi_checks, kpi_metadata
 from pipelines.catalog.assets import catalog_specs, tracked_specs
 from pipelines.catalog.graph import job_graph
+from pipelines.kpi.checks import proof_checks
 from pipelines.landing.assets import feed_assets
 from pipelines.landing.checks import feed_checks
 from pipelines.orchestration.jobs import checks_job, checks_schedule, tick_job
@@ -48,7 +49,7 @@ def build_defs(
         asset_checks=[*dbt_checks(manifest), tick_checks(dg.AssetKey(["marts", "slo_performance"]))],
     )
     slo = dg.Definitions(asset_checks=[slo_checks()])
-    kpi = dg.Definitions(asset_checks=[kpi_checks()])
+    kpi = dg.Definitions(asset_checks=[kpi_checks(), proof_checks()])
     tracked = dg.Definitions(assets=tracked_assets, asset_checks=[met] if met.check_keys else [])
     jobs = dg.Definitions(
         jobs=[tick_job([feeds, tick], dg.RunConfig(ops={"transform": TickConfig()})), checks],
