@@ -278,7 +278,8 @@ class Project:
                 status=str(result.status),
                 failures=result.failures or 0,
                 message=result.message or "",
-                sql=result.node.compiled_code or "",
+                # a unit test that could not be compiled has none
+                sql=getattr(result.node, "compiled_code", None) or "",
             )
             for result in outcome.results
         ]

@@ -123,20 +123,28 @@ def test_an_object_that_is_put_again_while_it_is_read(
 def test_whatever_happens_to_objects(bucket: Bucket, seed: int) -> None:
     chance = random.Random(seed)
     next_number = 0
-    actions: list[Callable[[], Any]] = [
+
+    def pack() -> None:
+        for name, body in list(bucket.objects.items()):
+            if name.startswith("old-") and not name.endswith(".gz"):
+                bucket.write(f"{name}.gz", gzip.compress(body))
+                bucket.drop(name)
+
+    def copy() -> None:
+        for name, body in list(bucket.objects.items()):
+            if name.startswith("old-"):
+                bucket.write(f"copy-{name}", body)
+
+    def rotate() -> None:
+        if "beats.log" in bucket.objects:
+            bucket.rename("beats.log", f"old-{next_number}.log")
+
+    actions: list[Callable[[], object]] = [
         lambda: bucket.append("beats.log", *range(next_number, next_number + 40)),
         bucket.read,
-        lambda: "beats.log" in bucket.objects and bucket.rename("beats.log", f"old-{next_number}.log"),
-        lambda: [
-            (bucket.write(f"{name}.gz", gzip.compress(body)), bucket.drop(name))
-            for name, body in list(bucket.objects.items())
-            if name.startswith("old-") and not name.endswith(".gz")
-        ],
-        lambda: [
-            bucket.write(f"copy-{name}", body)
-            for name, body in list(bucket.objects.items())
-            if name.startswith("old-")
-        ],
+        rotate,
+        pack,
+        copy,
     ]
     for _ in range(14):
         which = chance.choice([0, 0, 1, 1, 2, 3, 4])

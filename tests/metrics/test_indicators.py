@@ -116,6 +116,30 @@ def test_records_are_kept_for_a_year_to_the_instant(server: Server) -> None:
     assert list(server.values(1001)) == [("2025-03-02T09", "Wiki")]
 
 
+def test_what_comes_too_late_is_counted(server: Server) -> None:
+    now = datetime.now(UTC)
+    server.log([line(ts=(now - timedelta(days=days)).timestamp()) for days in (1, 2, 360)])
+    server.beat([now - timedelta(days=1)])
+    server.ingest()
+
+    def counts() -> list[tuple[Any, ...]]:
+        rows = server.warehouse.query(
+            "select feed, record_count, too_late_count from marts.metric_log order by 1"
+        )
+        return [tuple(row.values()) for row in rows]
+
+    assert counts() == [("metric_log", 3, 0), ("uptime", 1, 0)]
+    # A visit and a request each; another host's is nobody's.
+    server.log([line(ts=(now - timedelta(days=days)).timestamp()) for days in (1, 370, 800)])
+    server.log([line(ts=(now - timedelta(days=370)).timestamp(), host="elsewhere.example")])
+    server.beat([now - timedelta(days=500), now - timedelta(hours=5)])
+    server.ingest()
+    assert counts() == [("metric_log", 7, 4), ("uptime", 3, 1)]
+    server.tick(now)
+    assert sum(server.values(1001).values()) == 4
+    assert sum(server.values(1004).values()) == 2
+
+
 @pytest.mark.parametrize("seconds", [-62135596800 + 60, 0, 253402300799])
 def test_times_far_away_are_no_error(server: Server, seconds: int) -> None:
     server.log([line(ts=seconds), at(5)])

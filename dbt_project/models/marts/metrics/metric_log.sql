@@ -15,6 +15,24 @@ with
             sum(rejected_count)::bigint as rejected_count
         from {{ source("raw", "log_read") }}
         group by feed, path
+    ),
+
+    -- few, if any: of other loads the months say so
+    old_load as (
+        select load_id, received_at - {{ indicator_retention() }} as kept_from
+        from {{ source("raw", "load") }}
+        where feed in (select feed from totals) and received_at - {{ indicator_retention() }} > any(months)
+    ),
+
+    too_late as (
+        select log_read.feed, log_read.path, sum(fact.amount)::bigint as too_late_count
+        from old_load
+        inner join {{ source("raw", "log_read") }} as log_read on old_load.load_id = log_read.load_id
+        inner join
+            {{ source("raw", "metric_input") }} as fact
+            on old_load.load_id = fact.load_id
+            and date_trunc('hour', fact.minute_at, 'UTC') < old_load.kept_from
+        group by log_read.feed, log_read.path
     )
 
 select
@@ -25,7 +43,9 @@ select
     newest.line_count,
     totals.record_count,
     totals.rejected_count,
+    coalesce(too_late.too_late_count, 0) as too_late_count,
     newest.is_copy,
     newest.read_at
 from newest
 inner join totals using (feed, path)
+left join too_late using (feed, path)
