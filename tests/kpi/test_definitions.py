@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 from structlog.testing import capture_logs
 
 from pipelines.catalog.load import CatalogError
@@ -20,6 +21,7 @@ from pipelines.kpi.definitions import Checked, check, registry
 from pipelines.kpi.expressions import ALLOWED
 from pipelines.kpi.registry import Registry
 from pipelines.warehouse.settings import Settings
+from tests.docs.conftest import blocks, page
 from tests.transform.support import Warehouse
 
 SOUND = """\
@@ -305,6 +307,44 @@ def test_columns_of_any_name_in_a_condition(checked: Check, tmp_path: Path) -> N
     assert said(found) == []
     condition = '("Größe" = \'x\') and ("a""b" is null) and ("Größe" <> \'y\')'
     assert found.kpis["share"].variables[0].condition == condition
+
+
+def documented() -> dict[str, list[Any]]:
+    """KPIs and databases of the examples in docs/kpis.md."""
+    found: dict[str, list[Any]] = {"kpis": [], "databases": []}
+    for block in blocks(page("docs/kpis.md"), "yaml"):
+        for kind, listed in YAML(typ="safe").load(block).items():
+            found[kind] += listed
+    return found
+
+
+def test_the_examples_of_the_documentation_can_be_computed(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = tmp_path / "ledger.db"
+    monkeypatch.setenv("LEDGER_DB_URL", f"sqlite:///{ledger}")
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute(
+            "create table bookings (id integer primary key, amount numeric(12, 2), booked_on date, updated_at datetime)"
+        )
+        connection.execute("insert into bookings values (1, 99.5, '2026-03-02', '2026-03-02')")
+    examples = documented()
+    warehouse.write_catalog(examples)
+    copies.ensure(warehouse.settings)
+    found = check(warehouse.settings)
+    assert (said(found), found.warnings) == ([], [])
+    assert list(found.kpis) == sorted(kpi["id"] for kpi in examples["kpis"])
+    warehouse.tick("2026-03-03 12:00")
+    assert warehouse.query("select name, problem from kpi.model where problem is not null") == []
+    assert warehouse.query("select kpi_id from kpi.kpi where needs_full") == []
+    assert [row["kpi_id"] for row in warehouse.query("select kpi_id from kpi.kpi order by 1")] == list(
+        found.kpis
+    )
+    # Booked, and no run: a value that says why there is none.
+    rows = warehouse.query(
+        "select components, value, reason, provisional from marts.kpi_value where kpi_id = 'cost-of-a-run'"
+    )
+    assert [tuple(row.values()) for row in rows] == [({"runs": None, "booked": 99.5}, None, "no rows", True)]
 
 
 # What cannot be looked at, or not computed
