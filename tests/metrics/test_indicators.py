@@ -116,6 +116,39 @@ def test_records_are_kept_for_a_year_to_the_instant(server: Server) -> None:
     assert list(server.values(1001)) == [("2025-03-02T09", "Wiki")]
 
 
+def test_a_line_of_ten_megabytes_stands_in_nobodys_way(server: Server) -> None:
+    server.log(
+        [at(1), line(uri=f"/content/wiki_en/{MARKER * 850_000}"), at(2), line(host="é" * 900_000), at(3)]
+    )
+    (outcome,) = server.ingest().files
+    assert (outcome.record_count, outcome.rejected_count) == (3, 2)
+    server.tick("2026-03-02 12:00")
+    assert server.values(1001) == {("2026-03-02T08", "Wiki"): 3}
+    told = server.warehouse.query(
+        "select line_no, record, reasons from marts.rejected_record order by line_no"
+    )
+    assert [row["line_no"] for row in told] == [2, 4]
+    assert all("bytes." in row["reasons"] and not row["record"] for row in told)
+
+
+def test_lines_of_one_hour_in_any_order_from_any_file_and_time(server: Server) -> None:
+    """What is late by a tick, a file or a year of ticks is counted as if it had come in time."""
+    lines = [
+        at(minute, host=host) for minute in (0, 3, 11, 59) for host in ("forms.example", "library.example")
+    ]
+    found = []
+    for order in (lines, lines[::-1], lines[3:] + lines[:3]):
+        server.reset()
+        for number, each in enumerate(order):
+            server.log([each], f"{number % 3}.json")
+            server.ingest()
+            server.tick(AT + timedelta(days=40 * number, hours=2))
+        found.append(server.records())
+    assert found[0].equals(found[1])
+    assert found[0].equals(found[2])
+    assert len(found[0]) == 4
+
+
 def test_what_comes_too_late_is_counted(server: Server) -> None:
     now = datetime.now(UTC)
     server.log([line(ts=(now - timedelta(days=days)).timestamp()) for days in (1, 2, 360)])
