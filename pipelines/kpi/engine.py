@@ -284,7 +284,14 @@ def _refresh_state(connection: Connection, model: _Model) -> tuple[int, int]:
     query = _query(connection, name)
     if needs_full:
         deleted = connection.execute(sql.SQL("delete from {}").format(table)).rowcount
-        text = MARK.sub("true", query)
+        # A table of its own, because what is inserted at once is not computed in parallel.
+        connection.execute("drop table if exists kpi_state_rows")
+        connection.execute(
+            sql.SQL("create temp table kpi_state_rows on commit drop as {}").format(
+                sql.SQL(MARK.sub("true", query))
+            )
+        )
+        text = "table kpi_state_rows"
     else:
         deleted = connection.execute(
             sql.SQL("delete from {} where bucket_at = any(%s::timestamptz[])").format(table), [buckets]
