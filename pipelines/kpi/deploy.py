@@ -35,7 +35,7 @@ EVENTS = {
 def deploy_generated(project: Project, is_made_anew: bool) -> None:
     """Make what changed among the generated models; the next tick computes it. `is_made_anew`: the core was.
 
-    A model that can't be made keeps its problem, and stops no other. Nothing to do costs two short queries.
+    A model that can't be made keeps its problem, and stops no other. Nothing to do costs four short queries.
     """
     files = generated(project.settings)
     plan: dict[str, Any] = orjson.loads(files[PLAN]) if files else {"models": {}, "kpis": {}, "clocks": {}}
@@ -61,8 +61,9 @@ def deploy_generated(project: Project, is_made_anew: bool) -> None:
         if wanted:
             _make(project, connection, plan, wanted, prints)
         _kpis(connection, plan, is_made_anew=is_made_anew)
-        _clocks(project, connection, plan)
-        _index(project, connection)
+        if _clocks(project, connection, plan, is_made_anew=is_made_anew) or wanted:
+            _index(project, connection)
+        _triggers(connection, plan)
 
 
 def _drop(connection: psycopg.Connection[Any], name: str, kind: str) -> None:
@@ -115,7 +116,15 @@ def _make(
 
 
 def _kpis(connection: psycopg.Connection[Any], plan: dict[str, Any], *, is_made_anew: bool) -> None:
+    stands = {
+        str(kpi_id): (version, value_version, spec)
+        for kpi_id, version, value_version, spec in connection.execute(
+            "select kpi_id, version, value_version, spec from kpi.kpi where not is_gone"
+        )
+    }
     for kpi_id, kpi in plan["kpis"].items():
+        if not is_made_anew and stands.get(kpi_id) == (kpi["version"], kpi["value_version"], kpi):
+            continue
         connection.execute(
             """
             insert into kpi.kpi (kpi_id, model, version, value_version, spec) values (%s, %s, %s, %s, %s)
@@ -141,11 +150,17 @@ def _kpis(connection: psycopg.Connection[Any], plan: dict[str, Any], *, is_made_
     )
 
 
-def _clocks(project: Project, connection: psycopg.Connection[Any], plan: dict[str, Any]) -> None:
-    """One row a clock, and the triggers of each table."""
-    columns: dict[str, list[str]] = {}
+def _clocks(
+    project: Project, connection: psycopg.Connection[Any], plan: dict[str, Any], *, is_made_anew: bool
+) -> bool:
+    """One row a clock; return whether they are others than before."""
+    stands = {
+        str(clock): bool(is_date)
+        for clock, is_date in connection.execute("select clock, is_date from kpi.clock")
+    }
+    if not is_made_anew and stands == {clock: spec["is_date"] for clock, spec in plan["clocks"].items()}:
+        return False
     for clock, spec in plan["clocks"].items():
-        columns.setdefault(spec["relation"], []).append(spec["time_column"])
         connection.execute(
             """
             insert into kpi.clock (clock, relation, time_column, is_date, feeds) values (%s, %s, %s, %s, %s)
@@ -160,6 +175,14 @@ def _clocks(project: Project, connection: psycopg.Connection[Any], plan: dict[st
             ],
         )
     connection.execute("delete from kpi.clock where clock <> all(%s)", [list(plan["clocks"])])
+    return True
+
+
+def _triggers(connection: psycopg.Connection[Any], plan: dict[str, Any]) -> None:
+    """Those of each table that is read, by its time columns."""
+    columns: dict[str, list[str]] = {}
+    for spec in plan["clocks"].values():
+        columns.setdefault(spec["relation"], []).append(spec["time_column"])
     standing = {
         (str(relation), str(event)): str(arguments)
         for relation, event, arguments in connection.execute(
