@@ -95,6 +95,7 @@ def report(settings: Settings) -> Status:
         "watcher": lambda: _watcher(connection, now),
         "delivery": lambda: _delivery(connection, now),
         "incidents": lambda: _incidents(connection),
+        "kpis": lambda: _kpis(connection),
         "disk": lambda: _disk(settings),
     }
     with connection:
@@ -318,6 +319,23 @@ def _incidents(connection: psycopg.Connection[Any]) -> Part:
     if silent:
         return Part("incidents", False, f"{open_count} open; silent senders: {silent}", facts)
     return Part("incidents", True, f"{open_count} open, no sender is silent", facts)
+
+
+def _kpis(connection: psycopg.Connection[Any]) -> Part:
+    """KPIs whose newest computation failed: their values stand as they were."""
+    count, failed, problem = _one(
+        connection,
+        """
+        select count(distinct kpi_id), array_agg(distinct kpi_id order by kpi_id) filter (where problem is not null),
+            min(split_part(problem, e'\\n', 1))
+        from kpi.kpi left join kpi.model on model.name = kpi.model
+        where not is_gone
+        """,
+    )
+    facts = {"kpis": count, "failed": failed or []}
+    if failed:
+        return Part("kpis", False, f"not computed: {', '.join(failed)}: {problem}", facts)
+    return Part("kpis", True, f"{count} defined, all computed", facts)
 
 
 def _disk(settings: Settings) -> Part:

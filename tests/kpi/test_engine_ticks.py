@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.kpi.registry import Source, Variable
+from pipelines.status import report
 from pipelines.warehouse.settings import ROOT
 from tests.kpi.test_engine import MEDIAN, ON_TIME, define, kpi, run, values, variable
 from tests.transform.support import Warehouse
@@ -127,6 +128,9 @@ def test_a_model_that_cannot_be_made_is_told_and_stops_no_other(
     text = " ".join(row["problem"] for row in problems)
     assert "no_such_column" in text
     assert "copies.nowhere" in text
+    (part,) = [part for part in report(warehouse.settings).parts if part.name == "kpis"]
+    assert not part.is_ready
+    assert part.facts["failed"] == ["lost", "wrong"]
     assert "a KPI model could not be" in capsys.readouterr().out
     define(ON_TIME)
     warehouse.tick("2026-03-06 12:01")
