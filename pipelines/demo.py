@@ -186,4 +186,4 @@ def _kpis(settings: Settings) -> str:
 
     with connect(settings, "analyst") as connection:
         names, rows, _ = table(connection, most=100)
-    return f"KPIs, the newest period that is closed:\n\n{as_table(names, rows)}"
+    return f"KPIs, the newest period of each that is closed:\n\n{as_table(names, rows)}"

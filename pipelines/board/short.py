@@ -13,12 +13,15 @@ from pipelines.board.model import TROUBLE, is_recent
 if TYPE_CHECKING:
     import psycopg
 
-ORDER = ("critical", "warning", "no_data", "ok")
+ORDER = ("critical", "warning", "no_data", "ok", "provisional")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A KPI's total in its newest closed period; `members`: its members that are beyond a threshold there."""
+    """A KPI's total in its newest closed period; `members`: its members that are beyond a threshold there.
+
+    While no period is closed, what there is of the newest one, with the status `provisional`.
+    """
 
     kpi_id: str
     name: str
@@ -47,13 +50,21 @@ def lines(connection: psycopg.Connection[Any]) -> list[Line]:
             )
         select
             definition.kpi_id, definition.name, coalesce(definition.unit, ''), definition.timezone, total.grain,
-            total.closed_period, total.closed_period_start, total.closed_value, total.closed_value_json,
-            total.closed_change_percent, total.closed_direction, coalesce(total.closed_status, 'no_data'),
+            coalesce(total.closed_period, total.provisional_period),
+            coalesce(total.closed_period_start, total.provisional_period_start),
+            case when open.is_it then total.provisional_value else total.closed_value end,
+            case when open.is_it then total.provisional_value_json else total.closed_value_json end,
+            case when open.is_it then total.provisional_change_percent else total.closed_change_percent end,
+            case when open.is_it then total.provisional_direction else total.closed_direction end,
+            case when open.is_it then 'provisional' else coalesce(total.closed_status, 'no_data') end,
             coalesce(members.bad, '{}'), tick.as_of
         from marts.kpi_definition as definition
         cross join marts.tick
         left join marts.kpi_current as total
             on definition.kpi_id = total.kpi_id and total.dimension_key = ''
+        cross join lateral (
+            select total.closed_period is null and total.provisional_period is not null
+        ) as open (is_it)
         left join members on definition.kpi_id = members.kpi_id
         where definition.valid_to is null
         order by definition.kpi_id

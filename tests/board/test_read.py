@@ -105,6 +105,18 @@ def test_the_short_table_and_what_dagster_is_told(bad: Warehouse) -> None:
     assert (told["KPIs"], told["KPIs critical"], told["KPIs warning"]) == (2, 1, 0)
 
 
+def test_the_short_table_while_no_period_is_closed(no_incidents: Warehouse, define: Define) -> None:
+    define(replace(SHARE, grains=("month",)), DONE)
+    run(no_incidents, (1, "START"), (4, "SUCCEED"))
+    no_incidents.tick("2026-03-04 12:00")
+    with connect(no_incidents.settings, "transform") as connection:
+        _, rows, _ = short.table(connection)
+    assert rows == [
+        ["done", "2026-03-03", "0", "↓ 100 %", "ok", ""],
+        ["on-time", "2026-03", "0 %", "", "provisional", ""],
+    ]
+
+
 def test_a_tick_tells_of_all_kpis_as_one_mart(no_incidents: Warehouse, define: Define) -> None:
     define(SHARE, DONE)
     run(no_incidents, (1, "START"), (4, "SUCCEED"))
