@@ -504,10 +504,10 @@ class _Values:
             for _, _, name in every
         )
         return (
-            f"select {literal(grain)} as grain, period_start, {_dimensions_json(present)} as dimensions{aggregates}\n"
-            "from (\n"
+            f"select {literal(grain)} as grain, period_start, {_dimensions_json(present, 'd ')} as dimensions"
+            f"{aggregates}\nfrom (\n"
             + "\nunion all\n".join(stacked)
-            + f"\n) as stacked\ngroup by period_start{_cube(present)}"
+            + f"\n) as stacked\ngroup by period_start{_cube([f'd {name}' for name in present])}"
         )
 
     def _standing(
@@ -521,7 +521,7 @@ class _Values:
         state, columns = self.compiler.states[piece.state], self._columns(piece)
         _, end = bounds(piece, state, self.group.timezone)
         mine = {name: column for each, column, name in used if each == piece}
-        names = [quoted(name) for name in present]
+        names = [quoted(f"d {name}") for name in present]
         listed = "".join(f", {name}" for name in (*names, *mine))
         ref = f'{{{{ ref("{state.name}") }}}}'
         values = "".join(f", s.{quoted(column)} as {name}" for name, column in mine.items())
@@ -752,8 +752,8 @@ window cell as ({cell}order by "p end")"""
 
 
 def _members(present: Sequence[str], columns: dict[str, str]) -> str:
-    """The columns of a state `s` that are members, under the names of their dimensions."""
-    return "".join(f", s.{quoted(_member(columns[name]))} as {quoted(name)}" for name in present)
+    """The columns of a state `s` that are members, under the names of their dimensions, apart from our own names."""
+    return "".join(f", s.{quoted(_member(columns[name]))} as {quoted(f'd {name}')}" for name in present)
 
 
 def _exact_percentile(column: str, share: str, condition: str) -> str:

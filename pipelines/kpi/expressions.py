@@ -290,9 +290,11 @@ class _Writer:
                 sum(len(one) + 1 for one in lines[: line - 1]) + column - len(details.get("highlight") or " ")
             )
             offset = min(max(offset, 0), max(len(self.text) - 1, 0))
-            raise ExpressionError(
-                [(offset, "this cannot be read as SQL", "check brackets, commas and operators")]
-            ) from None
+            hint = "check brackets, commas and operators"
+            words = sorted(name for name in self.names if name.lower() in _WORDS)
+            if words:
+                hint += f"; write the {self.what} `{words[0]}` as {quoted(words[0])}"
+            raise ExpressionError([(offset, "this cannot be read as SQL", hint)]) from None
 
     # Nodes
 

@@ -23,6 +23,7 @@ from pipelines.kpi.registry import Registry
 from pipelines.warehouse.settings import Settings
 from tests.docs.conftest import blocks, page
 from tests.transform.support import Warehouse
+from tests.transform.test_golden import CATALOG, CHARGE, HEADER
 
 SOUND = """\
 kpis:
@@ -264,6 +265,15 @@ def test_only_what_was_understood_is_written(checked: Check, name: str) -> None:
     assert found.kpis["share"].expression == sql
 
 
+def test_a_variable_that_is_called_like_a_word(checked: Check) -> None:
+    text = SOUND.replace("        due:", "        case:")
+    (problem,) = said(checked(text.replace("good / due", "good / case")))
+    assert problem.endswith(
+        ': this cannot be read as SQL\n    check brackets, commas and operators; write the variable `case` as "end"'
+    )
+    assert said(checked(text.replace("good / due", "'good / \"case\"'"))) == []
+
+
 def test_texts_cannot_break_out(checked: Check) -> None:
     values = [
         "it's",
@@ -462,3 +472,53 @@ def test_a_database_that_fails_makes_its_kpi_stale_and_no_other(
         "2026-03-01": "10.0000000000000000",
         "2026-03-04": "8.0000000000000000",
     }
+
+
+NAMES = (
+    "grain", "period_start", "period_end", "dimensions", "value", "a0", "a1", "r0", "s", "p", "k", "v", "bucket_at",
+    "kpi_id", "components", "select", "order", "d_x", "cells_0",
+)  # fmt: skip
+
+
+def test_dimensions_and_variables_may_have_any_name(warehouse: Warehouse) -> None:
+    def variable(name: str, how: str, **more: Any) -> dict[str, Any]:
+        source = {"table": "job_run", "aggregation": how} | (
+            {"column": "duration"} if how == "median" else {}
+        )
+        return {
+            "source": source,
+            "time_column": "first_status_at",
+            "dimensions": {name: "application_id"},
+            **more,
+        }
+
+    kpis = [
+        {
+            "id": name.replace("_", "-"), "category": "custom", "description": "x", "aggregations": ["hour", "day"],
+            "dimensions": [name],
+            "formula": {
+                "type": "composite",
+                "expression": f'"{name}" + coalesce(middle, 0) - standing',
+                "variables": {
+                    name: variable(name, "count"),
+                    "middle": variable(name, "median"),
+                    "standing": variable(name, "count", kind="snapshot"),
+                },
+            },
+        }
+        for name in NAMES
+    ]  # fmt: skip
+    warehouse.write_catalog({**CATALOG, "kpis": kpis})
+    warehouse.ingest(
+        HEADER + CHARGE.format("START", "01:00:00", "r,h") + CHARGE.format("SUCCEED", "02:00:00", "r,h")
+    )
+    warehouse.tick("2026-03-04 12:00")
+    assert warehouse.query("select name, problem from kpi.model where problem is not null") == []
+    rows = warehouse.query(
+        "select kpi_id, dimension_key, value::integer as value from marts.kpi_value where grain = 'day'"
+        " and period = '2026-03-03' order by dimension_key"
+    )
+    members = {name: f'{{"{name}": "overdrafts"}}' for name in NAMES}
+    expected = {(name.replace("_", "-"), key) for name in NAMES for key in ("", members[name])}
+    assert {(row["kpi_id"], row["dimension_key"]) for row in rows} == expected
+    assert {row["value"] for row in rows} == {3600}
