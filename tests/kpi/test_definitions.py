@@ -269,7 +269,7 @@ def test_a_variable_that_is_called_like_a_word(checked: Check) -> None:
     text = SOUND.replace("        due:", "        case:")
     (problem,) = said(checked(text.replace("good / due", "good / case")))
     assert problem.endswith(
-        ': this cannot be read as SQL\n    check brackets, commas and operators; write the variable `case` as "end"'
+        ': this cannot be read as SQL\n    check brackets, commas and operators; write the variable `case` as "case"'
     )
     assert said(checked(text.replace("good / due", "'good / \"case\"'"))) == []
 
