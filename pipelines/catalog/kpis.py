@@ -518,7 +518,9 @@ class Database(Entry):
             faults.append((("id",), "`warehouse` is the warehouse itself", "give it another id"))
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.url_env):
             hint = "the name of an environment variable, such as PAYMENTS_DB_URL; never the URL itself"
-            faults.append((("url_env",), f"{shown(self.url_env)} is no name of a variable", hint))
+            # It may hold a password.
+            what = "a URL" if "://" in self.url_env else shown(self.url_env)
+            faults.append((("url_env",), f"{what} is no name of a variable", hint))
         if not self.tables:
             faults.append((("tables",), "no tables", "name those that KPIs read, each with its key"))
         if not timedelta(seconds=1) <= self.timeout <= timedelta(hours=1):

@@ -256,6 +256,19 @@ class _Loader:
         """Read the databases."""
         databases = self._read("databases", Database)
         self._unique(databases, lambda one: f"the database `{one.id}`")
+        copies: dict[str, str] = {}
+        for item in databases:
+            model = item.model
+            if model is None:
+                continue
+            for table in model.tables:
+                name = f"`{table}` of `{model.id}`"
+                other = copies.setdefault(model.relation(table), name)
+                # A database that is declared twice was told already.
+                if other != name:
+                    message = f"its copy would have the name of the copy of {other}"
+                    hint = "declare it under a database with another id; the same URL may stand twice"
+                    self._problems.append(item.problem(("tables", table), message, hint))
         return databases
 
     # Files

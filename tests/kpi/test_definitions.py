@@ -357,6 +357,48 @@ def test_the_examples_of_the_documentation_can_be_computed(
     assert [tuple(row.values()) for row in rows] == [({"runs": None, "booked": 99.5}, None, "no rows", True)]
 
 
+SHOP = """\
+databases:
+  - id: shop
+    url_env: SHOP_URL
+    timeout: 5s
+    tables:
+      orders: {key: [id], cursor: changed_at}
+"""
+SAME = "declare it under a database with another id; the same URL may stand twice"
+BAD_DATABASES = {
+    "SHOP_URL -> postgresql://me:secret@host/shop": "3: databases[0].url_env: a URL is no name of a variable\n"
+    "    the name of an environment variable, such as PAYMENTS_DB_URL; never the URL itself",
+    "id: shop -> id: warehouse": "2: databases[0].id: `warehouse` is the warehouse itself\n    give it another id",
+    "[id] -> []": "6: databases[0].tables.orders.key: no key\n"
+    "    name the columns that tell its rows apart, such as [id]",
+    "key: [id], -> ": "6: databases[0].tables.orders.key: `key` is missing\n"
+    "    add `key`: the columns that tell its rows apart",
+    "changed_at -> changed_at, columns: [id]": "6: databases[0].tables.orders.columns: `changed_at` is not among them\n"
+    "    the key and the cursor are copied in any case: add it",
+    "cursor: changed_at -> cursor: 'a b'": '6: databases[0].tables.orders.cursor: "a b" is no name of a column\n'
+    "    write one column's name, no expression",
+    "cursor: -> cursr:": "6: databases[0].tables.orders.cursr: unknown key `cursr`\n    did you mean `cursor`?",
+    "orders: -> 'orders; drop table x':": "6: databases[0].tables.orders; drop table x:"
+    ' "orders; drop table x" is no name of a table\n    write `table` or `schema.table`',
+    "timeout: 5s -> timeout: 0s": "4: databases[0].timeout: a timeout of 0s\n    1s to 1h",
+    "timeout: 5s -> timezone: Mars/Olympus": '4: databases[0].timezone: "Mars/Olympus" is no time zone\n'
+    "    expected an IANA zone, such as America/New_York or UTC",
+    "    tables: -> \n    tables:\n      Orders: {key: [id]}": "7: databases[0].tables.orders:"
+    f" its copy would have the name of the copy of `Orders` of `shop`\n    {SAME}",
+    "  - id: shop -> \n  - {id: sho, url_env: A, tables: {p.orders: {key: [id]}}}\n  - id: sho-p": "7: databases[1]"
+    f".tables.orders: its copy would have the name of the copy of `p.orders` of `sho`\n    {SAME}",
+}
+
+
+@pytest.mark.parametrize("edit", BAD_DATABASES)
+def test_a_database_that_is_not_sound(checked: Check, tmp_path: Path, edit: str) -> None:
+    before, _, after = edit.partition(" -> ")
+    assert before in SHOP
+    (tmp_path / "databases.yml").write_text(SHOP.replace(before, after.removeprefix("\n")), "utf-8")
+    assert said(checked("")) == [f"databases.yml:{BAD_DATABASES[edit]}"]
+
+
 # What cannot be looked at, or not computed
 
 
