@@ -156,13 +156,15 @@ def _roles(
                 downstream[upstream] |= {key, *downstream[key]}
     daily = {key for key in order if _serves(slos, numbers[key], is_intraday=False)}
     daily -= {key for key in order if _serves(slos, numbers[key], is_intraday=True)}
+    # A job that is not due in these few days plays no part.
+    windows = _medians(slos)
+    daily = {key for key in daily if numbers[key] in windows}
     dates = {
         key: sum(day >= first for slo in slos if numbers[key] in slo.jobs for day in slo.dues)
         for key in daily
     }
     # A promise that begins with its first status needs a job that sends one.
     missed = {order[job] for slo in slos for job in slo.jobs if len(slo.jobs) > 1 or not slo.is_open_start}
-    windows = _medians(slos)
     roles: dict[JobKey, Role] = {}
 
     def give(role: Role, candidates: Iterable[JobKey], rank: Mapping[JobKey, tuple[int, ...]]) -> None:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pipelines.cli import main
 from pipelines.landing.ingest import ingest
 from pipelines.simulator import simulate
 from pipelines.transform.tick import tick
@@ -63,3 +65,13 @@ def test_the_same_bytes_every_time(tmp_path: Path) -> None:
     # A smaller one leaves nothing of the bigger one behind.
     simulate(tmp_path / "a", 2, 2, 5)
     assert not list((tmp_path / "a").rglob("metric_log/*"))
+
+
+def test_requests_on_the_command_line(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(
+        main, ["simulate", str(tmp_path), "--jobs", "2", "--days", "2", "--requests", "30"]
+    )
+    assert shown.exit_code == 0, shown.output
+    logs = [path.name for path in (tmp_path / "landing" / "metric_log").iterdir()]
+    assert "access.json" in logs
+    assert len(list((tmp_path / "landing" / "uptime").iterdir())) == len(logs)
