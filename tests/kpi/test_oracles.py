@@ -24,6 +24,7 @@ import pytest
 
 from pipelines.kpi import copies
 from pipelines.kpi.definitions import registry
+from pipelines.kpi.proof import prove
 from pipelines.kpi.registry import Grain, Kpi
 from pipelines.landing.ingest import ingest
 from pipelines.simulator import simulate
@@ -368,3 +369,9 @@ def test_a_rebuild_gives_the_same(house: House) -> None:
     before = closed(house.settings)
     tick(Project(house.settings), house.as_of, rebuild=True)
     assert closed(house.settings) == before
+
+
+def test_all_of_it_proves_itself(house: House) -> None:
+    proof = prove(house.settings, periods=None)
+    assert (proof.wrong, proof.skipped) == ([], {})
+    assert set(proof.cells) == set(house.kpis)
