@@ -480,8 +480,8 @@ class _Values:
         used = [each for each in every if grain in self.grains[each[2]]]
         stacked = []
         for piece in pieces:
-            if piece.is_snapshot:
-                stacked.append(self._standing(grain, piece, present, used))
+            if piece.is_snapshot or (piece.window is not None and piece.window.to_date is not None):
+                stacked.append(self._running(grain, piece, present, used))
                 continue
             state, columns = self.compiler.states[piece.state], self._columns(piece)
             members = _members(present, columns)
@@ -510,49 +510,55 @@ class _Values:
             + f"\n) as stacked\ngroup by period_start{_cube([f'd {name}' for name in present])}"
         )
 
-    def _standing(
+    def _running(
         self, grain: str, piece: Piece, present: tuple[str, ...], used: Sequence[tuple[Piece, str, str]]
     ) -> str:
-        """Of a snapshot: what came before the end of each period, less what went by then.
+        """What stands at the end of each period, or came to date.
 
+        Of a snapshot: all that came before, less what went; to date: since the week, month or the like around it began.
         A state is placed in the first period that ends after it, and added up from period to period: history is read
         once, and not again for each of them.
         """
         state, columns = self.compiler.states[piece.state], self._columns(piece)
-        _, end = bounds(piece, state, self.group.timezone)
+        start, end = bounds(piece, state, self.group.timezone)
+        start = start or "timestamptz '-infinity'"
         mine = {name: column for each, column, name in used if each == piece}
         names = [quoted(f"d {name}") for name in present]
         listed = "".join(f", {name}" for name in (*names, *mine))
         ref = f'{{{{ ref("{state.name}") }}}}'
         values = "".join(f", s.{quoted(column)} as {name}" for name, column in mine.items())
-        zeros = "".join(f", 0 as {name}" for name in mine)
-        sums = "".join(f", coalesce(sum({name}), 0) as {name}" for name in mine)
+        nothing = ", null::numeric" * len(mine)
+        sums = "".join(f", {state.columns[column][1]}({name}) as {name}" for name, column in mine.items())
         running = "".join(
-            f", sum({name}) over cell as {name}" if name in mine else f", null::numeric as {name}"
+            f", {state.columns[mine[name]][1]}({name}) over cell as {name}"
+            if name in mine
+            else f", null::numeric as {name}"
             for *_, name in used
         )
-        cell = f"partition by {', '.join(names)} " if names else ""
+        cell = ", ".join(['"p begin"', *names])
         members = "".join(f", {name}" for name in names)
         return f"""select period_start{members}{running}
 from (
-    select p.period_start, moved."p end"{members}{sums}
+    select p.period_start, moved."p end", {start} as "p begin"{members}{sums}
     from (
         select ends.ends[width_bucket(s.bucket_at, ends.ends) + 1] as "p end"{_members(present, columns)}{values}
         from (
-            select array_agg({end} order by p.period_end) as ends
+            select array_agg({end} order by p.period_end) as ends, array_agg({start} order by p.period_end) as begins
             from kpi_period as p where p.grain = {literal(grain)}
         ) as ends
-        inner join {ref} as s on s.bucket_at < ends.ends[cardinality(ends.ends)]
+        inner join {ref} as s
+            on s.bucket_at >= ends.begins[1] and s.bucket_at < ends.ends[cardinality(ends.ends)]
+            and s.bucket_at >= ends.begins[width_bucket(s.bucket_at, ends.ends) + 1]
         union all
-        select {end} as "p end"{members}{zeros}
+        select {end} as "p end"{members}{nothing}
         from kpi_period as p
         cross join (select distinct 1 as "p one"{_members(present, columns)} from {ref} as s) as member
         where p.grain = {literal(grain)}
     ) as moved ("p end"{listed})
     inner join kpi_period as p on p.grain = {literal(grain)} and {end} = moved."p end"
-    group by p.period_start, moved."p end"{members}
+    group by p.period_start, moved."p end", 3{members}
 ) as moved
-window cell as ({cell}order by "p end")"""
+window cell as (partition by {cell} order by "p end")"""
 
     def _rows(self, key: tuple[Any, ...], aggregates: dict[str, str]) -> str:
         """Of the source's rows: what does not add up, for each period and subset of the dimensions by itself."""

@@ -136,7 +136,14 @@ KPIS = (
         bill("m", "median", window=Window(days=7)), grains="day month", dimensions=["region"],
     ),
     kpi(
-        "to-date", '"s"', order("s", "sum", "amount", window=Window(to_date="month"), dimensions=["region"]),
+        "to-date", '"s"',
+        *(
+            order(name, how, column, condition=condition, window=Window(to_date="month"), dimensions=["region"])
+            for name, how, column, condition in (
+                ("s", "sum", "amount", ""), ("n", "count", None, BIG), ("lo", "min", "amount", ""),
+                ("hi", "max", "score", BIG), ("a", "avg", "amount", ""), ("m", "median", "score", ""),
+            )
+        ),
         grains="hour day", dimensions=["region"], timezone=NEW_YORK,
     ),
     kpi(
