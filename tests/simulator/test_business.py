@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-import yaml
 from psycopg import sql
+from ruamel.yaml import YAML
 
 from pipelines import demo
 from pipelines.simulator.business import DATABASE, ZONE, business, is_made, make_business
@@ -32,7 +32,7 @@ def name(settings: Settings, server_url: str) -> Iterator[str]:
 
 
 def test_the_catalog_means_this_database() -> None:
-    databases = yaml.safe_load((ROOT / "catalog" / "databases.yml").read_text("utf-8"))["databases"]
+    databases = YAML(typ="safe").load((ROOT / "catalog" / "databases.yml").read_text("utf-8"))["databases"]
     assert {each["database"] for each in databases} == {DATABASE}
 
 
