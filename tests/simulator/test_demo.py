@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from pipelines.simulator.business import DATABASE
 from pipelines.warehouse.connect import with_database
@@ -66,7 +66,7 @@ def test_the_demonstration_shows_what_is_late_and_every_kpi(environment: dict[st
     wanted = {
         entry["id"]
         for path in (ROOT / "catalog" / "kpis").glob("*.yml")
-        for entry in yaml.safe_load(path.read_text("utf-8"))["kpis"]
+        for entry in YAML(typ="safe").load(path.read_text("utf-8"))["kpis"]
     }
     rows = [re.split(r" {2,}", line) for line in table.splitlines()[4:] if line and not line.startswith("(")]
     assert {row[0] for row in rows} == wanted
