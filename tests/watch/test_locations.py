@@ -208,13 +208,14 @@ def test_what_the_code_declares_to_be_on_is_expected_to_be_on(
     for _ in range(12):
         watched.heartbeat()
         watched.tick(on)
+        watched.tick(often)
         found |= {one.key[:2] for one in watched.look().opened}
         watched.later(10)
     assert found == {("sensor_off", "good/never-was"), ("sensor_off", "good/off")}
     watched.sensor("good/on", "STOPPED", interval=10, is_new=False)
     assert [one.key[:2] for one in watched.look().opened] == [("sensor_off", "good/on")]
     # The schedule has five minutes, and some.
-    for _ in range(8):
+    for _ in range(10):
         watched.later(55)
         found |= {one.key[:2] for one in watched.look().opened}
     assert ("sensor_late", "good/often") in found
