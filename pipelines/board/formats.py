@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 from pipelines.board.model import Threshold
 
 NONE = "–"
+# The end of a unit that stands for many: runs, and neither status nor address.
+ONE = re.compile(r"(?<=[^siu])s$")
 # Between a number and its unit: no line ends there.
 GAP = "\N{NO-BREAK SPACE}"
 CURRENCY = re.compile(r"[A-Z]{3}")
@@ -52,6 +54,8 @@ def quantity(value: Decimal | None, unit: str) -> str:
         text = f"{abs(value):,.2f}" if abs(value) < 100_000 else f"{abs(value):,.0f}"
         minus = "−" if value < 0 else ""
         return f"{minus}{SIGNS[unit]}{text}" if unit in SIGNS else f"{minus}{text}{GAP}{unit}"
+    if abs(value) == 1:
+        unit = ONE.sub("", unit)
     return f"{number(value)}{GAP}{unit}" if unit else number(value)
 
 
