@@ -177,6 +177,7 @@ def tick(as_of: str | None, rebuild: bool) -> None:
     A tick that died is simply done again. Marts change together, or not at all.
     """
     from pipelines.transform.project import Project
+    from pipelines.transform.publish import told
     from pipelines.transform.tick import tick as run_tick
     from pipelines.warehouse.migrate import migrate
 
@@ -186,7 +187,7 @@ def tick(as_of: str | None, rebuild: bool) -> None:
     report = run_tick(Project(settings), moment, rebuild=rebuild)
     for problem in report.problems:
         click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
-    rows = ", ".join(f"{p.name} {p.inserted}" for p in report.publications)
+    rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications))
     done = "rebuilt" if report.is_rebuild else "published"
     loads = f"loads {report.low + 1} to {report.high}" if report.high > report.low else "no new loads"
     click.echo(f"{done} as of {report.as_of.isoformat()}, {loads}; rows: {rows}")

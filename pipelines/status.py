@@ -95,7 +95,7 @@ def report(settings: Settings) -> Status:
         "watcher": lambda: _watcher(connection, now),
         "delivery": lambda: _delivery(connection, now),
         "incidents": lambda: _incidents(connection),
-        "kpis": lambda: _kpis(connection),
+        "kpis": lambda: _kpis(settings, connection),
         "disk": lambda: _disk(settings),
     }
     with connection:
@@ -321,8 +321,10 @@ def _incidents(connection: psycopg.Connection[Any]) -> Part:
     return Part("incidents", True, f"{open_count} open, no sender is silent", facts)
 
 
-def _kpis(connection: psycopg.Connection[Any]) -> Part:
-    """KPIs whose newest computation failed: their values stand as they were."""
+def _kpis(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
+    """KPIs whose definition is wrong, whose source is not reached, or whose newest computation failed."""
+    from pipelines.kpi.definitions import check
+
     count, failed, problem = _one(
         connection,
         """
@@ -332,10 +334,18 @@ def _kpis(connection: psycopg.Connection[Any]) -> Part:
         where not is_gone
         """,
     )
-    facts = {"kpis": count, "failed": failed or []}
+    checked = check(settings, ask=False)
+    waiting = [] if checked.problems else sorted(set(checked.declared) - set(checked.kpis))
+    facts = {"kpis": count, "failed": failed or [], "waiting": waiting, "problems": len(checked.problems)}
+    said = []
+    if checked.problems:
+        many = "" if len(checked.problems) == 1 else "s"
+        said.append(f"{len(checked.problems)} problem{many}, those before stand: `duemark check`")
+    if waiting:
+        said.append(f"their source was never read: {', '.join(waiting)}: `duemark check`")
     if failed:
-        return Part("kpis", False, f"not computed: {', '.join(failed)}: {problem}", facts)
-    return Part("kpis", True, f"{count} defined, all computed", facts)
+        said.append(f"not computed: {', '.join(failed)}: {problem}")
+    return Part("kpis", not said, "; ".join(said) or f"{count} defined, all computed", facts)
 
 
 def _disk(settings: Settings) -> Part:

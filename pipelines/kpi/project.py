@@ -11,6 +11,7 @@ from typing import cast
 
 import orjson
 
+from pipelines.errors import DuemarkError
 from pipelines.kpi.copies import columns_file
 from pipelines.logs import get_logger
 from pipelines.transform.project import target_folder
@@ -26,6 +27,7 @@ PLAN = "kpis.json"
 DEFINITIONS = "pipelines.kpi.definitions:registry"
 
 _made: dict[tuple[Path, str], Mapping[str, str]] = {}
+_refused: dict[Path, DuemarkError] = {}
 
 
 def generated(settings: Settings, core: str) -> Mapping[str, str]:
@@ -36,6 +38,7 @@ def generated(settings: Settings, core: str) -> Mapping[str, str]:
     """
     files = sorted(settings.catalog.glob("kpis/**/*.y*ml"))
     if not files:
+        _refused.pop(settings.home, None)
         return {}
     digest = hashlib.sha256(f"{FORM} {core}".encode())
     databases = [*settings.catalog.glob("databases.yml"), *settings.catalog.glob("databases/**/*.y*ml")]
@@ -50,11 +53,17 @@ def generated(settings: Settings, core: str) -> Mapping[str, str]:
     # One for each home: what stood before differs.
     found = _made.get((settings.home, key))
     if found is None:
+        _refused.pop(settings.home, None)
         found = _kept(settings, key) or _compiled(settings, key)
         for old in [each for each in _made if each[0] == settings.home]:
             _made.pop(old, None)
         _made[(settings.home, key)] = found
     return found
+
+
+def refused(settings: Settings) -> DuemarkError | None:
+    """What is wrong with the catalog's KPIs as they were last read; those before stand."""
+    return _refused.get(settings.home)
 
 
 def _store(settings: Settings) -> Path:
@@ -80,6 +89,7 @@ def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
     try:
         files = compile_registry(getattr(import_module(module), name)(settings))
     except CatalogError as error:
+        _refused[settings.home] = error
         log.warning("KPIs refused, those before stand", problems=[str(problem) for problem in error.problems])
         return cast("dict[str, str]", _read(settings).get("files", {}))
     store = _store(settings)

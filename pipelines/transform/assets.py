@@ -15,7 +15,7 @@ from pipelines.errors import DuemarkError
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table, table_spec, valid_owners
 from pipelines.transform.project import project_of
-from pipelines.transform.publish import Publication
+from pipelines.transform.publish import Publication, mart_of, told
 from pipelines.transform.tick import TickReport, tick
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -30,9 +30,6 @@ COMPUTED = {"work", "scoped"}
 # Groups of sources, where they are not named as their schema.
 GROUPS = {"raw": "landing"}
 
-# Tables behind a mart that is a view: what a tick did to those that begin like this is told of the mart. They are not
-# shown: what they read, the mart reads.
-BEHIND = {"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"}
 # Schemas of sources that are read by many and say nothing of lineage: the control row, what the engine of KPIs keeps.
 UNSHOWN = {"control", "kpi"}
 
@@ -100,11 +97,6 @@ def model_specs(manifest: Mapping[str, Any]) -> tuple[list[dg.AssetSpec], list[d
         spec.replace_attributes(deps=[*spec.deps, *sorted(read.get(spec.key.path[-1], ()))]) for spec in shown
     ]
     return _in_order(computed), shown
-
-
-def mart_of(name: str) -> str | None:
-    """The mart that the table `name` stands behind; None for any other."""
-    return next((mart for start, mart in BEHIND.items() if name.startswith(start)), None)
 
 
 def _in_order(specs: Sequence[dg.AssetSpec]) -> list[dg.AssetSpec]:
@@ -255,21 +247,6 @@ def _mart(
         metadata |= describe[mart.name](connection, report)
         metadata["tick"] = dg.MetadataValue.md(_tick_table(report))
     return metadata
-
-
-def told(publications: Sequence[Publication]) -> list[Publication]:
-    """Publications by the mart that they are told of: those behind a view are one, with their rows and seconds."""
-    found: dict[str, Publication] = {}
-    for one in publications:
-        name = mart_of(one.name) or one.name
-        before = found.get(name, Publication(name, 0, 0, 0.0))
-        found[name] = Publication(
-            name,
-            before.deleted + one.deleted,
-            before.inserted + one.inserted,
-            before.seconds + one.seconds,
-        )
-    return list(found.values())
 
 
 def changed_marts(

@@ -33,6 +33,8 @@ log = get_logger(__name__)
 # of the core project) and returns texts by file name. By name, because transform imports no subject.
 GENERATORS = ("pipelines.kpi.project:generated",)
 GENERATED = "models/kpis/generated"
+# Why what was generated before still stands, or None; each is called with the settings after its generator.
+REFUSED = ("pipelines.kpi.project:refused",)
 
 # dbt keeps its flags and its adapter in globals: one invocation at a time.
 _one_at_a_time = threading.Lock()
@@ -94,6 +96,15 @@ def generated(settings: Settings, core: str | None = None) -> Mapping[str, str]:
         module, _, name = generator.partition(":")
         files |= getattr(import_module(module), name)(settings, core or core_fingerprint(settings))
     return files
+
+
+def generators_problems(settings: Settings) -> list[DuemarkError]:
+    """What kept generators from making new models, as of the last call of `generated`."""
+    found = []
+    for refused in REFUSED:
+        module, _, name = refused.partition(":")
+        found.append(getattr(import_module(module), name)(settings))
+    return [problem for problem in found if problem is not None]
 
 
 def project_folder(settings: Settings) -> Path:

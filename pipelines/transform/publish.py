@@ -23,6 +23,11 @@ AFTER_MARTS = {"pipelines.kpi.engine:refresh": "kpi.period_value"}
 ANALYSE_ABOVE = 0.1
 
 
+# Tables behind a mart that is a view: what a tick did to those that begin like this is told of the mart. They are not
+# shown: what they read, the mart reads.
+BEHIND = {"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"}
+
+
 @dataclass(frozen=True)
 class Publication:
     """What publishing did to one mart: rows taken out and put in, wall seconds."""
@@ -95,3 +100,23 @@ def _insert(mart: ModelResult) -> sql.Composed:
     return sql.SQL("insert into {} ({}) select {} from ({}) as recomputed").format(
         sql.SQL(mart.relation), columns, columns, sql.SQL(mart.sql)
     )
+
+
+def mart_of(name: str) -> str | None:
+    """The mart that the table `name` stands behind; None for any other."""
+    return next((mart for start, mart in BEHIND.items() if name.startswith(start)), None)
+
+
+def told(publications: Sequence[Publication]) -> list[Publication]:
+    """Publications by the mart that they are told of: those behind a view are one, with their rows and seconds."""
+    found: dict[str, Publication] = {}
+    for one in publications:
+        name = mart_of(one.name) or one.name
+        before = found.get(name, Publication(name, 0, 0, 0.0))
+        found[name] = Publication(
+            name,
+            before.deleted + one.deleted,
+            before.inserted + one.inserted,
+            before.seconds + one.seconds,
+        )
+    return list(found.values())

@@ -17,7 +17,7 @@ from pipelines.catalog.store import refresh_catalog
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.transform.deploy import deploy
-from pipelines.transform.project import ModelResult, Project
+from pipelines.transform.project import ModelResult, Project, generators_problems
 from pipelines.transform.publish import Publication, publish
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -78,7 +78,7 @@ def tick(
             deploy(project)
         with timer("catalog"):
             problem = refresh_catalog(settings)
-            problems += [problem] if problem is not None else []
+            problems += [problem] if problem is not None else generators_problems(settings)
         moment = as_of or datetime.now(UTC)
         if moment.tzinfo is None:
             raise TickRefusedError(

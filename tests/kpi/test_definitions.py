@@ -20,6 +20,7 @@ from pipelines.kpi.compile import compile_registry
 from pipelines.kpi.definitions import Checked, check, registry
 from pipelines.kpi.expressions import ALLOWED
 from pipelines.kpi.registry import Registry
+from pipelines.status import Part, report
 from pipelines.warehouse.settings import Settings
 from tests.docs.conftest import blocks, page
 from tests.transform.support import Warehouse
@@ -564,3 +565,40 @@ def test_dimensions_and_variables_may_have_any_name(warehouse: Warehouse) -> Non
     expected = {(name.replace("_", "-"), key) for name in NAMES for key in ("", members[name])}
     assert {(row["kpi_id"], row["dimension_key"]) for row in rows} == expected
     assert {row["value"] for row in rows} == {3600}
+
+
+def test_definitions_with_a_fault_are_told_and_those_before_stand(warehouse: Warehouse) -> None:
+    entry = {
+        "id": "runs", "category": "custom", "description": "x", "aggregations": ["day"],
+        "formula": {
+            "type": "simple", "expression": "n",
+            "variables": {
+                "n": {"source": {"table": "job_run", "aggregation": "count"}, "time_column": "business_date"}
+            },
+        },
+    }  # fmt: skip
+
+    def part() -> Part:
+        (found,) = [part for part in report(warehouse.settings).parts if part.name == "kpis"]
+        return found
+
+    warehouse.write_catalog({**CATALOG, "kpis": [entry]})
+    warehouse.ingest(HEADER + CHARGE.format("START", "01:00:00", "r,h"))
+    assert warehouse.tick("2026-03-03 09:00").problems == []
+    assert part().is_ready
+    before = warehouse.query("select * from kpi.period_value")
+    assert before
+    variable: dict[str, Any] = entry["formula"]["variables"]["n"]  # type: ignore[index]
+    warehouse.write_catalog({
+        **CATALOG, "kpis": [entry | {"formula": entry["formula"] | {"variables": {  # type: ignore[operator]
+            "n": variable | {"filters": ["outcom = 'late'"]}
+        }}}],
+    })  # fmt: skip
+    (problem,) = warehouse.tick("2026-03-03 09:01").problems
+    assert "outcom" in problem.message
+    assert not part().is_ready
+    assert "1 problem, those before stand" in part().reason
+    assert warehouse.query("select * from kpi.period_value") == before
+    warehouse.write_catalog({**CATALOG, "kpis": [entry]})
+    assert warehouse.tick("2026-03-03 09:02").problems == []
+    assert part().is_ready
