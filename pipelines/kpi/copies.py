@@ -535,7 +535,7 @@ def _read(
     since: Any,
 ) -> None:
     """The rows from `since` on into the temporary table `incoming`."""
-    from sqlalchemy import select
+    from sqlalchemy import or_, select
 
     zone = ZoneInfo(database.timezone)
     query = select(*(reflected.c[name] for name in columns))
@@ -543,7 +543,8 @@ def _read(
         column = reflected.c[table.cursor]
         if isinstance(since, datetime) and not getattr(column.type, "timezone", False):
             since = since.astimezone(zone).replace(tzinfo=None)
-        query = query.where(column >= since)
+        # A row without a value is not behind any.
+        query = query.where(or_(column >= since, column.is_(None)))
     copy_in = sql.SQL("copy incoming ({}) from stdin").format(
         sql.SQL(", ").join(map(sql.Identifier, columns))
     )
@@ -589,11 +590,15 @@ def _apply(
         for one in ("old", "new")
     )
     connection.execute("analyze incoming")
+    mark = "is_new"
+    while mark in columns:
+        mark += "_"
     parts = {"key": same_key, "old": old_row, "new": new_row, "target": target, "names": names}
+    parts["mark"] = sql.Identifier(mark)
     first_key = sql.Identifier("old", table.key[0])
     connection.execute(
         sql.SQL(
-            "create temporary table differing on commit drop as select new.*, {first} is null as is_new"
+            "create temporary table differing on commit drop as select new.*, {first} is null as {mark}"
             " from incoming as new left join {target} as old on {key}"
             " where {first} is null or {old} is distinct from {new}"
         ).format(first=first_key, **parts)
@@ -602,8 +607,8 @@ def _apply(
         **parts
     )
     row: Any = connection.execute(
-        sql.SQL("select count(*), count(*) filter (where is_new), {} from differing").format(
-            sql.SQL("(select count(*) from {})").format(gone_rows) if is_full else sql.SQL("0")
+        sql.SQL("select count(*), count(*) filter (where {mark}), {gone} from differing").format(
+            gone=sql.SQL("(select count(*) from {})").format(gone_rows) if is_full else sql.SQL("0"), **parts
         )
     ).fetchone()
     differing, added, gone = (int(one) for one in row)

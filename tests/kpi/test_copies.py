@@ -145,6 +145,31 @@ def test_a_late_commit_within_the_overlap_is_found(house: Settings, shop: psycop
     assert [row[0] for row in copied(house)] == [1, 2, 3, 8, 9]
 
 
+def test_a_row_without_a_cursor_is_found_with_the_next_read(
+    house: Settings, shop: psycopg.Connection[Any]
+) -> None:
+    copies.refresh_now(house)
+    shop.execute("insert into orders (id) values (5)")
+    due(house)
+    assert [row[0] for row in copied(house)] == [1, 2, 3, 5]
+    shop.execute("update orders set amount = 7 where id = 5")
+    due(house)
+    assert copied(house)[-1] == (5, None, "7.00")
+
+
+def test_columns_of_any_name(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    shop.execute(
+        "alter table orders add is_new boolean, add is_new_ int, add old text, add new text, add incoming int"
+    )
+    copies.refresh_now(house)
+    shop.execute("update orders set is_new = true, old = 'a', new = 'b', changed_at = now() where id = 1")
+    due(house)
+    assert rows(house, "select error, row_count from copies.state where database_id = 'shop'") == [(None, 3)]
+    assert rows(house, "select is_new, old, new from copies.shop_orders order by id limit 2") == [
+        (True, "a", "b"), (None, None, None)
+    ]  # fmt: skip
+
+
 def test_a_database_that_fails_stops_no_other_and_is_asked_again_later(
     house: Settings, tmp_path: Path
 ) -> None:
