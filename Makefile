@@ -28,8 +28,9 @@ demo: $(VENV)/.ready ## Simulate a bank, build everything, print what is late
 up: $(VENV)/.ready ## Run the web interface and the daemon until Ctrl-C
 	@$(BIN)/duemark up
 
+# Files go to the workers in the order of the tree: by their number of tests, the one long test of the bench were last.
 test: $(VENV)/.ready-dev ## Run the whole test suite
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS) $(T)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) $(T)
 
 lint: $(VENV)/.ready-dev ## Check style, types and SQL
 	$(BIN)/ruff check .
