@@ -24,6 +24,8 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 
 from pipelines.catalog.kpis import Database, DatabaseTable
 from pipelines.catalog.load import read_databases
@@ -49,6 +51,7 @@ LONGEST_BACK_OFF = timedelta(hours=1)
 _FORGET = 30.0
 # Postgres, where text may hold it: everything but NUL.
 _NUL = "\x00"
+TIMES = ("timestamp with time zone", "date")
 
 _down: dict[str, tuple[float, str]] = {}
 _running: dict[tuple[Path, str], Future[None]] = {}
@@ -286,7 +289,8 @@ def _engine(settings: Settings, database: Database) -> Iterator[Engine]:
         url = url.set(drivername="postgresql+psycopg")
         arguments = {
             "connect_timeout": seconds,
-            "options": f"-c statement_timeout={seconds * 1000} -c default_transaction_read_only=on -c timezone=UTC",
+            "options": f"-c statement_timeout={seconds * 1000} -c default_transaction_read_only=on"
+            " -c timezone=UTC -c datestyle=ISO",
             "keepalives_idle": seconds,
             "tcp_user_timeout": seconds * 1000,
             "application_name": "duemark copy",
@@ -480,7 +484,7 @@ def _copy(
     )
     target = sql.Identifier(*relation.split("."))
     connection.execute(sql.SQL("create temporary table incoming (like {}) on commit drop").format(target))
-    since = None if is_full else _since(connection, target, table)
+    since = None if is_full else _since(connection, target, columns, table)
     _read(connection, engine, reflected, columns, table, database, since)
     grown = _apply(connection, target, columns, table, database, name, is_full=is_full)
     cursor_value: Any = None
@@ -514,10 +518,22 @@ def _copy(
     )
 
 
-def _since(connection: psycopg.Connection[Any], target: sql.Identifier, table: DatabaseTable) -> Any:
+def _since(
+    connection: psycopg.Connection[Any],
+    target: sql.Identifier,
+    columns: Mapping[str, str],
+    table: DatabaseTable,
+) -> Any:
     """From which value of the cursor column on rows are read; None for all."""
+    cursor = str(table.cursor)
+    # Nothing comes after infinity, so it says not how far was read.
+    known = (
+        sql.SQL("where {} between '1000-01-01' and '9999-12-30'").format(sql.Identifier(cursor))
+        if columns[cursor] in TIMES
+        else sql.SQL("")
+    )
     row: Any = connection.execute(
-        sql.SQL("select max({}) from {}").format(sql.Identifier(str(table.cursor)), target)
+        sql.SQL("select max({}) from {} {}").format(sql.Identifier(cursor), target, known)
     ).fetchone()
     value = row[0]
     if isinstance(value, datetime | date) and value is not None:
@@ -554,19 +570,53 @@ def _read(
         connection.cursor() as cursor,
         cursor.copy(copy_in) as copy,
     ):
+        driver = source.connection.driver_connection
+        if isinstance(driver, psycopg.Connection):
+            for kind in ("timestamptz", "timestamp", "date"):
+                driver.adapters.register_loader(kind, _AsText)
         for row in source.execute(query):
             copy.write_row([_value(value, kind, zone) for value, kind in zip(row, kinds, strict=True)])
 
 
+class _AsText(Loader):
+    """Times of Postgres as it writes them: Python has none for some of them."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode()
+
+
 def _value(value: Any, kind: str, zone: ZoneInfo) -> Any:
+    if isinstance(value, str) and kind in TIMES:
+        return _time(value, kind, zone)
     if isinstance(value, datetime):
-        # Without an offset it is on the wall clock of the database's zone.
-        return value if value.tzinfo is not None else value.replace(tzinfo=zone)
+        return _on_clock(value, zone)
     if kind == "text" and value is not None:
         return (value if isinstance(value, str) else str(value)).replace(_NUL, "")
     if kind == "jsonb" and value is not None:
         return json.dumps(value, ensure_ascii=False, default=str).replace("\\u0000", "")
     return value
+
+
+def _time(text: str, kind: str, zone: ZoneInfo) -> Any:
+    """A time as Postgres writes it. Outside the years 1 to 9999 it is infinite: no period lies there."""
+    if "infinity" in text:
+        return text
+    if text.endswith(" BC"):
+        return "-infinity"
+    if text[4] != "-":
+        return "infinity"
+    return text if kind == "date" or text.endswith("+00") else _on_clock(datetime.fromisoformat(text), zone)
+
+
+def _on_clock(value: datetime, zone: ZoneInfo) -> datetime | str:
+    """Without an offset it is on the wall clock of the database's zone."""
+    if value.tzinfo is not None:
+        return value
+    try:
+        value.replace(tzinfo=zone).astimezone(UTC)
+    except OverflowError:
+        return "infinity" if value.year > 1 else "-infinity"
+    return value.replace(tzinfo=zone)
 
 
 def _apply(

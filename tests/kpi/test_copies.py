@@ -170,6 +170,42 @@ def test_columns_of_any_name(house: Settings, shop: psycopg.Connection[Any]) -> 
     ]  # fmt: skip
 
 
+def test_times_that_python_has_not(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    text = DATABASES.replace("    every: 1s", "    every: 1s\n    timezone: America/New_York")
+    (house.catalog / "databases.yml").write_text(text, "utf-8")
+    shop.execute("alter table orders add wall timestamp")
+    shop.execute(
+        """
+        insert into orders (id, at, changed_at, wall) values
+            (4, 'infinity', 'infinity', '-infinity'),
+            (5, '0044-03-15 BC', '0044-03-15 12:00 BC', '0044-03-15 12:00 BC'),
+            (6, '12000-01-01', '12000-01-01', '9999-12-31 23:00'),
+            (7, '2026-02-01', '2026-02-01 00:00:00.25Z', '2026-11-01 01:30:00.5'),
+            (8, '0001-01-01', '0001-01-01 00:00Z', '2026-03-08 02:30')
+        """
+    )
+    copies.refresh_now(house)
+    expected = [
+        (4, "infinity", "infinity", "-infinity"),
+        (5, "-infinity", "-infinity", "-infinity"),
+        (6, "infinity", "infinity", "infinity"),
+        # Of the hour that comes twice, the first; of the one that is left out, the hour after.
+        (7, "2026-02-01", "2026-02-01 00:00:00.25+00", "2026-11-01 05:30:00.5+00"),
+        (8, "0001-01-01", "0001-01-01 00:00:00+00", "2026-03-08 07:30:00+00"),
+    ]
+    query = (
+        "select id, at::text, changed_at::text, wall::text from copies.shop_orders where id > 3 order by id"
+    )
+    assert rows(house, "select error from copies.state where database_id = 'shop'") == [(None,)]
+    assert rows(house, query) == expected
+    # An infinite cursor does not hide what comes after the others.
+    shop.execute("insert into orders (id, changed_at) values (9, %s)", [FIRST + timedelta(days=1)])
+    due(house)
+    assert rows(house, query) == [*expected, (9, None, "2026-03-02 12:00:00+00", None)]
+    copies.refresh_now(house, compare=True)
+    assert rows(house, "select count(*) from raw.load where feed = 'copy'") == [(2,)]
+
+
 def test_a_database_that_fails_stops_no_other_and_is_asked_again_later(
     house: Settings, tmp_path: Path
 ) -> None:
