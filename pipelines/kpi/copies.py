@@ -26,9 +26,10 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from pydantic import ValidationError
 
 from pipelines.catalog.kpis import Database, DatabaseTable
-from pipelines.catalog.load import read_databases
+from pipelines.catalog.load import read_kpis, yaml_files
 from pipelines.errors import DuemarkError
 from pipelines.landing.load import begin_load, end_load
 from pipelines.logs import get_logger
@@ -53,7 +54,11 @@ _FORGET = 30.0
 _NUL = "\x00"
 TIMES = ("timestamp with time zone", "date")
 
+MADE = "Copy of {} of the database {}; see copies.state."
+"""The comment of a copy."""
+
 _down: dict[str, tuple[float, str]] = {}
+_declared: dict[Path, _Declared] = {}
 _running: dict[tuple[Path, str], Future[None]] = {}
 _lock = threading.Lock()
 
@@ -67,6 +72,13 @@ def refresh(settings: Settings, as_of: datetime) -> int:  # noqa: ARG001 # copie
 
     Never raises for a database's sake: what is wrong with one stands in `copies.state`.
     """
+    declared = _read_declared(settings)
+    if not _is_idle(settings, declared):
+        with connect(settings, "ingest", autocommit=True) as connection:
+            if _is_there(connection):
+                _forget(settings, connection, declared)
+                if declared.is_faultless:
+                    _drop_unread(settings, connection)
     due = _due(settings)
     if due:
         futures = [_start(settings, database, tables) for database, tables in due]
@@ -86,15 +98,17 @@ def ensure(settings: Settings) -> bool:
 
     A database that does not answer leaves its tables unmade, and the KPIs over them wait.
     """
-    databases = _databases(settings)
-    if not databases:
+    declared = _read_declared(settings)
+    if _is_idle(settings, declared):
         return False
     with connect(settings, "ingest", autocommit=True) as connection:
-        if connection.execute("select to_regclass('copies.state')").fetchone() == (None,):
+        if not _is_there(connection):
             return False
+        # Another copy may take the name of one that is gone.
+        _forget(settings, connection, declared)
         states = _states(connection)
         made = False
-        for database in databases:
+        for database in declared.databases:
             for name, table in database.tables.items():
                 state = states.get((database.id, name))
                 now = datetime.now(UTC)
@@ -159,7 +173,10 @@ def _note(settings: Settings, connection: psycopg.Connection[Any]) -> None:
         "select relation, columns from copies.state where columns <> '[]' order by relation"
     ).fetchall()
     text = json.dumps({str(relation): columns for relation, columns in rows}, indent=1) + "\n"
-    path = columns_file(settings)
+    _write(columns_file(settings), text)
+
+
+def _write(path: Path, text: str) -> None:
     if not path.is_file() or path.read_text("utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
@@ -179,8 +196,173 @@ class _State:
     failures: int
 
 
+def _is_there(connection: psycopg.Connection[Any]) -> bool:
+    return connection.execute("select to_regclass('copies.state')").fetchone() != (None,)
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What is to be copied. `key`: of the files that say so; `raw`: as they say it, by id."""
+
+    key: str
+    is_faultless: bool
+    databases: tuple[Database, ...]
+    raw: Mapping[str, Any]
+
+
+def declared_file(settings: Settings) -> Path:
+    """The databases as they were last read without a fault: while they have one, what stood before stands."""
+    return settings.home / "databases.json"
+
+
 def _databases(settings: Settings) -> list[Database]:
-    return read_databases(settings.catalog)
+    return list(_read_declared(settings).databases)
+
+
+def _is_idle(settings: Settings, declared: _Declared) -> bool:
+    """Whether nothing is to be copied, nor anything forgotten."""
+    return not declared.databases and not _noted(settings) and not declared_file(settings).is_file()
+
+
+def _read_declared(settings: Settings) -> _Declared:
+    """The databases of the catalog, read again only when their files changed."""
+    folder = settings.catalog
+    files = [path for path in (folder / "databases.yml",) if path.is_file()] + yaml_files(
+        folder / "databases"
+    )
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    key = digest.hexdigest() if folder.is_dir() else ""
+    found = _declared.get(settings.home)
+    if found is not None and found.key == key and (files or declared_file(settings).is_file()):
+        return found
+    before = _stood(settings)
+    if before is not None and before.key == key and before.is_faultless:
+        found = before
+    elif not files and before is None:
+        # Those without any are not to have a file that says so.
+        return _Declared(key, is_faultless=folder.is_dir(), databases=(), raw={})
+    else:
+        found = _as_declared(settings, key, before)
+        _write(
+            declared_file(settings),
+            json.dumps({"key": key, "is_faultless": found.is_faultless, "databases": found.raw}, default=str),
+        )
+    _declared[settings.home] = found
+    return found
+
+
+def _stood(settings: Settings) -> _Declared | None:
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        told = json.loads(declared_file(settings).read_text("utf-8"))
+        databases = []
+        for raw in told["databases"].values():
+            with contextlib.suppress(ValidationError):
+                databases.append(Database.model_validate(raw))
+        # One that is not valid any more makes the file one to be read again.
+        is_faultless = told["is_faultless"] and len(databases) == len(told["databases"])
+        return _Declared(told["key"], is_faultless, tuple(databases), told["databases"])
+    return None
+
+
+def _as_declared(settings: Settings, key: str, before: _Declared | None) -> _Declared:
+    """What the files say now; where they have a fault, what has one as it was `before`, and nothing is gone."""
+    folder = settings.catalog
+    stood = {one.id: one for one in before.databases} if before is not None else {}
+    found: dict[str, Database] = {}
+    raw: dict[str, Any] = {}
+    is_faultless = bool(key)
+    if is_faultless:
+        _, items, problems = read_kpis(folder)
+        own = ((folder / "databases.yml").as_posix(), f"{(folder / 'databases').as_posix()}/")
+        is_faultless = not any(problem.file.startswith(own) for problem in problems)
+        taken: dict[str, str] = {}
+        # Of two that do not go together, the one that stood before.
+        for item in sorted(
+            items, key=lambda item: item.model is None or stood.get(item.model.id) != item.model
+        ):
+            model = item.model
+            relations = [] if model is None else [model.relation(table) for table in model.tables]
+            if model is None or model.id in found or any(one in taken for one in relations):
+                continue
+            found[model.id], raw[model.id] = model, dict(item.raw)
+            taken |= dict.fromkeys(relations, model.id)
+    if not is_faultless and before is not None:
+        for name, database in stood.items():
+            if name not in found:
+                found[name], raw[name] = database, before.raw[name]
+    return _Declared(key, is_faultless, tuple(found.values()), raw)
+
+
+def _forget(settings: Settings, connection: psycopg.Connection[Any], declared: _Declared) -> None:
+    """Take out the state of copies that are not declared any more, which else would be due and stale for ever."""
+    tables = [(database.id, table) for database in declared.databases for table in database.tables]
+    gone = sql.SQL(
+        "not exists (select from unnest(%(ids)s::text[], %(tables)s::text[]) as declared (id, name)"
+        " where declared.id = state.database_id and declared.name = state.table_name)"
+    )
+    given = {"ids": [database for database, _ in tables], "tables": [table for _, table in tables]}
+    if declared.is_faultless:
+        query = sql.SQL("delete from copies.state where {}").format(gone)
+        if connection.execute(query, given).rowcount:
+            _note(settings, connection)
+        return
+    # It stays until the catalog says for sure that it is gone, and is not read meanwhile.
+    connection.execute(
+        sql.SQL(
+            "update copies.state set next_at = %(now)s + %(later)s, failed_at = coalesce(failed_at, %(now)s),"
+            " error = 'databases.yml has a fault, and says nothing of it' where next_at <= %(now)s and {}"
+        ).format(gone),
+        {**given, "now": datetime.now(UTC), "later": timedelta(minutes=5)},
+    )
+
+
+def _drop_unread(settings: Settings, connection: psycopg.Connection[Any]) -> None:
+    """Drop the copies that are not declared any more once no KPI reads them."""
+    left = [
+        str(relation)
+        for (relation,) in connection.execute(
+            """
+            select relname from pg_class
+            where
+                relnamespace = 'copies'::regnamespace and relkind = 'r'
+                and obj_description(oid, 'pg_class') like %s
+                and not exists (select from copies.state where relation = relname)
+            """,
+            [MADE.format("%", "%")],
+        )
+    ]
+    if not left:
+        return
+    with connect(settings, "transform", autocommit=True) as other:
+        # While a KPI's definition has a fault, the models before it stand, and read what they read.
+        if other.execute("select to_regclass('kpi.model')").fetchone() != (None,):
+            left = [
+                str(relation)
+                for (relation,) in other.execute(
+                    """
+                    select relation from unnest(%s::text[]) as relation
+                    where
+                        not exists (select from kpi.clock where clock.relation = 'copies.' || relation.relation)
+                        and not exists (
+                            select from kpi.model
+                            where position(relation.relation in query || (spec #>> '{}')) > 0
+                        )
+                    """,
+                    [left],
+                )
+            ]
+    for relation in left:
+        try:
+            with connection.transaction():
+                connection.execute("set local lock_timeout = '1s'")
+                connection.execute(sql.SQL("drop table {}").format(sql.Identifier(SCHEMA, relation)))
+                connection.execute("delete from raw.feed_read where feed = %s", [f"{SCHEMA}.{relation}"])
+            log.info("a copy was dropped", table=relation)
+        except psycopg.Error as error:
+            # Someone's view reads it, or someone does now: the next tick asks again.
+            log.info("a copy that is not declared any more stays", table=relation, error=_said(error))
 
 
 def _states(connection: psycopg.Connection[Any]) -> dict[tuple[str, str], _State]:
@@ -204,7 +386,7 @@ def _due(settings: Settings) -> list[tuple[Database, list[str]]]:
     if not databases:
         return []
     with connect(settings, "ingest", autocommit=True) as connection:
-        if connection.execute("select to_regclass('copies.state')").fetchone() == (None,):
+        if not _is_there(connection):
             return []
         states = _states(connection)
     now = datetime.now(UTC)
@@ -222,10 +404,9 @@ def _due(settings: Settings) -> list[tuple[Database, list[str]]]:
 
 def next_instant(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:  # noqa: ARG001
     """When the next copy is due: a tick reads it."""
-    row: Any = connection.execute("select to_regclass('copies.state')").fetchone()
-    if row == (None,):
+    if not _is_there(connection):
         return None
-    row = connection.execute("select min(greatest(next_at, '1970-01-01')) from copies.state").fetchone()
+    row: Any = connection.execute("select min(greatest(next_at, '1970-01-01')) from copies.state").fetchone()
     return row[0] if row else None
 
 
@@ -378,20 +559,18 @@ def _make(
     relation = database.relation(name)
     target = sql.Identifier(SCHEMA, relation)
     with connection.transaction():
-        standing = _states(connection).get((database.id, name))
-        exists = connection.execute("select to_regclass(%s)", [f"{SCHEMA}.{relation}"]).fetchone() != (None,)
+        # As it is, whatever its state says: it may be one that was declared before.
+        before, key = _shape(connection, target)
+        exists = bool(before)
         if not exists:
             connection.execute(
                 sql.SQL("create table {} ({})").format(
                     target, sql.SQL(", ").join(map(_column, columns.items()))
                 )
             )
-            connection.execute(
-                sql.SQL("comment on table {} is {}").format(
-                    target, sql.Literal(f"Copy of {name} of the database {database.id}; see copies.state.")
-                )
-            )
-        before = dict(standing.columns) if standing else {}
+        connection.execute(
+            sql.SQL("comment on table {} is {}").format(target, sql.Literal(MADE.format(name, database.id)))
+        )
         if exists:
             for column, kind in before.items():
                 if columns.get(column) != kind:
@@ -405,8 +584,8 @@ def _make(
                     connection.execute(
                         sql.SQL("alter table {} add column {}").format(target, _column((column, kind)))
                     )
-        lost = [c for c in (standing.key if standing else ()) if before.get(c) != columns.get(c)]
-        if not exists or lost or (standing and standing.key != table.key):
+        lost = [column for column in key if before[column] != columns.get(column)]
+        if not exists or lost or key != table.key:
             if exists:
                 # Without their key, rows cannot be told apart: all are read again.
                 connection.execute(sql.SQL("truncate {}").format(target))
@@ -442,6 +621,25 @@ def _make(
                 json.dumps([list(one) for one in columns.items()]),
             ],
         )
+
+
+def _shape(
+    connection: psycopg.Connection[Any], target: sql.Identifier
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Columns with their types, and key, of the table of a copy; empty without one."""
+    name = target.as_string(connection)
+    columns = connection.execute(
+        "select attname, format_type(atttypid, atttypmod) from pg_attribute"
+        " where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
+        [name],
+    ).fetchall()
+    key = connection.execute(
+        "select attname from pg_index cross join unnest(indkey) with ordinality as part (number, place)"
+        " inner join pg_attribute on attrelid = indrelid and attnum = part.number"
+        " where indrelid = to_regclass(%s) and indisprimary order by place",
+        [name],
+    ).fetchall()
+    return {str(column): str(kind) for column, kind in columns}, tuple(str(column) for (column,) in key)
 
 
 def _column(column: tuple[str, str]) -> sql.Composed:

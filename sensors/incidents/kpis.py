@@ -232,7 +232,7 @@ def read_standings(cursor: Cursor, open_: Sequence[Incident]) -> list[Standing]:
 
 @dataclass(frozen=True)
 class FailingSource:
-    """A source database that does not answer; the KPIs over it, and up to when its copies are read."""
+    """A source database that does not answer; the KPIs over what fails of it, and up to when that is read."""
 
     database_id: str
     error: str
@@ -264,7 +264,10 @@ def stale_incidents(found: Iterable[FailingSource], as_of: datetime) -> list[Wan
 
 
 def read_failing(cursor: Cursor) -> list[FailingSource]:
-    """Source databases whose last read failed."""
+    """Source databases of which the last read of a table failed that KPIs read.
+
+    A KPI is no more than declared until its tables were read once, so one that never was counts too.
+    """
     cursor.execute("select to_regclass('copies.state'), to_regclass('marts.kpi_definition')")
     state, definition = cursor.fetchone() or (None, None)
     if state is None:
@@ -273,11 +276,11 @@ def read_failing(cursor: Cursor) -> list[FailingSource]:
         """
         array(
             select kpi_id from marts.kpi_definition
-            where valid_to is null and exists (
-                select from jsonb_path_query(variables, 'strict $.**.database') as found (name)
-                where found.name #>> '{}' = state.database_id
+            where valid_to is null and jsonb_path_exists(
+                variables,
+                '$.** ? (@.database == $database && @.table == $table)',
+                jsonb_build_object('database', state.database_id, 'table', state.table_name)
             )
-            order by kpi_id
         )
         """
         if definition is not None
@@ -285,11 +288,22 @@ def read_failing(cursor: Cursor) -> list[FailingSource]:
     )
     rows = cursor.execute(
         f"""
+        with
+            failing as (
+                select database_id, error, failed_at, read_at, {kpis} as kpis
+                from copies.state as state
+                where error is not null
+            )
         select
             database_id, (array_agg(error order by failed_at desc))[1], min(failed_at), min(read_at),
-            {kpis}
-        from copies.state as state
-        where error is not null
+            array(
+                select distinct kpi_id
+                from failing as one cross join unnest(one.kpis) as kpi_id
+                where one.database_id = failing.database_id
+                order by kpi_id
+            )
+        from failing
+        where kpis <> '{{}}' or read_at is null
         group by database_id
         order by database_id
         """.encode()  # noqa: S608

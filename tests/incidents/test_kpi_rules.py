@@ -1,4 +1,4 @@
-"""Thresholds and failing sources, by their rules alone."""
+"""Thresholds and failing sources, by their rules alone; and which sources fail."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+from psycopg.types.json import Jsonb
+
 from pipelines.board.model import Threshold
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
 from sensors.incidents.changes import changes
 from sensors.incidents.kpis import (
     FailingSource,
     Standing,
+    read_failing,
     stale_incidents,
     threshold_ending,
     threshold_incidents,
@@ -154,3 +159,48 @@ def test_a_source_that_fails() -> None:
     )
     (never,) = stale_incidents([replace(failing, read_at=None, kpis=())], NOW)
     assert never.message.endswith("Nothing was read of it yet.")
+
+
+def test_only_tables_that_kpis_read_make_them_stale(settings: Settings) -> None:
+    early, late = NOW - timedelta(hours=3), NOW - timedelta(hours=1)
+    with connect(settings, "transform") as connection:
+        connection.execute(
+            "create view marts.kpi_definition as"
+            " select kpi_id, spec -> 'variables' as variables, valid_to from kpi.definition"
+        )
+        for kpi_id, database, table, valid_to in (
+            ("paid", "shop", "orders", None),
+            ("sent", "shop", "parcels", None),
+            ("well", "shop", "clients", None),
+            ("gone", "shop", "orders", NOW),
+            ("other", "desk", "orders", None),
+        ):
+            connection.execute(
+                "insert into kpi.definition values (%s, 'v1', %s, %s, 1, %s)",
+                [
+                    kpi_id,
+                    NOW,
+                    valid_to,
+                    Jsonb({"variables": {"n": {"database": database, "table": table}}}),
+                ],
+            )
+    with connect(settings, "ingest") as connection:
+        for database, table, error, read_at in (
+            ("shop", "orders", "refused", late),
+            ("shop", "parcels", "refused", late),
+            ("shop", "clients", None, early),
+            ("shop", "unread", "no such table", early),
+            ("desk", "orders", None, late),
+            ("desk", "unread", "refused", early),
+            ("new", "things", "refused", None),
+        ):
+            connection.execute(
+                "insert into copies.state (database_id, table_name, relation, key, columns, error, failed_at, read_at)"
+                " values (%s, %s, %s, '{id}', '[]', %s, %s, %s)",
+                [database, table, f"{database}_{table}", error, NOW if error else None, read_at],
+            )
+    with connect(settings) as connection:
+        assert read_failing(connection.cursor()) == [
+            FailingSource("new", "refused", NOW, None),
+            FailingSource("shop", "refused", NOW, late, ("paid", "sent")),
+        ]

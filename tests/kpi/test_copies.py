@@ -302,3 +302,110 @@ def test_columns_are_known_before_anything_was_copied(house: Settings) -> None:
     assert not isinstance(known, str)
     assert known["amount"] == "numeric(12,2)"
     assert copies.known_columns(house, gone, "things") == f"there is no file {house.home.parent}/none.db"
+
+
+def declare(settings: Settings, text: str) -> None:
+    (settings.catalog / "databases.yml").write_text(text, "utf-8")
+    copies._declared.clear()
+
+
+def state(settings: Settings) -> list[tuple[Any, ...]]:
+    return rows(settings, "select database_id, table_name, error from copies.state order by 1, 2")
+
+
+def test_what_is_not_declared_any_more_is_forgotten(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    shop.execute("create table parcels (id int)")
+    shop.execute("create table letters (id int)")
+    more = "      parcels: {key: [id]}\n      letters: {key: [id]}\n  - id: gone"
+    declare(house, DATABASES.replace("  - id: gone", more))
+    copies.refresh_now(house)
+    assert len(state(house)) == 4
+    with connect(house, "transform") as connection:
+        connection.execute(
+            "insert into kpi.clock (clock, relation, time_column, is_date, feeds)"
+            " values ('c', 'copies.shop_letters', 'at', false, '{}')"
+        )
+    declare(house, DATABASES.partition("  - id: gone")[0])
+    copies.refresh(house, NOW)
+    assert state(house) == [("shop", "orders", None)]
+    left = "select to_regclass('copies.shop_parcels') is null, to_regclass('copies.shop_letters') is null"
+    assert rows(house, left) == [(True, False)]
+    assert rows(house, "select feed from raw.feed_read order by 1") == [
+        ("copies.shop_letters",),
+        ("copies.shop_orders",),
+    ]
+    with connect(house) as connection:
+        assert copies.next_instant(connection, NOW) > datetime.now(UTC) - timedelta(seconds=30)  # type: ignore[operator]
+    assert "shop_parcels" not in copies.columns_file(house).read_text("utf-8")
+
+    # The one that KPIs read is there again as soon as it is declared again; and goes once none reads it.
+    shop.execute("insert into letters values (1)")
+    declare(house, DATABASES.replace("  - id: gone", more))
+    copies.refresh_now(house)
+    assert rows(house, "select id from copies.shop_letters") == [(1,)]
+    with connect(house, "transform") as connection:
+        connection.execute("delete from kpi.clock")
+    (house.catalog / "databases.yml").unlink()
+    copies.refresh(house, NOW)
+    assert state(house) == []
+    assert rows(house, "select relname from pg_class where relnamespace = 'copies'::regnamespace"
+                " and relkind = 'r'") == [("state",)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        DATABASES.replace("timeout: 2s", "timeout: 2s\n    tiemout: 3s"),
+        DATABASES.replace("id: shop", "id: [shop]"),
+        DATABASES.replace("key: [id], cursor", "key: [id], cruser"),
+        DATABASES + "  - {id: Shop}: x\n",
+        DATABASES.replace(
+            "  - id: gone", "  - id: shop\n    url_env: OTHER\n    tables: {a: {key: [id]}}\n  - id: gone"
+        ),
+    ],
+)
+def test_while_the_catalog_has_a_fault_what_stood_before_stands(
+    house: Settings, shop: psycopg.Connection[Any], fault: str
+) -> None:
+    copies.refresh_now(house)
+    before = state(house)
+    assert len(before) == 2
+    shop.execute("insert into orders (id, changed_at) values (4, %s)", [FIRST + timedelta(days=1)])
+    declare(house, fault)
+    due(house)
+    assert state(house) == before
+    assert [row[0] for row in copied(house)] == [1, 2, 3, 4]
+    # Another process, and another fault.
+    shop.execute("delete from orders where id = 1")
+    declare(house, "databases: 3")
+    copies.refresh_now(house, compare=True)
+    assert [row[0] for row in copied(house)] == [2, 3, 4]
+    declare(house, DATABASES)
+    assert [one.id for one in copies._databases(house)] == ["shop", "gone"]
+
+
+def test_a_fault_where_nothing_is_known_of_before(house: Settings) -> None:
+    copies.refresh_now(house)
+    copies.declared_file(house).unlink()
+    declare(house, DATABASES.replace("id: shop", "id: shop\n    colour: red"))
+    due(house)
+    assert state(house)[1] == ("shop", "orders", "databases.yml has a fault, and says nothing of it")
+    assert rows(house, "select next_at > now() from copies.state where database_id = 'shop'") == [(True,)]
+    assert len(copied(house)) == 3
+
+
+def test_a_copy_takes_the_name_of_one_that_is_gone(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    copies.refresh_now(house)
+    shop.execute("create schema shop")
+    shop.execute("create table shop.orders (id int, amount text, more int)")
+    shop.execute("insert into shop.orders values (7, 'x', 1)")
+    text = DATABASES.replace("      orders: {key: [id], cursor: changed_at, compare_every: 1d, overlap: 1m}",
+                             "      Orders: {key: [id]}")  # fmt: skip
+    shop.execute('create view "Orders" as select * from shop.orders')
+    declare(house, text)
+    copies.refresh_now(house)
+    assert state(house) == [
+        ("gone", "things", f"there is no file {house.home.parent}/none.db"),
+        ("shop", "Orders", None),
+    ]
+    assert rows(house, "select * from copies.shop_orders") == [(7, "x", 1)]
