@@ -73,13 +73,15 @@ def refresh(settings: Settings, as_of: datetime) -> int:  # noqa: ARG001 # copie
     Never raises for a database's sake: what is wrong with one stands in `copies.state`.
     """
     declared = _read_declared(settings)
-    if not _is_idle(settings, declared):
-        with connect(settings, "ingest", autocommit=True) as connection:
-            if _is_there(connection):
-                _forget(settings, connection, declared)
-                if declared.is_faultless:
-                    _drop_unread(settings, connection)
-    due = _due(settings)
+    if _is_idle(settings, declared):
+        return EVERY_LOAD
+    with connect(settings, "ingest", autocommit=True) as connection:
+        if not _is_there(connection):
+            return EVERY_LOAD
+        _forget(settings, connection, declared)
+        if declared.is_faultless:
+            _drop_unread(settings, connection)
+        due = _due(connection, declared)
     if due:
         futures = [_start(settings, database, tables) for database, tables in due]
         wait([future for future in futures if future is not None], timeout=WAIT)
@@ -381,17 +383,11 @@ def _states(connection: psycopg.Connection[Any]) -> dict[tuple[str, str], _State
     }
 
 
-def _due(settings: Settings) -> list[tuple[Database, list[str]]]:
-    databases = _databases(settings)
-    if not databases:
-        return []
-    with connect(settings, "ingest", autocommit=True) as connection:
-        if not _is_there(connection):
-            return []
-        states = _states(connection)
+def _due(connection: psycopg.Connection[Any], declared: _Declared) -> list[tuple[Database, list[str]]]:
+    states = _states(connection)
     now = datetime.now(UTC)
     due = []
-    for database in databases:
+    for database in declared.databases:
         tables = [
             name
             for name in database.tables

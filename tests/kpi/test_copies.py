@@ -18,6 +18,7 @@ from pipelines.kpi import copies
 from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.settings import Settings
 from tests.conftest import _database, _drop
+from tests.transform.support import Warehouse
 
 DATABASES = """\
 databases:
@@ -409,3 +410,41 @@ def test_a_copy_takes_the_name_of_one_that_is_gone(house: Settings, shop: psycop
         ("shop", "Orders", None),
     ]
     assert rows(house, "select * from copies.shop_orders") == [(7, "x", 1)]
+
+
+def test_a_copy_goes_with_the_kpi_that_read_it(
+    warehouse: Warehouse, shop: psycopg.Connection[Any], server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_SHOP_URL", with_database(server_url, shop.info.dbname))
+    source = {"database": "shop", "table": "orders", "column": "amount", "aggregation": "sum"}
+    variable = {"source": source, "time_column": "changed_at"}
+    formula = {"type": "composite", "expression": "total", "variables": {"total": variable}}
+    kpi = {
+        "id": "sold", "category": "custom", "description": "x", "formula": formula, "aggregations": ["day"],
+    }  # fmt: skip
+    database = {
+        "id": "shop", "url_env": "TEST_SHOP_URL", "every": "1s",
+        "tables": {"orders": {"key": ["id"], "cursor": "changed_at"}},
+    }  # fmt: skip
+    warehouse.write_catalog({"kpis": [kpi], "databases": [database]})
+    shop.execute(
+        "insert into orders (id, amount, changed_at) values (9, 1, 'infinity'), (8, 1, '0044-03-15 BC')"
+    )
+    warehouse.tick("2026-03-03 12:00")
+    warehouse.tick("2026-03-03 12:01")
+    query = (
+        "select period, value::float8 as value, to_regclass('copies.shop_orders') is null as is_gone"
+        " from marts.kpi_value"
+    )
+    assert warehouse.query(query) == [{"period": "2026-03-01", "value": 31.5, "is_gone": False}]
+    # Its database is not there any more, but the KPI is: it stands as it was.
+    warehouse.write_catalog({"kpis": [kpi], "databases": []})
+    warehouse.tick("2026-03-03 12:02")
+    assert warehouse.query("select from copies.state") == []
+    assert warehouse.query(query) == [{"period": "2026-03-01", "value": 31.5, "is_gone": False}]
+    warehouse.write_catalog({"kpis": [], "databases": []})
+    warehouse.tick("2026-03-03 12:03")
+    assert warehouse.query("select to_regclass('copies.shop_orders') is null as is_gone") == [
+        {"is_gone": True}
+    ]
+    warehouse.tick("2026-03-03 12:04")
