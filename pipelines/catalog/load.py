@@ -7,7 +7,6 @@ be read is left alone until the thing can be.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -30,7 +29,6 @@ __all__ = [
     "JobKey",
     "Problem",
     "load_catalog",
-    "read_databases",
     "read_kpis",
     "read_slo_ids",
     "unknown_slos",
@@ -169,20 +167,6 @@ def unknown_slos(kpis: Sequence[Declared[Kpi]], known: Collection[str]) -> list[
                 hint = nearest(slo, known, "known SLOs") or "declare it in slos/"
                 problems.append(item.problem(("slos", index), f"there is no SLO `{slo}`", hint))
     return problems
-
-
-def read_databases(folder: Path) -> list[Database]:
-    """The databases of `databases.yml` that are without a fault; read again only when the file changed."""
-    paths = [folder / "databases.yml", *yaml_files(folder / "databases")]
-    stamp = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.is_file())
-    return list(_databases(folder, stamp))
-
-
-@functools.lru_cache(maxsize=4)
-def _databases(folder: Path, stamp: tuple[tuple[Path, int, int], ...]) -> tuple[Database, ...]:
-    if not stamp:
-        return ()
-    return tuple({one.id: one for one in _models(_Loader(folder).databases())}.values())
 
 
 class _Loader:
