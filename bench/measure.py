@@ -50,13 +50,17 @@ class Meter:
     def _database(self) -> float:
         """CPU seconds of all backends that are, and of all that have ended: these the postmaster has waited for."""
         postmaster = psutil.Process(self.pid)
-        times = postmaster.cpu_times()
-        total = times.children_user + times.children_system
-        for backend in postmaster.children():
-            with contextlib.suppress(psutil.Error):
-                if not any(name in " ".join(backend.cmdline()) for name in BACKGROUND):
-                    total += _seconds(backend)
-        return float(total)
+        while True:
+            ended = postmaster.cpu_times()
+            total = ended.children_user + ended.children_system
+            for backend in postmaster.children():
+                with contextlib.suppress(psutil.Error):
+                    if not any(name in " ".join(backend.cmdline()) for name in BACKGROUND):
+                        total += _seconds(backend)
+            # One that ends just now would be among neither, or both.
+            now = postmaster.cpu_times()
+            if (now.children_user, now.children_system) == (ended.children_user, ended.children_system):
+                return float(total)
 
 
 def _seconds(process: psutil.Process) -> float:
