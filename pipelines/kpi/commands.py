@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.catalog.kpis import Kpi as Entry
-from pipelines.catalog.load import CatalogError, Problem
+from pipelines.catalog.load import CatalogError, Problem, read_kpis
 from pipelines.catalog.models import duration_text, nearest
 from pipelines.console import as_table
 from pipelines.errors import DuemarkError
@@ -44,8 +44,9 @@ def validate(settings: Settings, path: Path | None = None) -> Validation:
     checked = check(settings, file=path)
     problems = [one for one in checked.problems if Path(one.file).resolve() == path.resolve()]
     warnings = told([one for one in checked.unseen if Path(one.file).resolve() == path.resolve()])
-    entries = check(settings, path.parent / ".none", file=path).declared
-    return Validation(problems, warnings, len(entries))
+    entries, _, _ = read_kpis(settings.catalog, path)
+    count = sum(Path(one.document.file).resolve() == path.resolve() for one in entries)
+    return Validation(problems, warnings, count)
 
 
 def listed(settings: Settings) -> str:

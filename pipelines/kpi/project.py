@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import cast
 
 import orjson
@@ -85,9 +85,8 @@ def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
     from pipelines.catalog.load import CatalogError
     from pipelines.kpi.compile import compile_registry
 
-    module, _, name = DEFINITIONS.partition(":")
     try:
-        files = compile_registry(getattr(import_module(module), name)(settings))
+        files = compile_registry(resolve_name(DEFINITIONS)(settings))
     except CatalogError as error:
         _refused[settings.home] = error
         log.warning("KPIs refused, those before stand", problems=[str(problem) for problem in error.problems])

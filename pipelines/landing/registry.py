@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
 
 from pipelines.errors import DuemarkError
@@ -48,14 +48,9 @@ def known(name: str) -> str:
 
 def feed(name: str) -> Feed:
     """The feed of that name, whose files are loaded whole; DuemarkError when there is none."""
-    return cast("Feed", _declared(DECLARATIONS[known(name)]))
+    return cast("Feed", resolve_name(DECLARATIONS[known(name)]))
 
 
 def log_feed(name: str) -> LogFeed:
     """The feed of that name, whose files are followed; DuemarkError when there is none."""
-    return cast("LogFeed", _declared(FOLLOWED[known(name)]))
-
-
-def _declared(place: str) -> object:
-    module, _, attribute = place.partition(":")
-    return getattr(import_module(module), attribute)
+    return cast("LogFeed", resolve_name(FOLLOWED[known(name)]))

@@ -6,7 +6,7 @@ that generates them, which leaves all else as it is.
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 
 from pipelines.logs import get_logger
 from pipelines.transform.project import Project, fingerprint
@@ -36,8 +36,7 @@ def deploy(project: Project, *, force: bool = False) -> bool:
     False when the project is deployed already. Expects the migrations to have been run.
     """
     for step in BEFORE:
-        module, _, name = step.partition(":")
-        getattr(import_module(module), name)(project.settings)
+        resolve_name(step)(project.settings)
     wanted = fingerprint(project.settings)
     with connect(project.settings, "transform", autocommit=True) as connection:
         row = connection.execute("select deployed_project from control.tick").fetchone()
@@ -66,5 +65,4 @@ def deploy(project: Project, *, force: bool = False) -> bool:
 
 def _deploy_generated(project: Project, *, is_made_anew: bool) -> None:
     for step in GENERATED_BY:
-        module, _, name = step.partition(":")
-        getattr(import_module(module), name)(project, is_made_anew)
+        resolve_name(step)(project, is_made_anew)

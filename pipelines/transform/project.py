@@ -11,9 +11,9 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -93,17 +93,13 @@ def generated(settings: Settings, core: str | None = None) -> Mapping[str, str]:
     """
     files: dict[str, str] = {}
     for generator in GENERATORS:
-        module, _, name = generator.partition(":")
-        files |= getattr(import_module(module), name)(settings, core or core_fingerprint(settings))
+        files |= resolve_name(generator)(settings, core or core_fingerprint(settings))
     return files
 
 
 def generators_problems(settings: Settings) -> list[DuemarkError]:
     """What kept generators from making new models, as of the last call of `generated`."""
-    found = []
-    for refused in REFUSED:
-        module, _, name = refused.partition(":")
-        found.append(getattr(import_module(module), name)(settings))
+    found = (resolve_name(refused)(settings) for refused in REFUSED)
     return [problem for problem in found if problem is not None]
 
 

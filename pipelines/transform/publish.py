@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import psycopg
@@ -61,8 +61,7 @@ def publish(
             _analyse(connection, mart.relation, inserted)
             publications.append(Publication(mart.name, deleted, inserted, time.monotonic() - started))
         for step, filled in AFTER_MARTS.items():
-            module, _, name = step.partition(":")
-            done: list[Publication] = getattr(import_module(module), name)(connection, is_rebuild)
+            done: list[Publication] = resolve_name(step)(connection, is_rebuild)
             _analyse(connection, filled, sum(each.inserted for each in done))
             publications += done
         connection.execute(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pipelines.catalog.store import refresh_catalog
@@ -132,8 +132,7 @@ def _refuse_step_back(
 
 
 def _prepare(settings: Settings, preparation: str, as_of: datetime) -> int:
-    module, _, name = preparation.partition(":")
-    return int(getattr(import_module(module), name)(settings, as_of))
+    return int(resolve_name(preparation)(settings, as_of))
 
 
 def _begin(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pipelines.warehouse.connect import connect
@@ -60,6 +60,5 @@ def waiting(settings: Settings, now: datetime | None = None) -> Waiting:
 
 
 def _call(name: str, connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
-    module, _, function = name.partition(":")
-    instant: datetime | None = getattr(import_module(module), function)(connection, published)
+    instant: datetime | None = resolve_name(name)(connection, published)
     return instant
