@@ -28,14 +28,13 @@ from pipelines.slo.events import (
     verdict_events,
 )
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.locks import Lock, try_take
 from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
 Row = TypeVar("Row")
 
-# Session lock: Dagster lets an evaluation that takes too long run on beside the next one.
-REPORT_LOCK = 7_345_004
 # Events in one look; an event is two or three statements of Dagster's.
 MOST = 500
 # Written and crossed off together: what a process that dies may tell twice.
@@ -207,8 +206,8 @@ def report(
     """
     deadline = monotonic() + seconds
     with connect(settings, "operate", autocommit=True) as connection:
-        row = connection.execute("select pg_try_advisory_lock(%s)", [REPORT_LOCK]).fetchone()
-        if not row or not row[0]:
+        # Dagster lets an evaluation that takes too long run on beside the next one.
+        if not try_take(connection, Lock.REPORT):
             return Reported()
         _look(connection, most)
         return _tell(connection, instance, most, deadline)

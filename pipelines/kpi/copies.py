@@ -34,6 +34,7 @@ from pipelines.errors import DuemarkError
 from pipelines.landing.load import begin_load, end_load
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect, database_url, with_database
+from pipelines.warehouse.locks import Lock, try_take_to_commit
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -659,10 +660,7 @@ def _copy(
     table = database.tables[name]
     relation = f"{SCHEMA}.{database.relation(name)}"
     # One process copies a table at a time; another's work is as good as ours.
-    locked: Any = connection.execute(
-        "select pg_try_advisory_xact_lock(hashtextextended(%s, 7345))", [relation]
-    ).fetchone()
-    if not locked[0]:
+    if not try_take_to_commit(connection, Lock.COPY, relation):
         return
     reflected = _reflected(engine, name)
     columns = _types(reflected, database, name)

@@ -34,6 +34,7 @@ from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.source import LandedFile, landed
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.locks import Lock, held
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[tuple[object, ...]]
 
 log = get_logger(__name__)
-
-# Session lock, held while logs are followed: two who read on from one position would only do the work twice.
-FOLLOW_LOCK = 7_345_007
 
 HEAD_BYTES = 4096
 CHUNK_BYTES = 8 << 20
@@ -148,14 +146,10 @@ def follow(
     result = Followed()
     if not files:
         return result
-    connection.execute("select pg_advisory_lock(%s)", [FOLLOW_LOCK])
-    try:
+    with held(connection, Lock.FOLLOW):
         for name in dict.fromkeys(file.feed for file in files):
             of_feed = [file for file in files if file.feed == name]
             _Following(connection, registry.log_feed(name), context, tell, result).run(of_feed)
-    finally:
-        with contextlib.suppress(Exception):
-            connection.execute("select pg_advisory_unlock(%s)", [FOLLOW_LOCK])
     return result
 
 

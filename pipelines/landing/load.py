@@ -6,20 +6,20 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from typing import TYPE_CHECKING, cast
 
+from pipelines.warehouse.locks import Lock, take_to_commit
+
 if TYPE_CHECKING:
     import psycopg
-
-# Transaction lock under which load_id is handed out, held to the commit: a higher load_id never becomes visible
-# before a lower one, and whoever sees `load_id <= n` sees all of them.
-LOAD_LOCK = 7_345_002
 
 
 def begin_load(cursor: psycopg.Cursor[tuple[object, ...]]) -> int:
     """Wait for the load lock and return the next load_id. The lock is held until the transaction ends.
 
+    So a higher load_id never becomes visible before a lower one, and whoever sees `load_id <= n` sees all of them.
+
     The transaction must be READ COMMITTED (the default): the number is read after the lock is had.
     """
-    cursor.execute("select pg_advisory_xact_lock(%s)", [LOAD_LOCK])
+    take_to_commit(cursor, Lock.LOAD)
     row = cursor.execute("select coalesce(max(load_id), 0) + 1 from raw.load").fetchone()
     return cast("int", row[0]) if row else 1
 

@@ -20,15 +20,13 @@ from pipelines.transform.deploy import deploy
 from pipelines.transform.project import ModelResult, Project, generators_problems
 from pipelines.transform.publish import Publication, publish
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.locks import Lock, take, try_take
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
 
 log = get_logger(__name__)
-
-# Session lock, held from start to publication: ticks are single.
-TICK_LOCK = 7_345_003
 
 # What subjects do before a tick looks at the loads; each is called with (settings, as_of) and returns the last load
 # that it has dealt with: the tick looks no further. By name, because transform imports no subject.
@@ -102,10 +100,8 @@ def tick(
 
 def _lock(connection: psycopg.Connection[Any], *, wait: bool) -> None:
     if wait:
-        connection.execute("select pg_advisory_lock(%s)", [TICK_LOCK])
-        return
-    row = connection.execute("select pg_try_advisory_lock(%s)", [TICK_LOCK]).fetchone()
-    if not row or not row[0]:
+        take(connection, Lock.TICK)
+    elif not try_take(connection, Lock.TICK):
         raise TickRefusedError(
             "Another tick is under way.", "Its result will be there in a moment; there is nothing to do."
         )

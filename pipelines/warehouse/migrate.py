@@ -10,11 +10,10 @@ from psycopg import sql
 
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect, database_url, with_database
+from pipelines.warehouse.locks import Lock, take
 from pipelines.warehouse.settings import Settings
 
 OLDEST_SERVER = 150000
-# Session lock: two processes that start at once migrate one after the other.
-MIGRATION_LOCK = 7_345_001
 
 
 def migrate(settings: Settings) -> None:
@@ -36,7 +35,7 @@ def migrate(settings: Settings) -> None:
                 f"The server is PostgreSQL {lock.info.server_version // 10000}; Duemark needs 15 or newer.",
                 "Point DUEMARK_DATABASE_URL to a newer server, or unset it for the embedded one.",
             )
-        lock.execute("select pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        take(lock, Lock.MIGRATE)
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         url = database_url(settings)

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 from pipelines.catalog.load import CatalogError
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.locks import Lock, take
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.changes import changes, regrouped
 from sensors.incidents.facts import single_row
@@ -24,8 +25,6 @@ from sensors.incidents.routes import Routes, load_routes
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]
 
-# Session lock: whoever changes incidents does it alone. A second one waits, and finds the work done.
-INCIDENT_LOCK = 7_345_004
 # An operator who acknowledges in the same moment makes our snapshot stale; then all is done again.
 ATTEMPTS = 5
 
@@ -34,7 +33,8 @@ ATTEMPTS = 5
 def one_at_a_time(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
     """A connection of the role `operate` under the lock of incidents, each transaction on one snapshot."""
     with connect(settings, "operate", autocommit=True) as connection:
-        connection.execute("select pg_advisory_lock(%s)", [INCIDENT_LOCK])
+        # Whoever changes incidents does it alone. A second one waits, and finds the work done.
+        take(connection, Lock.INCIDENTS)
         # Only after the lock: a snapshot from before would not see what the one before us did.
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         yield cast("psycopg.Connection[Any]", connection)

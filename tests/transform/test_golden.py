@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.transform.tick import TICK_LOCK, TickRefusedError, tick
+from pipelines.transform.tick import TickRefusedError, tick
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.locks import Lock, take
 from tests.transform.support import Warehouse
 
 HEADER = "application_id,job_id,status_code,status_at,business_date,run_id,host_id\n"
@@ -420,6 +421,6 @@ def test_an_instant_without_offset_is_refused(bank: Warehouse) -> None:
 
 def test_ticks_are_single(bank: Warehouse) -> None:
     with connect(bank.settings, autocommit=True) as other:
-        other.execute("select pg_advisory_lock(%s)", [TICK_LOCK])
+        take(other, Lock.TICK)
         with pytest.raises(TickRefusedError, match="Another tick is under way"):
             tick(bank.project, wait=False)
