@@ -479,6 +479,32 @@ def incidents(
 
 
 @main.command()
+@click.option("--as-of", metavar="T", help="The clock of the look, ISO 8601 with an offset; default: now.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
+def judge(as_of: str | None, form: Format) -> None:
+    """Judge the marts of the last tick once, and send what is due: what `up` does by itself every ten seconds.
+
+    For cron, and for tests. Prints a line for each incident that was told, and to which route. Exit code 0: judged, and
+    all messages were delivered; 1: some wait because their route refused them, the files of the routes have problems,
+    or there was no tick yet; 2: it could not be done, as when T is before the last look. What the rules would have sent
+    on past days is `duemark incidents --replay`.
+    """
+    from pipelines.warehouse.migrate import migrate
+    from sensors.incidents import commands
+    from sensors.incidents.judge import judge as run
+
+    moment = _instant(as_of)
+    settings = Settings.from_env()
+    migrate(settings)
+    done = run(settings, moment)
+    click.echo(commands.render_lines(done.summary.told, form), nl=False)
+    click.echo(commands.judged(done), err=True)
+    sys.exit(done.exit_code)
+
+
+@main.command()
 @click.argument("incident_id", type=int, metavar="ID")
 @click.option("--by", help="Who takes it on; default: the name you are logged in by.")
 def ack(incident_id: int, by: str | None) -> None:

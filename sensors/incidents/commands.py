@@ -17,6 +17,7 @@ from pipelines.catalog.models import nearest
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
+from sensors.incidents.evaluate import Line
 from sensors.incidents.model import KINDS, OTHER_KINDS
 from sensors.incidents.notices import Silence
 from sensors.incidents.store import read_silences
@@ -24,6 +25,7 @@ from sensors.incidents.store import read_silences
 if TYPE_CHECKING:
     import psycopg
 
+    from sensors.incidents.judge import Judged
     from sensors.incidents.replay import Replay
 
 Format = Literal["table", "csv", "json"]
@@ -287,6 +289,30 @@ def replay_rows(result: Replay, *, detail: bool = False) -> list[Row]:
         {"route": route, "event": event, "messages": count, "per_day": round(count / days, 2)}
         for (route, event), count in sorted(result.counts().items())
     ]
+
+
+# A look
+
+
+def render_lines(lines: Sequence[Line], output: Format = "table") -> str:
+    """What a look told, one line an incident and route; a CSV has its header even when nobody was told."""
+    if output == "csv" and not lines:
+        return ",".join(Line._fields) + "\n"
+    return render([one._asdict() for one in lines], output)
+
+
+def judged(done: Judged) -> str:
+    """What a look did, in words for people."""
+    summary, sent = done.summary, done.delivery
+    if summary.as_of is None:
+        said = ["nothing was judged: there was no tick yet, `duemark tick` does one"]
+    else:
+        as_of = summary.as_of.isoformat()
+        did = f"{summary.opened} opened, {summary.resolved} closed, {summary.messages} messages"
+        said = [f"judged the marts as of {as_of}: {did}"]
+    said.append(f"{sent.delivered} delivered, {sent.failed} refused, {sent.pending} waiting")
+    said += [f"the routes that were stored before stand: {problem}" for problem in summary.problems]
+    return "\n".join(said)
 
 
 # Output

@@ -7,25 +7,12 @@ where it stood when it is cut off. Whatever they raise is raised: a sensor that 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from time import monotonic
 
 import dagster as dg
 
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.delivery import deliver
-from sensors.incidents.evaluate import Summary, evaluate, remind
-
-# Dagster ends an evaluation after 60 s, and lets it run on beside the next one; so it ends itself before.
-BUDGET_SECONDS = 30.0
-
-
-def look(settings: Settings, now: datetime | None = None, *, seconds: float = BUDGET_SECONDS) -> Summary:
-    """One evaluation of the sensor `incidents`: judge what the last tick published, tell what time alone makes due."""
-    deadline = monotonic() + seconds
-    summary = remind(settings, now)
-    while not summary.is_complete and monotonic() < deadline:
-        summary += evaluate(settings, now)
-    return summary
+from sensors.incidents.judge import BUDGET_SECONDS, look
 
 
 @dg.sensor(

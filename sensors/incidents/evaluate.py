@@ -8,9 +8,9 @@ written once for what it tells.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.logs import get_logger
 from pipelines.warehouse.settings import Settings
@@ -29,12 +29,22 @@ SLO_KINDS = frozenset({"overdue", "failed", "late"})
 RECORD_KINDS = frozenset({"rejected_records", "future_status"})
 
 
+class Line(NamedTuple):
+    """What a message says of one incident, and to whom."""
+
+    event: str
+    kind: str
+    subject: str
+    occurrence: str
+    route: str
+
+
 @dataclass(frozen=True)
 class Summary:
     """What an evaluation did. `as_of`: of the tick it judged, None before the first one.
 
     `is_complete` is False when there was more to look through than one evaluation does: call again. `problems`: of
-    the routes' files, in whose place the last good ones were used.
+    the routes' files, in whose place the last good ones were used. `told`: each incident of each of the `messages`.
     """
 
     as_of: datetime | None = None
@@ -44,6 +54,7 @@ class Summary:
     messages: int = 0
     is_complete: bool = True
     problems: list[str] = field(default_factory=list)
+    told: tuple[Line, ...] = ()
 
     @property
     def is_change(self) -> bool:
@@ -60,6 +71,7 @@ class Summary:
             messages=self.messages + later.messages,
             is_complete=later.is_complete,
             problems=later.problems,
+            told=self.told + later.told,
         )
 
 
@@ -69,7 +81,9 @@ def evaluate(settings: Settings, now: datetime | None = None) -> Summary:
     Safe from several processes at once: the second waits for the first.
     """
     moment = now or datetime.now(UTC)
-    summary: Summary = in_transaction(settings, lambda cursor: _evaluate(cursor, settings, moment))
+    summary: Summary = in_transaction(
+        settings, lambda cursor: _with_lines(cursor, _evaluate(cursor, settings, moment))
+    )
     if summary.is_change:
         log.info(
             "incidents",
@@ -125,10 +139,29 @@ def remind(settings: Settings, now: datetime | None = None) -> Summary:
             # The evaluation tells too, and first closes what is over.
             return Summary(mark.as_of, is_complete=False)
         routes, problems = current_routes(cursor, settings, moment)
-        return Summary(mark.as_of, messages=tell(cursor, routes, moment), problems=problems)
+        summary = Summary(mark.as_of, messages=tell(cursor, routes, moment), problems=problems)
+        if mark.as_of is not None and summary.messages:
+            cursor.execute("update ops.evaluation set evaluated_at = greatest(evaluated_at, %s)", [moment])
+        return _with_lines(cursor, summary)
 
     summary: Summary = in_transaction(settings, work)
     return summary
+
+
+def _with_lines(cursor: Cursor, summary: Summary) -> Summary:
+    """The summary with what its messages say: under the lock, the newest of the outbox are those just written."""
+    if not summary.messages:
+        return summary
+    rows = cursor.execute(
+        """
+        select notice.event, kind, subject, occurrence, notice.route
+        from ops.notice inner join ops.incident using (incident_id)
+        where outbox_id in (select outbox_id from ops.alert_outbox order by outbox_id desc limit %s)
+        order by outbox_id, incident_id
+        """,
+        [summary.messages],
+    )
+    return replace(summary, told=tuple(Line(*row) for row in rows))
 
 
 class _Look:

@@ -22,7 +22,8 @@ from sensors.incidents.commands import (
     silence_row,
     silences,
 )
-from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor, look
+from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor
+from sensors.incidents.judge import look
 from tests.incidents.conftest import Bank, at
 
 
