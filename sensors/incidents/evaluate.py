@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.logs import get_logger
 from pipelines.warehouse.settings import Settings
-from sensors.incidents import facts, kpis, rules
+from sensors.incidents import facts, future, kpis, rules
 from sensors.incidents.model import KINDS, Ending, Incident, Key, Occurrence, Rules, Wanted
 from sensors.incidents.store import current_routes, in_transaction, open_incidents, reconcile, tell
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 SLO_KINDS = frozenset({"overdue", "failed", "late"})
-RECORD_KINDS = frozenset({"rejected_records", "future_status"})
+RECORD_KINDS = frozenset({"rejected_records"})
 
 
 class Line(NamedTuple):
@@ -105,7 +105,7 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime) -> Summary:
     standing = open_incidents(cursor, KINDS)
     look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now)
     slos = look.slos()
-    wanted = slos + look.unregistered() + look.records() + look.calendars() + look.kpis(slos)
+    wanted = slos + look.unregistered() + look.records() + look.future() + look.calendars() + look.kpis(slos)
     done = reconcile(cursor, KINDS, wanted, look.ending, now=now, regroup_after=routes.rules.regroup_after)
     # What was over before the first look is kept, and nobody is woken up for it.
     messages = tell(cursor, routes, now, [] if mark.is_first else done.over)
@@ -218,22 +218,22 @@ class _Look:
         return rules.group_by(wanted.values(), standing, lambda one: one.application_id)
 
     def records(self) -> list[Wanted]:
-        """Files with too much rejected, and statuses from too far ahead."""
+        """Files with too much rejected."""
         since = self._now - self._rules.event_open
         files, self.scanned_file_id = facts.landed_files(self._cursor, self._mark.scanned_file_id, since)
         found = rules.rejected_incidents(files, self._rules)
         standing = self._of("rejected_records")
         rejected = rules.still_wanted(standing, found, self._rules, self._now)
-        future = rules.future_incidents(
-            one
-            for one in facts.future_statuses(
-                self._cursor, self._low, self.scanned_load_id, self._rules.future_status
-            )
-            if one.received_at > since
-        )
-        return rules.group_by(rejected, standing, lambda one: one.detail.get("feed")) + rules.still_wanted(
-            self._of("future_status"), future, self._rules, self._now
-        )
+        return rules.group_by(rejected, standing, lambda one: one.detail.get("feed"))
+
+    def future(self) -> list[Wanted]:
+        """Senders whose statuses come from the future."""
+        standing = self._of(future.KIND)
+        sent = future.read_sent(
+            self._cursor, self._low, self.scanned_load_id, self._rules.future_status,
+            [one.key.subject for one in standing],
+        )  # fmt: skip
+        return future.future_wanted(sent, standing, self._rules, self._now)
 
     def calendars(self) -> list[Wanted]:
         """Calendars in use that end soon."""
@@ -254,6 +254,8 @@ class _Look:
             return rules.slo_ending(incident, self._occurrences.get(incident.key[1:]))
         if incident.key.kind in RECORD_KINDS:
             return rules.event_ending(incident)
+        if incident.key.kind == future.KIND:
+            return future.ending(incident, self._now, self._rules)
         if incident.key.kind == "kpi_threshold":
             return kpis.threshold_ending(incident, self._kpis.get(incident.key))
         return _ENDINGS[incident.key.kind]

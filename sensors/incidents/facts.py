@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from sensors.incidents.model import Incident, JobKey, JobState, Occurrence, OccurrenceKey, Rules
 from sensors.incidents.rules import (
     CalendarEnd,
-    FutureStatuses,
     JobDate,
     LandedFile,
     Standing,
@@ -390,23 +389,6 @@ def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[La
     ).fetchall()
     cursor.execute("select coalesce(max(landed_file_id), 0) from raw.landed_file")
     return [LandedFile(*row) for row in rows], int(single_row(cursor)[0])
-
-
-def future_statuses(cursor: Cursor, low: int, high: int, ahead: timedelta) -> list[FutureStatuses]:
-    """Statuses in the loads after `low` up to `high` that lie more than `ahead` after they came, by application."""
-    rows = cursor.execute(
-        """
-        select
-            application_id, count(*), max(status_at), max(load.received_at),
-            (array_agg(distinct application_id || '/' || job_id))[1:11]
-        from raw.job_status as status
-        inner join raw.load using (load_id)
-        where status.load_id > %(low)s and status.load_id <= %(high)s and status_at > load.received_at + %(ahead)s
-        group by application_id
-        """,
-        {"low": low, "high": high, "ahead": ahead},
-    )
-    return [FutureStatuses(row[0], row[1], row[2], row[3], tuple(row[4])) for row in rows]
 
 
 def calendar_ends(cursor: Cursor, high: int) -> list[CalendarEnd]:

@@ -89,7 +89,7 @@ class Rules:
     rejected_share: float = 0.01
     """Share of a file's records that does, when it is at least `rejected_least` records."""
     rejected_least: int = 5
-    future_status: timedelta = timedelta(days=1)
+    future_status: timedelta = timedelta(minutes=5)
     """How far ahead of its arrival a status may lie."""
     event_open: timedelta = timedelta(days=1)
     """An incident of records, which nothing puts right by itself, ends when it is acknowledged or after so long."""

@@ -148,7 +148,7 @@ class RuleSettings(Entry):
         description="fewer never count, whatever their share; such as 5",
     )
     future_status: Duration = Field(
-        default=Rules.future_status, description="how far ahead a status may lie, such as 1d"
+        default=Rules.future_status, description="how far ahead of its receipt a status may lie, such as 5m"
     )
     event_open: Duration = Field(
         default=Rules.event_open, description="how long an incident of records stays open, such as 1d"

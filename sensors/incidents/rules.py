@@ -433,36 +433,6 @@ def rejected_incidents(files: Iterable[LandedFile], rules: Rules) -> list[Wanted
     return wanted
 
 
-@dataclass(frozen=True)
-class FutureStatuses:
-    """Statuses of one application that lie too far ahead of their arrival."""
-
-    application_id: str
-    count: int
-    latest: datetime
-    received_at: datetime
-    jobs: tuple[str, ...] = ()
-
-
-def future_incidents(found: Iterable[FutureStatuses]) -> list[Wanted]:
-    """An incident per application whose clock, or whose years, are wrong."""
-    return [
-        Wanted(
-            key=Key("future_status", one.application_id),
-            severity="warning",
-            title=f"Statuses from the future: {one.application_id}",
-            message=f"{one.application_id} sent {_count(one.count, 'status', 'statuses')} of up to "
-            f"{_instant(one.latest)}, received {_instant(one.received_at)}: {_listed(one.jobs)}. "
-            "They are held until then.",
-            began_at=one.received_at,
-            seen_at=one.received_at,
-            application_id=one.application_id,
-            detail={"count": one.count, "latest": one.latest.isoformat()},
-        )
-        for one in found
-    ]
-
-
 def still_wanted(
     open_: Iterable[Incident], new: Iterable[Wanted], rules: Rules, now: datetime
 ) -> list[Wanted]:

@@ -380,25 +380,6 @@ def test_an_incident_of_records_ends_by_itself(bank: Bank) -> None:
     assert [one.resolution for one in bank.all()] == ["expired"]
 
 
-def test_statuses_from_the_future(bank: Bank) -> None:
-    bank.tick("02:00")
-    with connect(bank.settings, "ingest") as connection:
-        connection.execute("select raw.ensure_partition('job_status', date '2126-01-01')")
-        connection.execute(
-            "insert into raw.load select max(load_id) + 1, 'job_status', 'x', now(), 1 from raw.load"
-        )
-        connection.execute(
-            "insert into raw.job_status (load_id, seq, line_no, application_id, job_id, status_code, status_at,"
-            " business_date)"
-            " select max(load_id), 1, 1, 'core', 'lone', 'START', '2126-01-02', '2126-01-02' from raw.load"
-        )
-    bank.tick("02:10")
-    now = bank.query("select now()")[0][0]
-    evaluate(bank.settings, now)
-    assert list(bank.open()) == ["future_status core"]
-    assert "2126-01-02" in bank.open()["future_status core"].message
-
-
 def test_a_calendar_that_ends(bank: Bank) -> None:
     bank.write(
         "calendars/bank.yml", "calendars:\n  - {id: every_day, weekdays: [mon, tue], until: 2026-05-04}\n"
