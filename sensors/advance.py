@@ -152,7 +152,8 @@ def look_at_landing(settings: Settings) -> list[Grown]:
     """The logs that have grown; what else has landed is for the sensor. Where nothing has, that is noted."""
     from pipelines.landing import registry
     from pipelines.landing.follow import grown
-    from pipelines.landing.ledger import note_look, pending
+    from pipelines.landing.ledger import note_gone, note_look, pending
+    from pipelines.landing.source import landed
 
     began_at = datetime.now(UTC)
     logs = grown(settings)
@@ -160,6 +161,9 @@ def look_at_landing(settings: Settings) -> list[Grown]:
     idle += [] if pending(settings) else [*registry.DECLARATIONS]
     with connect(settings, "ingest") as connection:
         note_look(connection, idle, began_at)
+        with connection.cursor() as cursor:
+            # Only files that are not loaded any more are looked for.
+            note_gone(cursor, settings.landing, registry.names(), landed(settings.landing, registry.names()))
     return logs
 
 

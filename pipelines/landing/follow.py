@@ -116,11 +116,15 @@ class Grown:
 
 def grown(settings: Settings) -> list[Grown]:
     """Logs that have grown, moved or appeared since they were read, as their sizes and times tell. Cheap."""
-    files = [file for file in landed(settings.landing, registry.FOLLOWED) if file.stamp.size]
+    listed = landed(settings.landing, registry.FOLLOWED)
+    refused = [file for file in listed if file.refused]
+    files = [file for file in listed if file.stamp.size and not file.refused]
     found: list[Grown] = []
-    if not files:
+    if not files and not refused:
         return found
     with connect(settings, role="ingest") as connection:
+        with connection.cursor() as cursor:
+            found += [Grown(file, 0) for file in ledger.untold(cursor, refused)]
         for name in dict.fromkeys(file.feed for file in files):
             of_feed = [file for file in files if file.feed == name]
             seen = _seen(connection, name, of_feed)

@@ -91,15 +91,20 @@ def ingest(
     warnings: list[str] = []
     began_at = datetime.now(UTC)
     if paths:
-        files = source.named(paths, feed)
+        files = source.named(paths, feed, settings.landing)
     else:
         files = source.landed(settings.landing, wanted)
         for name in source.strays(settings.landing):
-            warnings.append(f"{name} lies in {settings.landing}, but in no feed's folder: it is not read.")
+            warnings.append(
+                f"{name} in {settings.landing} is no folder: nothing of this feed is read."
+                if name in registry.names()
+                else f"{name} lies in {settings.landing}, but in no feed's folder: it is not read."
+            )
             log.warning("not in a feed's folder", landing=settings.landing, name=name)
     retry: ledger.Retry = "quarantined" if paths else "unread"
-    logs = [file for file in files if file.feed in registry.FOLLOWED]
-    others = [file for file in files if file not in logs]
+    refused = [file for file in files if file.refused]
+    logs = [file for file in files if file.feed in registry.FOLLOWED and not file.refused]
+    others = [file for file in files if file.feed not in registry.FOLLOWED and not file.refused]
     if logs and not _has_packages(settings):
         warnings.append("Logs wait for a catalog without faults: what they are counted by is not known yet.")
         log.warning("no catalog yet", logs=len(logs))
@@ -108,6 +113,11 @@ def ingest(
     with _database(outcomes), connect(settings, role="ingest", autocommit=True) as connection:
         with connection.cursor() as cursor:
             new = ledger.unknown(cursor, others, retry)
+            for file in refused if paths else ledger.untold(cursor, refused):
+                outcomes.append(_refuse(cursor, file))
+                _log(outcomes[-1])
+            if not paths:
+                ledger.note_gone(cursor, settings.landing, wanted, files)
         context = Context(
             zones=stored_zones(settings) if new else {}, packages=stored_packages(settings) if logs else ()
         )
@@ -131,9 +141,26 @@ def ingest(
         _analyze(connection, gained)
         if not paths:
             incomplete = {outcome.feed for outcome in outcomes if outcome.status == "changed"}
-            incomplete |= {file.feed for file in files} - {file.feed for file in [*others, *logs]}
+            incomplete |= {file.feed for file in files} - {file.feed for file in [*others, *logs, *refused]}
             ledger.note_look(connection, set(wanted) - incomplete, began_at)
     return IngestReport(tuple(outcomes), tuple(warnings))
+
+
+def _refuse(cursor: Cursor, file: LandedFile) -> FileOutcome:
+    """Quarantine by name: what it holds is not looked at."""
+    outcome = FileOutcome(
+        file.label,
+        file.feed,
+        "quarantined",
+        message=file.refused,
+        hint="Put the file itself there; what is refused is never opened."
+        if "link" in file.refused
+        else "Let the user that runs Duemark list it."
+        if "cannot" in file.refused
+        else "Only files are loaded: take it away.",
+    )
+    ledger.record(cursor, file, outcome, None)
+    return outcome
 
 
 def _has_packages(settings: Settings) -> bool:
@@ -268,16 +295,15 @@ class _Loading:
     def run(self) -> FileOutcome | None:
         """Load the file; None when another ingest was faster."""
         try:
-            stamp = self.file.store.stamp(self.file.path)
             stream = self.file.store.open(self.file.path)
+            stamp = self.file.store.stamp(self.file.path, stream)
         except FileNotFoundError:
             return self._outcome("gone", "It was there when the folder was listed, and is not now.")
         except Exception as error:
             if not source.is_storage_error(error):
                 raise
             return self._unreadable(error)
-        if stamp is not None:
-            self.file = replace(self.file, stamp=stamp)
+        self.file = replace(self.file, stamp=stamp)
         with stream:
             content = _Content(stream)
             try:

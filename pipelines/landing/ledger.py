@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.landing.registry import DECLARATIONS
-from pipelines.landing.source import LandedFile, is_storage_error, landed
+from pipelines.landing.source import LandedFile, folder_labels, is_storage_error, landed
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     Cursor = psycopg.Cursor[tuple[object, ...]]
 
-# "changed" (while it was read) and "gone" leave no row in the ledger: the next ingest sees them anew.
+# "changed" (while it was read) leaves no row in the ledger, nor does "gone" of a file that was listed and is not there
+# any more: the next ingest sees them anew. "gone" of what was quarantined does: its trouble ends with it.
 Status = Literal["loaded", "duplicate", "quarantined", "changed", "gone"]
 # Which of the files that were not loaded are tried again: those that could not be read, or all that somebody names.
 Retry = Literal["never", "unread", "quarantined"]
@@ -65,6 +66,7 @@ def unknown(cursor: Cursor, files: Iterable[LandedFile], retry: Retry = "unread"
                 and known.path = wanted.path
                 and known.size_bytes = wanted.size_bytes
                 and known.modified_at = wanted.modified_at
+                and known.status <> 'gone'
                 and (known.fingerprint is not null or not %s)
                 and (known.status <> 'quarantined' or not %s)
         )
@@ -80,6 +82,68 @@ def unknown(cursor: Cursor, files: Iterable[LandedFile], retry: Retry = "unread"
         ],
     )
     return [files[int(str(row[0])) - 1] for row in cursor.fetchall()]
+
+
+def untold(cursor: Cursor, refused: Iterable[LandedFile]) -> list[LandedFile]:
+    """Those of `refused` that are not what the ledger said last of their path."""
+    refused = list(refused)
+    if not refused:
+        return []
+    cursor.execute(
+        """
+        select wanted.position
+        from unnest(%s::text[], %s::text[], %s::text[]) with ordinality as wanted (feed, path, message, position)
+        left join lateral (
+            select status, message from raw.landed_file
+            where feed = wanted.feed and path = wanted.path
+            order by landed_file_id desc limit 1
+        ) as newest on true
+        where (newest.status, newest.message) is distinct from ('quarantined', wanted.message)
+        order by wanted.position
+        """,
+        [
+            [file.feed for file in refused],
+            [file.label for file in refused],
+            [file.refused for file in refused],
+        ],
+    )
+    return [refused[int(str(row[0])) - 1] for row in cursor.fetchall()]
+
+
+def note_gone(cursor: Cursor, landing: str, feeds: Iterable[str], files: Iterable[LandedFile]) -> None:
+    """Note of what was quarantined in the folders of `feeds`, and is not among `files` any more, that it is gone."""
+    files = list(files)
+    listed = {(file.feed, file.label) for file in files}
+    # Folders that cannot be listed are no sign of anything.
+    closed = tuple(f"{file.label}/" for file in files if file.refused)
+    inside = folder_labels(landing, feeds)
+    rows = cursor.execute(
+        """
+        select quarantined.landed_file_id, quarantined.feed, quarantined.path
+        from raw.landed_file as quarantined
+        inner join unnest(%s::text[], %s::text[]) as inside (feed, folder)
+            on quarantined.feed = inside.feed and starts_with(quarantined.path, inside.folder)
+        where status = 'quarantined'
+            and not exists (
+                select from raw.landed_file as later
+                where later.feed = quarantined.feed and later.path = quarantined.path
+                    and later.landed_file_id > quarantined.landed_file_id
+            )
+        """,
+        [[feed for feed, _ in inside], [folder for _, folder in inside]],
+    ).fetchall()
+    gone = [
+        row[0]
+        for row in rows
+        if (row[1], row[2]) not in listed and not str(row[2]).startswith(closed or "\0")
+    ]
+    if gone:
+        cursor.execute(
+            "insert into raw.landed_file (feed, path, size_bytes, modified_at, status, message)"
+            " select feed, path, size_bytes, modified_at, 'gone', 'It is not there any more.'"
+            " from raw.landed_file where landed_file_id = any(%s)",
+            [gone],
+        )
 
 
 def load_of(cursor: Cursor, feed: str, fingerprint: str) -> FileOutcome | None:
@@ -124,9 +188,12 @@ def record(cursor: Cursor, file: LandedFile, outcome: FileOutcome, fingerprint: 
         select %(feed)s, %(path)s, %(fingerprint)s::text, %(size)s, %(modified_at)s, %(status)s, %(load_id)s::bigint,
                %(records)s, %(rejected)s, %(message)s::text, %(hint)s::text, %(warnings)s::jsonb
         where %(fingerprint)s::text is not null or not exists (
-            select from raw.landed_file
-            where feed = %(feed)s and path = %(path)s and size_bytes = %(size)s and modified_at = %(modified_at)s
-                and message = %(message)s::text
+            select from (
+                select size_bytes, modified_at, message from raw.landed_file
+                where feed = %(feed)s and path = %(path)s
+                order by landed_file_id desc limit 1
+            ) as newest
+            where size_bytes = %(size)s and modified_at = %(modified_at)s and message = %(message)s::text
         )
         """,
         {
@@ -154,8 +221,10 @@ def pending(settings: Settings, feeds: Iterable[str] | None = None) -> list[Land
     files = landed(settings.landing, DECLARATIONS if feeds is None else feeds)
     if not files:
         return []
+    refused = [file for file in files if file.refused]
+    files = [file for file in files if not file.refused]
     with connect(settings, role="ingest") as connection, connection.cursor() as cursor:
-        new = unknown(cursor, files, "never")
+        new = unknown(cursor, files, "never") + untold(cursor, refused)
         unread = [file for file in unknown(cursor, files, "unread") if file not in new]
     return sorted(new + [file for file in unread if _opens(file)], key=lambda file: file.order)
 
