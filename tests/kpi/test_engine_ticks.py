@@ -17,9 +17,9 @@ from pipelines.kpi.registry import Source, Variable
 from pipelines.status import report
 from pipelines.warehouse.settings import ROOT
 from tests.kpi.test_engine import MEDIAN, ON_TIME, define, kpi, run, values, variable
-from tests.transform.support import Warehouse
+from tests.transform.support import Warehouse, held, waiting_backend
 from tests.transform.test_golden import CATALOG, CHARGE, HEADER
-from tests.transform.test_killed_ticks import CHILD, held, published, waiting_backend
+from tests.transform.test_killed_ticks import CHILD, published
 
 __all__ = ["define"]
 
@@ -154,7 +154,7 @@ def bank(warehouse: Warehouse) -> Iterator[Warehouse]:
 
 def test_a_tick_killed_while_kpis_are_computed(bank: Warehouse) -> None:
     before = cells(bank, "done")
-    with held(bank, "kpi.period_value") as connection:
+    with held(bank.settings, "kpi.period_value") as connection:
         marts = published(connection)
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, "2026-03-03T08:15:00Z"],
@@ -162,7 +162,7 @@ def test_a_tick_killed_while_kpis_are_computed(bank: Warehouse) -> None:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            waiting_backend(bank, "kpi.period_value")
+            waiting_backend(bank.settings, "kpi.period_value")
         finally:
             child.kill()
             child.wait()

@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -179,6 +181,8 @@ class Warehouse:
 
 
 KILL_POINTS = ("begin", "scope", "dbt", "publish")
+# Seconds without an end to be seen: no machine is that slow, something hangs.
+HUNG = 600.0
 
 
 def connect_url(settings: Settings) -> str:
@@ -206,3 +210,29 @@ def _shown(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value / timedelta(minutes=1)
     return str(value) if isinstance(value, date) else value
+
+
+@contextmanager
+def held(
+    settings: Settings, relation: str, mode: str = "access exclusive"
+) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Nobody else gets at the relation while it lasts; yields the connection that does."""
+    with connect(settings) as connection:
+        connection.execute(f"lock table {relation} in {mode} mode".encode())
+        yield connection
+        connection.rollback()
+
+
+def waiting_backend(settings: Settings, relation: str, child: subprocess.Popen[bytes] | None = None) -> int:
+    """Process id of the backend that waits for the relation, as soon as one does; `child` is to come to it."""
+    deadline = time.monotonic() + HUNG
+    with connect(settings, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            row = connection.execute(
+                "select pid from pg_locks where relation = %s::regclass and not granted", [relation]
+            ).fetchone()
+            if row is not None:
+                return int(str(row[0]))
+            assert child is None or child.poll() is None, f"it ended and had not come to {relation}"
+            time.sleep(0.05)
+    raise AssertionError(f"nobody came to {relation}")

@@ -6,9 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -17,7 +14,7 @@ from pipelines.errors import DuemarkError
 from pipelines.transform.project import DbtError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT
-from tests.transform.support import MARTS, Warehouse, utc
+from tests.transform.support import MARTS, Warehouse, held, utc, waiting_backend
 from tests.transform.test_golden import CATALOG, CHARGE, HEADER
 
 CHILD = """
@@ -41,29 +38,6 @@ def bank(warehouse: Warehouse) -> Warehouse:
         HEADER + CHARGE.format("SUCCEED", "02:30:00", "r1,h1") + CHARGE.format("START", "02:40:00", "r2,h1")
     )
     return warehouse
-
-
-@contextmanager
-def held(bank: Warehouse, relation: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """Nobody else gets at the relation while it lasts; yields the connection that does."""
-    with connect(bank.settings) as connection:
-        connection.execute(f"lock table {relation} in access exclusive mode".encode())
-        yield connection
-        connection.rollback()
-
-
-def waiting_backend(bank: Warehouse, relation: str) -> int:
-    """Process id of the backend that waits for the relation, as soon as one does."""
-    deadline = time.monotonic() + SECONDS
-    with connect(bank.settings, autocommit=True) as connection:
-        while time.monotonic() < deadline:
-            row = connection.execute(
-                "select pid from pg_locks where relation = %s::regclass and not granted", [relation]
-            ).fetchone()
-            if row is not None:
-                return int(str(row[0]))
-            time.sleep(0.05)
-    raise AssertionError(f"nobody came to {relation}")
 
 
 def published(connection: psycopg.Connection[tuple[object, ...]]) -> list[object]:
@@ -93,7 +67,7 @@ def assert_done_by_the_next(bank: Warehouse) -> None:
     ],
 )
 def test_a_tick_killed_by_the_system(bank: Warehouse, relation: str) -> None:
-    with held(bank, relation) as connection:
+    with held(bank.settings, relation) as connection:
         before = published(connection)
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, "2026-03-03T08:15:00Z"],
@@ -101,7 +75,7 @@ def test_a_tick_killed_by_the_system(bank: Warehouse, relation: str) -> None:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            waiting_backend(bank, relation)
+            waiting_backend(bank.settings, relation)
         finally:
             child.kill()
             child.wait()
@@ -122,12 +96,12 @@ def test_a_tick_whose_connection_is_cut(bank: Warehouse, relation: str) -> None:
         except (DuemarkError, psycopg.Error) as error:
             failures.append(error)
 
-    with held(bank, relation) as connection:
+    with held(bank.settings, relation) as connection:
         before = published(connection)
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            backend = waiting_backend(bank, relation)
+            backend = waiting_backend(bank.settings, relation)
             with connect(bank.settings, autocommit=True) as other:
                 other.execute("select pg_terminate_backend(%s)", [backend])
         finally:
