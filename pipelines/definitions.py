@@ -39,8 +39,9 @@ def build_defs(
     before = [*catalog_specs(manifest), *promise_specs(manifest)]
     feeds = feed_assets(manifest)
     tick = tick_assets(computed, before, DESCRIBE)
-    tracked_assets = tracked_specs(job_graph(settings))
-    met = met_check([spec.key for spec in tracked_assets if spec.key.path[0] == "slos"])
+    graph = job_graph(settings)
+    tracked_assets = tracked_specs(graph)
+    met = met_check(node.slo for node in graph.slos)
     checks = checks_job(met)
 
     landing = dg.Definitions(assets=[feeds], asset_checks=[feed_checks()])

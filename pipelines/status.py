@@ -312,12 +312,12 @@ def _incidents(connection: psycopg.Connection[Any]) -> Part:
     """Sender silence is a fault of the inflow; other incidents are about the tracked data, not about Duemark."""
     open_count, silent = _one(
         connection,
-        "select count(*), string_agg(subject, ', ' order by subject) filter (where kind = 'sender_silence')"
+        "select count(*), array_agg(subject order by subject) filter (where kind = 'sender_silence')"
         " from ops.incident where resolved_at is null",
     )
-    facts = {"open": open_count, "silent_senders": silent.split(", ") if silent else []}
+    facts = {"open": open_count, "silent_senders": silent or []}
     if silent:
-        return Part("incidents", False, f"{open_count} open; silent senders: {silent}", facts)
+        return Part("incidents", False, f"{open_count} open; silent senders: {', '.join(silent)}", facts)
     return Part("incidents", True, f"{open_count} open, no sender is silent", facts)
 
 

@@ -101,13 +101,12 @@ def render_single(board: Board) -> str:
 def page_names(board: Board) -> dict[str, str]:
     """A name for each KPI's page that is a file everywhere, and no other's: ids may differ in case alone."""
     names: dict[str, str] = {}
-    taken: set[str] = set()
     for kpi in board.kpis:
         plain = re.sub(r"[^a-z0-9_-]+", "-", kpi.id.lower()).strip("-")[:60]
         name = f"kpi-{plain}"
-        if plain != kpi.id or name in taken:
-            name += f"-{hashlib.sha256(kpi.id.encode()).hexdigest()[:8]}"
-        taken.add(name)
+        # What looks as if it ended in a hash gets one too, so that it is not another's name.
+        if plain != kpi.id or re.search(r"-[0-9a-f]{24}$", plain):
+            name += f"-{hashlib.sha256(kpi.id.encode()).hexdigest()[:24]}"
         names[kpi.id] = name
     return names
 

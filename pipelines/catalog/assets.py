@@ -8,7 +8,8 @@ from typing import Any
 import dagster as dg
 
 from pipelines.catalog.graph import JobGraph
-from pipelines.orchestration.tables import group_name, table_spec, valid_owners
+from pipelines.catalog.names import ASSET_PART, LAST_ASSET_PART, distinct_words, safe_name
+from pipelines.orchestration.tables import table_spec, valid_owners
 
 GROUP = "catalog"
 OWNERS = ["team:platform"]
@@ -41,12 +42,12 @@ def catalog_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
 
 def job_key(application: str, job: str) -> dg.AssetKey:
     """Asset key of a tracked job."""
-    return dg.AssetKey(["jobs", application, job])
+    return dg.AssetKey(["jobs", safe_name(application, ASSET_PART), safe_name(job, LAST_ASSET_PART)])
 
 
 def slo_key(slo: str) -> dg.AssetKey:
     """Asset key of an SLO."""
-    return dg.AssetKey(["slos", slo])
+    return dg.AssetKey(["slos", safe_name(slo, ASSET_PART)])
 
 
 def tracked_specs(graph: JobGraph) -> list[dg.AssetSpec]:
@@ -54,12 +55,15 @@ def tracked_specs(graph: JobGraph) -> list[dg.AssetSpec]:
 
     A job depends on the jobs it waits for, an SLO on the jobs that must be complete; grouped by application.
     """
+    groups = distinct_words(
+        [*(job.application for job in graph.jobs), *(slo.application for slo in graph.slos)]
+    )
     jobs = [
         dg.AssetSpec(
             job_key(node.application, node.job),
             deps=[job_key(*upstream) for upstream in node.upstream],
             description=f"{node.title}\n\n{node.description}".strip(),
-            group_name=group_name(node.application),
+            group_name=groups[node.application],
             kinds={"job"},
             owners=valid_owners(node.owner),
         )
@@ -75,7 +79,7 @@ def tracked_specs(graph: JobGraph) -> list[dg.AssetSpec]:
                 "calendar": node.calendar,
                 "objective": node.objective,
             },
-            group_name=group_name(node.application),
+            group_name=groups[node.application],
             kinds={"slo"},
             owners=valid_owners(node.owner),
         )

@@ -15,6 +15,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from pipelines.catalog.names import readable
+
 Location = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
@@ -44,7 +46,7 @@ class Problem:
     def __str__(self) -> str:
         column = f":{self.column}" if self.column else ""
         place = f"{self.file}:{self.line}{column}: " + (f"{self.key}: " if self.key else "")
-        return place + self.message + (f"\n    {self.hint}" if self.hint else "")
+        return readable(place + self.message) + (f"\n    {readable(self.hint)}" if self.hint else "")
 
 
 def key_path(location: Sequence[str | int]) -> str:

@@ -22,12 +22,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from pipelines.catalog import zones
+from pipelines.catalog.names import is_unseen
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -40,6 +42,9 @@ MAX_LENGTH = 200
 
 Fault = tuple[tuple[str | int, ...], str, str]
 """Where inside a model, what is wrong, and the way out."""
+
+STORED = "stored"
+"""Context of a validation: what stands in the warehouse was taken by the rules of its day, and is not refused now."""
 
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
@@ -128,7 +133,9 @@ def _check_zone(value: str) -> str:
     return value
 
 
-def _check_id(value: str) -> str:
+def _check_id(value: str, info: ValidationInfo) -> str:
+    if info.context == STORED:
+        return value
     if not 1 <= len(value) <= MAX_LENGTH:
         raise refuse(f"an id of {len(value)} characters", f"ids have 1 to {MAX_LENGTH} characters")
     if value != value.strip() or any(unicodedata.category(character) == "Cc" for character in value):
@@ -136,16 +143,23 @@ def _check_id(value: str) -> str:
             f"{shown(value)} has white space at an end, or a control character",
             "write the id exactly as the scheduler reports it, in one line",
         )
+    unseen = next(filter(is_unseen, value), None)
+    if unseen is not None:
+        name = unicodedata.name(unseen, "")
+        raise refuse(
+            f"{shown(value)} has a character that nobody sees: U+{ord(unseen):04X} {name}".rstrip(),
+            "remove it; ids that differ in such a character alone look the same",
+        )
     return value
 
 
-def _check_application_id(value: str) -> str:
-    if "/" in value:
+def _check_application_id(value: str, info: ValidationInfo) -> str:
+    if "/" in value and info.context != STORED:
         raise refuse(
             f"{shown(value)} has a slash",
             "application ids have none: `application/job` is split at its first slash",
         )
-    return _check_id(value)
+    return _check_id(value, info)
 
 
 def _lower(value: object) -> object:

@@ -203,7 +203,8 @@ class _Compiler:
 
 
 def _member(column: str) -> str:
-    return f"d_{column}"
+    # PostgreSQL cuts names at 63 bytes, and then two long ones could be one.
+    return f"d_{column}" if len(column) <= 61 else f"d_{column[:50]}_{_hash(column)}"
 
 
 def scope_of(variable: Variable) -> str:

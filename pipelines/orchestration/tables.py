@@ -84,11 +84,6 @@ def _cell(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-def group_name(text: str) -> str:
-    """`text` as the name of a group of assets, which has letters, digits and underscores only."""
-    return re.sub(r"\W", "_", text, flags=re.ASCII) or "_"
-
-
 def valid_owners(*owners: str | None) -> list[str]:
     """Those of `owners` that Dagster takes: `team:…` or an e-mail address; others stay in the catalog."""
     return [

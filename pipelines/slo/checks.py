@@ -1,9 +1,11 @@
 """Checks of job statuses that only the subject knows about."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
+from pipelines.catalog.assets import slo_key
+from pipelines.catalog.names import WORD, safe_name
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table
 from pipelines.slo.events import MET, latest_decided, verdict_events
@@ -50,29 +52,28 @@ def slo_checks() -> dg.AssetChecksDefinition:
     return _check_job_statuses
 
 
-def met_check(slos: Sequence[dg.AssetKey]) -> dg.AssetChecksDefinition:
+def met_check(slos: Iterable[str]) -> dg.AssetChecksDefinition:
     """The check `met` of each SLO, in the op `check_slos`: whether the last occurrence that was due was on time.
 
     It is evaluated without a run when a tick changes the verdict; a person can ask for it at any time.
     """
-    specs = [
-        dg.AssetCheckSpec(
-            MET,
-            asset=key,
-            description="The last occurrence that was due: on time passes, late warns, overdue fails.",
-        )
-        for key in slos
-    ]
+    by_key = {slo_key(slo): slo for slo in slos}
+    # Names of Dagster's own making for inputs and outputs have the signs of the ids, and take `a-b` and `a_b` for one.
+    words = {key: f"slo_{safe_name(slo, WORD)}" for key, slo in by_key.items()}
 
-    @dg.multi_asset_check(name="check_slos", specs=specs, can_subset=True)
+    @dg.op(
+        name="check_slos",
+        ins={word: dg.In(dg.Nothing) for word in words.values()},
+        out={f"{MET}_{word}": dg.Out(dg.Nothing, is_required=False) for word in words.values()},
+    )
     def _check_slos(
         context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> Iterator[dg.AssetCheckResult]:
-        wanted = {key.asset_key.path[-1] for key in context.selected_asset_check_keys}
+        wanted = {by_key[key.asset_key] for key in context.selected_asset_check_keys}
         with explained(), connect(settings, "transform") as connection:
-            verdicts = [event for _, event in verdict_events(connection, latest_decided(connection, wanted))]
-        for event in verdicts:
-            wanted.discard(event.asset_key.path[-1])
+            verdicts = list(verdict_events(connection, latest_decided(connection, wanted)))
+        for (slo, *_), event in verdicts:
+            wanted.discard(slo)
             yield dg.AssetCheckResult(
                 asset_key=event.asset_key,
                 check_name=MET,
@@ -83,10 +84,23 @@ def met_check(slos: Sequence[dg.AssetKey]) -> dg.AssetChecksDefinition:
             )
         for slo in sorted(wanted):
             yield dg.AssetCheckResult(
-                asset_key=dg.AssetKey(["slos", slo]),
+                asset_key=slo_key(slo),
                 check_name=MET,
                 passed=True,
                 description="Nothing of it has been due yet.",
             )
 
-    return _check_slos
+    definition: dg.AssetChecksDefinition = dg.AssetChecksDefinition.create(
+        keys_by_input_name={word: key for key, word in words.items()},
+        node_def=_check_slos,
+        check_specs_by_output_name={
+            f"{MET}_{word}": dg.AssetCheckSpec(
+                MET,
+                asset=key,
+                description="The last occurrence that was due: on time passes, late warns, overdue fails.",
+            )
+            for key, word in words.items()
+        },
+        can_subset=True,
+    )
+    return definition

@@ -195,13 +195,14 @@ def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
 
 
 def _store(cursor: psycopg.Cursor[Any], load_id: int, gaps: list[_Gap]) -> int:
+    from pipelines.catalog.models import STORED
     from pipelines.catalog.resolve import PromiseSpec
     from pipelines.slo.promises import expand
 
     count = 0
     promises: list[tuple[_Gap, Promise]] = []
     for gap in gaps:
-        spec = PromiseSpec.model_validate_json(json.dumps(gap.spec))
+        spec = PromiseSpec.model_validate_json(json.dumps(gap.spec), context=STORED)
         for promise in expand(spec, gap.start, gap.end):
             promises.append((gap, promise))
             count += 1

@@ -394,7 +394,7 @@ def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[La
 def calendar_ends(cursor: Cursor, high: int) -> list[CalendarEnd]:
     """The last date of every calendar that an SLO of the catalog uses; worked out once per version of a calendar."""
     from pipelines.catalog.calendars import holidays_version, last_date
-    from pipelines.catalog.models import Calendar
+    from pipelines.catalog.models import STORED, Calendar
 
     version = holidays_version()
     rows = cursor.execute(
@@ -427,7 +427,7 @@ def calendar_ends(cursor: Cursor, high: int) -> list[CalendarEnd]:
     ends = []
     for calendar_id, load_id, spec, slo_ids, is_known, last in rows:
         if not is_known:
-            last = last_date(Calendar.model_validate(spec))  # noqa: PLW2901
+            last = last_date(Calendar.model_validate(spec, context=STORED))  # noqa: PLW2901
             cursor.execute(
                 "insert into ops.calendar_end values (%s, %s, %s, %s) on conflict do nothing",
                 [calendar_id, load_id, version, last],

@@ -31,7 +31,7 @@ from pydantic_core import PydanticCustomError
 
 from pipelines.catalog.documents import Document, Location, Problem, read_document
 from pipelines.catalog.load import CatalogError, explain, yaml_files
-from pipelines.catalog.models import ApplicationId, Duration, Entry, Fault, Id, nearest
+from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id, nearest
 from pipelines.errors import DuemarkError
 from sensors.incidents.model import KINDS, OTHER_KINDS, SEVERITIES, Incident, Rules, Severity
 
@@ -183,7 +183,7 @@ class Routes:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Routes:
         """What `to_json` made."""
-        routes = [Route.model_validate(route) for route in content["routes"]]
+        routes = [Route.model_validate(route, context=STORED) for route in content["routes"]]
         return cls(
             {route.id: route for route in routes}, RuleSettings.model_validate(content["rules"]).rules()
         )

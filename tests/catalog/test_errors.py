@@ -497,6 +497,34 @@ def test_application_id(write: Write, line: str, shown: int, message: str, hint:
     assert only(folder) == ("applications/one.yml", shown, "applications[0].id", message, hint)
 
 
+@pytest.mark.parametrize(
+    "code", ["00AD", "200B", "200D", "2028", "2029", "202E", "2060", "2066", "3164", "FEFF"]
+)
+@pytest.mark.parametrize("kind", ["applications", "calendars", "jobs", "slos"])
+def test_characters_of_an_id_that_nobody_sees(write: Write, kind: str, code: str) -> None:
+    rest = {
+        "applications": "timezone: UTC",
+        "calendars": "weekdays: [mon]",
+        "jobs": "application: overdrafts",
+        "slos": "application: overdrafts, calendar: every_day, " + JOB.strip(),
+    }
+    for written in (f"a{chr(int(code, 16))}b", f'"a\\u{code}b"'):
+        file, line, key, message, hint = only(
+            write({f"{kind}/odd.yml": f"{kind}:\n  - {{id: {written}, {rest[kind]}}}\n"})
+        )
+        assert (file, line, key) == (f"{kind}/odd.yml", 2, f"{kind}[0].id")
+        assert f"a character that nobody sees: U+{code}" in message
+        assert hint == "remove it; ids that differ in such a character alone look the same"
+
+
+def test_what_is_told_can_be_printed(write: Write) -> None:
+    folder = write({"jobs/odd.yml": 'jobs:\n  - {id: "a\\u202Eb", application: overdrafts}\n'})
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(folder)
+    assert '"a\\u202eb" has a character that nobody sees: U+202E RIGHT-TO-LEFT OVERRIDE' in str(caught.value)
+    assert "\u202e" not in str(caught.value)
+
+
 def test_longest_ids_are_taken(write: Write) -> None:
     longest = "é" * 200
     folder = write(

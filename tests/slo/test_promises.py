@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipelines.catalog.load import Catalog
-from pipelines.catalog.models import Application, Calendar, Job, Slo
+from pipelines.catalog.models import STORED, Application, Calendar, Job, Slo
 from pipelines.catalog.resolve import PromiseSpec, resolve
 from pipelines.catalog.zones import zone
 from pipelines.slo.promises import Promise, expand
@@ -267,6 +268,13 @@ def test_spec_holds_everything_by_value() -> None:
         '"objective":0.9,"slo_id":"slo","timezone":"America/New_York","warn_before":"30m"}'
     )
     assert PromiseSpec.model_validate_json(one.canonical()) == one
+
+
+def test_what_was_promised_by_the_rules_of_its_day_is_still_read() -> None:
+    old = spec(jobs=[{"job": "a", "end": "03:00"}]).canonical().replace('"job":"a"', '"job":"a\u200b"')
+    with pytest.raises(ValidationError):
+        PromiseSpec.model_validate_json(old)
+    assert PromiseSpec.model_validate_json(old, context=STORED).jobs[0].job == "a\u200b"
 
 
 def test_holidays_version_only_where_a_list_is_used() -> None:

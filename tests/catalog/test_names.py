@@ -1,0 +1,82 @@
+"""Names made of ids: plain ones stay, no two ids come to one name, and all fit where they go."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.catalog.names import (
+    ASSET_PART,
+    LAST_ASSET_PART,
+    WORD,
+    Style,
+    distinct_words,
+    is_unseen,
+    readable,
+    safe_name,
+)
+
+STYLES = [ASSET_PART, LAST_ASSET_PART, WORD]
+# Texts that are near each other, and such as look like what another one becomes.
+CHARACTERS = st.sampled_from("aAbB09 _-./~ü\u0308u日😀\"'[]:")
+IDS = st.one_of(st.text(CHARACTERS, min_size=1, max_size=6), st.text(min_size=1, max_size=250)).filter(
+    lambda text: not any("\ud800" <= one <= "\udfff" for one in text)
+)
+
+
+@given(IDS, st.sampled_from(STYLES))
+def test_a_name_is_plain_short_and_can_be_read_back(text: str, style: Style) -> None:
+    name = safe_name(text, style)
+    assert set(name) <= style.plain | {style.mark}
+    assert 1 <= len(name) <= style.longest
+    if set(text) <= style.plain and len(text) <= style.longest:
+        assert name == text
+    if 2 * style.mark not in name:
+        # Nothing is lost: no other text comes to this name.
+        assert unquote(name.replace(style.mark, "%")) == text
+
+
+@given(IDS, st.sampled_from(STYLES))
+def test_a_name_is_no_other_ids_name(text: str, style: Style) -> None:
+    name = safe_name(text, style)
+    assert name == text or safe_name(name, style) != name
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_what_is_cut_differs_by_what_was_cut_off(style: Style) -> None:
+    one, other = (safe_name("ü" * 199 + end, style) for end in "ab")
+    assert one != other
+    assert len(one) == len(other) == style.longest
+
+
+@given(st.lists(IDS, max_size=12))
+def test_words_are_words_and_nobody_elses(texts: list[str]) -> None:
+    words = distinct_words(texts)
+    assert set(words) == set(texts)
+    assert len(set(words.values())) == len(words)
+    assert all(re.fullmatch(r"\w+", word, re.ASCII) for word in words.values())
+
+
+def test_words_are_readable() -> None:
+    words = distinct_words(["core-banking", "cards", "Überträge"])
+    assert words == {"core-banking": "core_banking", "cards": "cards", "Überträge": "_bertr_ge"}
+    both = distinct_words(["a-b", "a_b"])
+    assert both["a_b"] == "a_b"
+    assert both["a-b"].startswith("a_b_")
+
+
+@pytest.mark.parametrize(
+    "character", "\0\n\x85\u00ad\u034f\u061c\u200b\u200d\u200e\u2028\u2029\u202e\u2060\u2066\u3164\ufeff"
+)
+def test_what_nobody_sees_is_shown(character: str) -> None:
+    assert is_unseen(character)
+    assert readable(f"a{character}b") == f"a\\u{ord(character):04x}b"
+
+
+@pytest.mark.parametrize("text", ["a b", "Überträge", "日次", "😀", "[x]", "نص", "e\u0301"])
+def test_what_can_be_seen_stays(text: str) -> None:
+    assert readable(text) == text
