@@ -259,13 +259,14 @@ def _leave_out_touched(connection: Connection, model: _Values) -> list[tuple[int
             for number, (start, end) in enumerate(bounds)
         )
     )
+    clocks = list(_clocks(model.spec["pieces"]))
     connection.execute(
         "delete from kpi_period using kpi_need as need where need.period_start = kpi_period.period_start"
         " and need.period_end = kpi_period.period_end and exists ("
         "select from kpi.touched, unnest(%s::integer[], %s::text[]) as own (piece, clock)"
         " where own.piece = need.piece and touched.clock = own.clock"
         " and (bucket_at = '-infinity' or bucket_at >= needs_from and bucket_at < needs_before))",
-        [list(each) for each in zip(*_clocks(model.spec["pieces"]), strict=True)],
+        [[piece for piece, _ in clocks], [clock for _, clock in clocks]],
     )
     return [
         (int(piece), str(start), str(end))

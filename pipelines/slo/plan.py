@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from pipelines.landing.load import begin_load, end_load
@@ -272,7 +273,7 @@ def _copy(cursor: psycopg.Cursor[Any], load_id: int, promises: list[tuple[_Gap, 
 
 def _claims(promises: list[tuple[_Gap, Promise]]) -> Iterator[tuple[datetime | None, datetime | None]]:
     """From when to before when a run's first status makes it a run of each slot; None is without end."""
-    for (gap, promise), following in zip(promises, [*promises[1:], None], strict=True):
+    for (gap, promise), following in zip_longest(promises, promises[1:]):
         is_last = (
             following is None
             or following[0] is not gap

@@ -44,8 +44,8 @@ from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import ROOT, Settings
 from sensors.incidents import commands
-from sensors.incidents.dagster_sensors import look
 from sensors.incidents.delivery import deliver
+from sensors.incidents.judge import look
 from tests.upgrade.support import DUMPS, LANDING, VARIABLES
 
 SEED = 8

@@ -17,7 +17,7 @@ from pipelines.transform.project import Project
 from pipelines.transform.tick import tick
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import ROOT
-from sensors.incidents.dagster_sensors import look
+from sensors.incidents.judge import look
 from tests.transform.support import held, waiting_backend
 from tests.upgrade.differences import expected, of_facts
 from tests.upgrade.support import DUMPED, Dump, Home, Tables, loaded, rows_of
