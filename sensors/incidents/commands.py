@@ -132,7 +132,8 @@ def acknowledge(
 ) -> Row:
     """Note that somebody has taken an open incident on; it is not repeated or escalated any more.
 
-    Returns its row, with what is grouped under it acknowledged too. Idempotent: who was first stays.
+    What is grouped under it and was told, by itself or in a message of this one, is acknowledged along with it, as long
+    as it stays in the group. What joins later is told. Returns its row. Idempotent: who was first stays.
 
     Raises:
         DuemarkError: there is no such incident, or it is over.
@@ -141,9 +142,14 @@ def acknowledge(
     with connect(settings, "operate") as connection, connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
             """
-            update ops.incident set acknowledged_at = %(now)s, acknowledged_by = %(who)s
-            where (incident_id = %(id)s or cause_incident_id = %(id)s)
-                and resolved_at is null and acknowledged_at is null
+            update ops.incident as one set
+                acknowledged_at = %(now)s, acknowledged_by = %(who)s,
+                acknowledged_with_id = nullif(%(id)s::bigint, incident_id)
+            where resolved_at is null and (
+                incident_id = %(id)s and (acknowledged_at is null or acknowledged_with_id is not null)
+                or cause_incident_id = %(id)s and acknowledged_at is null
+                and exists (select from ops.notice where notice.incident_id = one.incident_id)
+            )
             """,
             {"id": incident_id, "who": who, "now": now or datetime.now(UTC)},
         )

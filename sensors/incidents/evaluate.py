@@ -224,7 +224,7 @@ class _Look:
         found = rules.rejected_incidents(files, self._rules)
         standing = self._of("rejected_records")
         rejected = rules.still_wanted(standing, found, self._rules, self._now)
-        return rules.group_by(rejected, standing, lambda one: one.detail.get("feed"))
+        return rules.group_by(rejected, standing, rules.by_sender)
 
     def future(self) -> list[Wanted]:
         """Senders whose statuses come from the future."""
@@ -291,5 +291,5 @@ def slo_wanted(
         missed, last_statuses(missed) if missed else {}, settings, as_of
     )
     silent = rules.wholly_explained(explained, watched)
-    causes = rules.slo_causes(watched, held)
+    causes = rules.slo_causes(watched, held, graph)
     return silences + rules.apply_slo_causes(wanted, causes, silent, standing)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sensors.incidents.model import Incident, JobKey, JobState, Occurrence, OccurrenceKey, Rules
@@ -18,6 +18,7 @@ from sensors.incidents.rules import (
     LandedFile,
     Standing,
     UnregisteredJob,
+    Window,
 )
 
 if TYPE_CHECKING:
@@ -274,6 +275,33 @@ class MartGraph:
                 self._known[asked[position - 1]].append(Standing(key, _job(job)))
         return {one: self._known[one] for one in wanted}
 
+    def windows(self, days: Collection[tuple[str, date]]) -> Mapping[tuple[str, date], Sequence[Window]]:
+        found: dict[tuple[str, date], list[Window]] = defaultdict(list)
+        rows = self._cursor.execute(
+            """
+            select
+                performance.slo_id, performance.business_date, performance.slot,
+                performance.outcome in ('overdue', 'late'), blamed.application_id, blamed.job_id
+            from unnest(%s::text[], %s::date[]) as day (slo_id, business_date)
+            inner join marts.slo_performance as performance using (slo_id, business_date)
+            left join lateral (
+                select application_id, job_id from marts.slo_job_performance as job
+                where job.slo_id = performance.slo_id and job.business_date = performance.business_date
+                    and job.slot = performance.slot
+                    and (job.progress <> 'complete' or job.actual_end_at > job.expected_end_at)
+                order by upstream_rank, expected_end_at, application_id, job_id
+                limit 1
+            ) as blamed on performance.outcome in ('overdue', 'late')
+            where performance.outcome <> 'not_due'
+            order by performance.slo_id, performance.business_date, performance.expected_end_at, performance.slot
+            """,
+            [[slo_id for slo_id, _ in days], [day for _, day in days]],
+        )
+        for slo_id, day, slot, is_missed, application, name in rows:
+            blamed = None if application is None else (application, name)
+            found[slo_id, day].append(Window(OccurrenceKey(slo_id, day, slot), is_missed, blamed))
+        return found
+
 
 def last_statuses(
     cursor: Cursor, applications: Collection[str], as_of: datetime, high: int
@@ -374,7 +402,13 @@ def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[La
     """
     rows = cursor.execute(
         """
-        select landed_file_id, feed, path, status, record_count, rejected_count, coalesce(message, ''), seen_at
+        select
+            landed_file_id, feed, path, status, record_count, rejected_count, coalesce(message, ''), seen_at,
+            coalesce((
+                select case when min(application_id) = max(application_id) then min(application_id) end
+                from raw.job_status
+                where job_status.load_id = file.load_id
+            ), '')
         from raw.landed_file as file
         where landed_file_id > %(scanned)s and seen_at > %(since)s
             and (status = 'quarantined' or status = 'loaded' and rejected_count > 0)

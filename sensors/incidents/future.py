@@ -148,6 +148,7 @@ def _wanted(one: Sent, latest: datetime, received_at: datetime, incident: Incide
         seen_at=received_at,
         application_id=one.application_id,
         detail={"count": count, "latest": latest.isoformat(), "hosts": sorted(hosts)},
+        comes_again=True,
     )
 
 

@@ -147,7 +147,10 @@ class Occurrence:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An incident that should be open, or, with `is_over`, one that is told although it is over already."""
+    """An incident that should be open, or, with `is_over`, one that is told although it is over already.
+
+    `comes_again`: it is of something that happens at `seen_at`, and not of how things stand until then.
+    """
 
     key: Key
     severity: Severity
@@ -163,6 +166,7 @@ class Wanted:
     cause: Key | None = None
     is_over: bool = False
     resolution: str = ""
+    comes_again: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,7 @@ class Incident:
     cause_id: int | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
+    acknowledged_with_id: int | None = None
     escalated_at: datetime | None = None
     resolved_at: datetime | None = None
     resolution: str | None = None
@@ -202,7 +207,10 @@ class Incident:
 
 @dataclass(frozen=True)
 class Told:
-    """What a route has heard of an incident: when first and when last."""
+    """What a route has heard of an incident: when last, and when first since its `tell_from` (else when first at all).
+
+    What it heard before `tell_from` says nothing of how the incident stands now: it lost its cause, or got worse.
+    """
 
     first: datetime
     last: datetime
@@ -220,3 +228,5 @@ class Notice:
     title: str
     body: str
     payload: Facts = field(default_factory=dict)
+    grouped: tuple[Incident, ...] = ()
+    """Named in it as grouped under one of `incidents`."""

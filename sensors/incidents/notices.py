@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -66,24 +66,36 @@ class Situation:
 
 
 def notices(situation: Situation, routes: Routes, now: datetime) -> list[Notice]:
-    """The messages that are due at `now`, a list per route in the order in which they are to be sent."""
+    """The messages that are due at `now`, a list per route in the order in which they are to be sent.
+
+    What is open and neither silenced nor acknowledged is told at every route that it matches, or its root is told
+    there: only a root that is told itself keeps what is grouped under it from being told (see `_is_told_under`).
+    """
     due: dict[str, list[tuple[Incident, Event]]] = defaultdict(list)
     for one in situation.over:
         for route in routes.routes.values():
             if (event := _event_of_end(one, route, situation, now)) is not None:
                 due[route.id].append((one, event))
     escalations: dict[tuple[int, str], Incident] = {}
+    known = {one.incident_id: one for one in situation.open}
+    silenced = {
+        one.incident_id
+        for one in situation.open
+        if any(silence.covers(one, now) for silence in situation.silences)
+    }
     for one in situation.open:
-        if any(silence.covers(one, now) for silence in situation.silences):
+        if one.incident_id in silenced or one.acknowledged_at is not None:
             continue
+        root = known.get(one.cause_id or 0)
         for route in routes.routes.values():
-            event = _event_of_open(one, route, situation.told.get((one.incident_id, route.id)), now)
+            above = root if _is_told_under(root, one, route, routes, situation, silenced) else None
+            event = _event_of_open(one, route, above, situation, now)
             if event is not None:
                 due[route.id].append((one, event))
-            if _escalates(one, route, situation, now) and route.escalate is not None:
+            if above is None and _escalates(one, route, situation, now) and route.escalate is not None:
                 escalations.setdefault((one.incident_id, route.escalate.to), one)
     for (_, to), one in escalations.items():
-        if to in routes.routes and not any(known is one for known, _ in due[to]):
+        if to in routes.routes and not any(other is one for other, _ in due[to]):
             due[to].append((one, "escalated"))
     grouped: dict[int, list[Incident]] = defaultdict(list)
     for one in situation.open:
@@ -92,32 +104,68 @@ def notices(situation: Situation, routes: Routes, now: datetime) -> list[Notice]
     made = []
     for route_id, items in due.items():
         if len(items) > routes.rules.digest_above:
-            made.append(_digest(route_id, items))
+            made.append(_digest(route_id, items, grouped))
         else:
-            made += [_single(route_id, one, event, grouped.get(one.incident_id, [])) for one, event in items]
+            made += [
+                _single(route_id, one, event, grouped.get(one.incident_id, []), known.get(one.cause_id or 0))
+                for one, event in items
+            ]
     return made
 
 
-def _event_of_open(one: Incident, route: Route, told: Told | None, now: datetime) -> Event | None:
-    is_grouped = one.cause_id is not None and not route.grouped
-    if one.acknowledged_at is not None or is_grouped or now < one.tell_from:
+def _is_told_under(
+    root: Incident | None,
+    one: Incident,
+    route: Route,
+    routes: Routes,
+    situation: Situation,
+    silenced: Collection[int],
+) -> bool:
+    """Whether what is told of `root` at `route` tells of `one` too, or else it has to be told by itself there.
+
+    A root that the route does not hear of, or that a silence keeps from being told, tells nobody of what is under it.
+    A KPI whose data are not there yet is no news of its own: for it, it is enough that its root is told anywhere.
+    """
+    if root is None or route.grouped or root.incident_id in silenced:
+        return False
+    anywhere = routes.routes.values() if one.detail.get("is_held") else [route]
+    return any(_hears(root, each, situation) for each in anywhere)
+
+
+def _hears(one: Incident, route: Route, situation: Situation) -> bool:
+    return (one.incident_id, route.id) in situation.told or (route.when == "always" and route.matches(one))
+
+
+def _told_lately(one: Incident, route_id: str, situation: Situation) -> Told | None:
+    """What a route has heard of an incident as it stands now."""
+    told = situation.told.get((one.incident_id, route_id))
+    return told if told is not None and told.last >= one.tell_from else None
+
+
+def _event_of_open(
+    one: Incident, route: Route, root: Incident | None, situation: Situation, now: datetime
+) -> Event | None:
+    """What a route is told of one that is open and that nobody acknowledged. `root`: what tells of it there."""
+    if now < one.tell_from or (root is not None and root.acknowledged_at is None):
         return None
+    told = situation.told.get((one.incident_id, route.id))
     if told is None:
+        # An acknowledgement covers what its acker was told: what joins the group later is told, once.
         return "opened" if route.when == "always" and route.matches(one) else None
-    if route.repeat > timedelta() and now - told.last >= route.repeat:
-        return "repeated"
-    return None
+    if root is not None or route.repeat <= timedelta():
+        return None
+    if told.last < one.tell_from:
+        return "repeated" if route.when == "always" else None
+    return "repeated" if now - told.last >= route.repeat else None
 
 
 def _escalates(one: Incident, route: Route, situation: Situation, now: datetime) -> bool:
-    told = situation.told.get((one.incident_id, route.id))
+    told = _told_lately(one, route.id, situation)
     return (
         route.escalate is not None
         and told is not None
-        and one.acknowledged_at is None
-        and one.cause_id is None
         and now - told.first >= route.escalate.after
-        and (one.incident_id, route.escalate.to) not in situation.told
+        and _told_lately(one, route.escalate.to, situation) is None
     )
 
 
@@ -133,27 +181,26 @@ def _event_of_end(one: Incident, route: Route, situation: Situation, now: dateti
 
 
 def next_due(situation: Situation, routes: Routes, now: datetime) -> datetime | None:
-    """The next moment after `now` at which time alone makes a notice due, silences aside; None without one."""
+    """A moment after `now` at which time alone may make a notice due, silences aside; None without one."""
     moments = []
     for one in situation.open:
         moments.append(one.tell_from)
         if one.acknowledged_at is not None:
             continue
         for route in routes.routes.values():
-            told = situation.told.get((one.incident_id, route.id))
+            told = _told_lately(one, route.id, situation)
             if told is None:
                 continue
-            if route.repeat > timedelta() and (one.cause_id is None or route.grouped):
+            if route.repeat > timedelta():
                 moments.append(told.last + route.repeat)
-            if route.escalate is not None and (one.incident_id, route.escalate.to) not in situation.told:
+            if route.escalate is not None and _told_lately(one, route.escalate.to, situation) is None:
                 moments.append(told.first + route.escalate.after)
     return min((moment for moment in moments if moment > now), default=None)
 
 
-# Messages
-
-
-def _single(route: str, one: Incident, event: Event, grouped: Sequence[Incident]) -> Notice:
+def _single(
+    route: str, one: Incident, event: Event, grouped: Sequence[Incident], root: Incident | None
+) -> Notice:
     is_end = event in {"resolved", "back_on_track"} or one.resolved_at is not None
     severity: Severity = "info" if is_end else one.severity
     word = _WORDS[event]
@@ -161,6 +208,9 @@ def _single(route: str, one: Incident, event: Event, grouped: Sequence[Incident]
     lines = [one.message]
     if owner := one.detail.get("owner"):
         lines.append(f"Owner: {owner}")
+    if root is not None and not is_end:
+        taken = f", acknowledged by {root.acknowledged_by}" if root.acknowledged_by else ""
+        lines.append(f"Grouped under {root.incident_id}: {root.title}{taken}")
     if grouped:
         names = [child.title for child in grouped[:10]]
         rest = len(grouped) - len(names)
@@ -177,22 +227,33 @@ def _single(route: str, one: Incident, event: Event, grouped: Sequence[Incident]
         title=title,
         body="\n".join(lines),
         payload=_facts(one) | {"grouped": [child.incident_id for child in grouped]},
+        grouped=tuple(grouped),
     )
 
 
-def _digest(route: str, items: Sequence[tuple[Incident, Event]]) -> Notice:
+def _digest(
+    route: str, items: Sequence[tuple[Incident, Event]], grouped: Mapping[int, Sequence[Incident]]
+) -> Notice:
     worst = max((one.severity for one, _ in items), key=SEVERITIES.index)
     counts: dict[str, int] = defaultdict(int)
     for one, event in items:
         counts[f"{one.key.kind.replace('_', ' ')}{' ' + _WORDS[event] if _WORDS[event] else ''}"] += 1
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     order = sorted(items, key=lambda item: (-SEVERITIES.index(item[0].severity), item[0].incident_id))
-    lines = [
-        f"{one.title}{f' ({_WORDS[event]})' if _WORDS[event] else ''} · {one.incident_id}"
-        for one, event in order[:20]
-    ]
+    lines = []
+    for one, event in order[:20]:
+        said = [_WORDS[event]] if _WORDS[event] else []
+        if under := grouped.get(one.incident_id):
+            said.append(f"{len(under)} grouped under it")
+        words = f" ({', '.join(said)})" if said else ""
+        lines.append(f"{one.title}{words} · {one.incident_id}")
     if len(order) > len(lines):
         lines.append(f"and {len(order) - len(lines)} more: duemark incidents")
+    facts = [
+        _facts(one)
+        | {"event": event, "grouped": [child.incident_id for child in grouped.get(one.incident_id, ())]}
+        for one, event in order
+    ]
     return Notice(
         route=route,
         event="digest",
@@ -201,7 +262,8 @@ def _digest(route: str, items: Sequence[tuple[Incident, Event]]) -> Notice:
         severity=worst,
         title=f"{len(items)} incidents: {summary}",
         body="\n".join(lines),
-        payload={"incidents": [_facts(one) | {"event": event} for one, event in order]},
+        payload={"incidents": facts},
+        grouped=tuple(child for one, _ in items for child in grouped.get(one.incident_id, ())),
     )
 
 

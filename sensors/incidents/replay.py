@@ -23,7 +23,7 @@ from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.incidents import facts, rules
-from sensors.incidents.changes import changes, regrouped
+from sensors.incidents.changes import brought_up_to_date, changes, regrouped
 from sensors.incidents.evaluate import slo_wanted
 from sensors.incidents.model import (
     Ending,
@@ -39,7 +39,7 @@ from sensors.incidents.model import (
 )
 from sensors.incidents.notices import Situation, next_due, notices
 from sensors.incidents.routes import Route, Routes, load_routes
-from sensors.incidents.rules import JobDate, Standing
+from sensors.incidents.rules import JobDate, Standing, Window
 
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]
@@ -169,11 +169,15 @@ class PastGraph:
         self._upstream = upstream
         self._by_date: dict[tuple[JobKey, date], dict[str, list[tuple[OccurrenceKey, PastJob]]]] = {}
         dates: dict[JobKey, set[date]] = defaultdict(set)
+        self._days: dict[tuple[str, date], list[PastOccurrence]] = defaultdict(list)
         for one in occurrences:
+            self._days[one.key.slo_id, one.key.business_date].append(one)
             for job in one.jobs:
                 dates[job.key].add(one.key.business_date)
                 slos = self._by_date.setdefault((job.key, one.key.business_date), defaultdict(list))
                 slos[one.key.slo_id].append((one.key, job))
+        for day in self._days.values():
+            day.sort(key=lambda one: (one.expected_end_at, one.key.slot))
         self._dates = {job: sorted(found) for job, found in dates.items()}
         self.moment = datetime.min.replace(tzinfo=UTC)
 
@@ -182,6 +186,17 @@ class PastGraph:
 
     def standings(self, wanted: Collection[JobDate]) -> Mapping[JobDate, Sequence[Standing]]:
         return {one: self._standing(one) for one in wanted}
+
+    def windows(self, days: Collection[tuple[str, date]]) -> Mapping[tuple[str, date], Sequence[Window]]:
+        found = {}
+        for day in days:
+            stood = [one.at(self.moment, is_watched=True, is_late_known=True) for one in self._days[day]]
+            found[day] = [
+                Window(one.key, one.outcome in {"overdue", "late"}, _blamed(one))
+                for one in stood
+                if one.outcome != "not_due"
+            ]
+        return found
 
     def _standing(self, asked: JobDate) -> list[Standing]:
         dates = self._dates.get(asked.job, [])
@@ -196,6 +211,17 @@ class PastGraph:
             key, job = max(in_time or slots, key=lambda one: one[1].expected_end_at)
             found.append(Standing(key, job.at(self.moment)))
         return found
+
+
+def _blamed(one: Occurrence) -> JobKey | None:
+    """The most upstream job that is not complete, or was not in time; as `facts.MartGraph.windows` has it."""
+    missed = [
+        job
+        for job in one.jobs
+        if job.progress != "complete" or (job.ended_at is not None and job.ended_at > job.expected_end_at)
+    ]
+    first = min(missed, key=lambda job: (job.upstream_rank, job.expected_end_at, job.key), default=None)
+    return first.key if first is not None else None
 
 
 @dataclass
@@ -220,6 +246,7 @@ class _Memory:
                 rules.slo_ending(row, endings.get(row.key[1:])) if row.slo_id else Ending("heard", "")
             ),
         )
+        before = list(self.standing.values())
         over: list[Incident] = []
         answered = set()
         for row, end in todo.resolved:
@@ -227,10 +254,7 @@ class _Memory:
             over.append(replace(row, resolved_at=now, resolution=end.resolution, message=end.message))
             answered |= {row.key[1:]} if row.key.kind == "overdue" else set()
         for row, one in todo.updated:
-            self.standing[row.incident_id] = replace(
-                row, severity=one.severity, title=one.title, message=one.message, detail=one.detail,
-                last_seen_at=one.seen_at,
-            )  # fmt: skip
+            self.standing[row.incident_id] = brought_up_to_date(row, one, now)
         for one in todo.opened:
             incident = self._open(one, now)
             if not one.is_over:
@@ -240,17 +264,16 @@ class _Memory:
                 self.late.add(OccurrenceKey(one.slo_id, one.business_date, one.slot))
             if incident.key[1:] not in answered:
                 over.append(incident)
-        ids = {row.key: row.incident_id for row in self.standing.values()}
-        for group in regrouped(self.standing.values(), wanted, ids, now, self.routes.rules.regroup_after):
-            self.standing[group.incident.incident_id] = replace(
-                group.incident, cause_id=group.cause_id, tell_from=group.tell_from
-            )
+        regroup_after = self.routes.rules.regroup_after
+        for moved in regrouped(before, list(self.standing.values()), wanted, now, regroup_after):
+            self.standing[moved.incident_id] = moved
         made = notices(self.situation(over), self.routes, now)
         for notice in made:
             for incident in notice.incidents:
                 key = (incident.incident_id, notice.route)
-                first = self.told[key].first if key in self.told else now
-                self.told[key] = Told(first, now)
+                known = self.told.get(key)
+                is_news = known is None or known.last < incident.tell_from
+                self.told[key] = Told(now if known is None or is_news else known.first, now)
         return made
 
     def _open(self, one: Wanted, now: datetime) -> Incident:

@@ -48,6 +48,14 @@ class Standing(NamedTuple):
     job: JobState
 
 
+class Window(NamedTuple):
+    """A window of an intraday SLO. `is_missed`: overdue, or late; then `blamed` is the most upstream job to blame."""
+
+    occurrence: OccurrenceKey
+    is_missed: bool
+    blamed: JobKey | None
+
+
 class Graph(Protocol):
     """What the grouping asks of the catalog and of the marts."""
 
@@ -59,6 +67,9 @@ class Graph(Protocol):
 
         Of an intraday SLO the last slot due by `before`, else its last. A job without an SLO has none.
         """
+
+    def windows(self, days: Collection[tuple[str, date]]) -> Mapping[tuple[str, date], Sequence[Window]]:
+        """The windows of (SLO, business date) that were decided or are due, in the order in which they fall due."""
 
 
 @dataclass(frozen=True)
@@ -182,18 +193,20 @@ def _ended_after(job: JobState, moment: datetime) -> bool:
 
 
 def slo_causes(
-    occurrences: Sequence[Occurrence], held: Mapping[tuple[OccurrenceKey, JobKey], Sequence[Hold]]
+    occurrences: Sequence[Occurrence],
+    held: Mapping[tuple[OccurrenceKey, JobKey], Sequence[Hold]],
+    graph: Graph,
 ) -> dict[OccurrenceKey, OccurrenceKey]:
-    """The occurrence in trouble that each other one is grouped under.
+    """The occurrence in trouble that each other one is grouped under; the causes may close into a ring.
 
     An occurrence is grouped when every job to blame in it waits for a job to blame in another one; under the most
-    upstream of those. The later windows of an intraday SLO are grouped under the day's first that is in trouble.
+    upstream of those. A window of an intraday SLO is grouped under the first of its row (see `_rows`).
     """
     troubled = {
         (one.key, job.key): one for one in occurrences if one.is_watched for job in one.troubled_jobs()
     }
     causes: dict[OccurrenceKey, OccurrenceKey] = {}
-    first: dict[tuple[str, date], OccurrenceKey] = {}
+    own_trouble: dict[tuple[str, date], set[OccurrenceKey]] = defaultdict(set)
     for one in sorted(
         (one for one in occurrences if one.is_watched and one.troubled_jobs()), key=lambda one: one.key
     ):
@@ -209,11 +222,34 @@ def slo_causes(
             best.append(min(upstream))
         else:
             causes[one.key] = min(best)[2]
-        day = (one.key.slo_id, one.key.business_date)
-        if one.outcome == "overdue":
-            if one.key not in causes and day in first:
-                causes[one.key] = first[day]
-            first.setdefault(day, one.key)
+        if one.outcome == "overdue" and one.key not in causes:
+            own_trouble[one.key.slo_id, one.key.business_date].add(one.key)
+    days = [day for day, keys in own_trouble.items() if len(keys) > 1]
+    for day, windows in (graph.windows(days) if days else {}).items():
+        causes |= _rows(windows, own_trouble[day])
+    return causes
+
+
+def _rows(
+    windows: Sequence[Window], own_trouble: Collection[OccurrenceKey]
+) -> dict[OccurrenceKey, OccurrenceKey]:
+    """The first of its row, for each later window of it.
+
+    A row is unbroken: its windows follow each other, all of them are overdue or late, the same job is to blame, and
+    those that are overdue wait for nothing else. After one that was on time, what is missed is new trouble.
+    """
+    causes: dict[OccurrenceKey, OccurrenceKey] = {}
+    first: OccurrenceKey | None = None
+    blamed: JobKey | None = None
+    for one in windows:
+        is_own = one.occurrence in own_trouble
+        if not one.is_missed or one.blamed != blamed:
+            first = None
+        blamed = one.blamed
+        if is_own and first is not None:
+            causes[one.occurrence] = first
+        elif is_own:
+            first = one.occurrence
     return causes
 
 
@@ -388,7 +424,10 @@ def unregistered_incidents(jobs: Iterable[UnregisteredJob], as_of: datetime) -> 
 
 @dataclass(frozen=True)
 class LandedFile:
-    """A file that was loaded with rejected records, or that could not be loaded at all."""
+    """A file that was loaded with rejected records, or that could not be loaded at all.
+
+    `application_id`: whose statuses it holds, empty when it holds those of several, or of none.
+    """
 
     landed_file_id: int
     feed: str
@@ -398,6 +437,14 @@ class LandedFile:
     rejected_count: int
     message: str
     seen_at: datetime
+    application_id: str = ""
+
+    @property
+    def sender(self) -> str:
+        """Who sent it: the folder below that of the feed, else the application; empty where neither tells."""
+        folder = self.path.rpartition("/")[0]
+        is_below = folder.rpartition("/")[2] != self.feed
+        return folder if is_below else self.application_id
 
 
 def rejected_incidents(files: Iterable[LandedFile], rules: Rules) -> list[Wanted]:
@@ -427,10 +474,21 @@ def rejected_incidents(files: Iterable[LandedFile], rules: Rules) -> list[Wanted
                 else message,
                 began_at=one.seen_at,
                 seen_at=one.seen_at,
-                detail={"feed": one.feed, "records": total, "rejected": one.rejected_count},
+                detail={
+                    "feed": one.feed,
+                    "records": total,
+                    "rejected": one.rejected_count,
+                    "sender": "" if one.status == "quarantined" else one.sender,
+                },
             )
         )
     return wanted
+
+
+def by_sender(one: Wanted) -> Hashable:
+    """Files of one sender are told together. One that could not be read says nothing of its sender: it stands alone."""
+    sender = one.detail.get("sender")
+    return (one.detail.get("feed"), sender) if sender else one.key
 
 
 def still_wanted(

@@ -16,7 +16,7 @@ from pipelines.catalog.load import CatalogError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.locks import Lock, take
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.changes import changes, regrouped
+from sensors.incidents.changes import brought_up_to_date, changes, regrouped
 from sensors.incidents.facts import single_row
 from sensors.incidents.model import Ending, Incident, Key, Notice, Told, Wanted
 from sensors.incidents.notices import Silence, Situation, notices
@@ -56,7 +56,7 @@ def in_transaction(settings: Settings, work: Callable[[Cursor], Any]) -> Any:
 _COLUMNS = """
     incident_id, kind, subject, occurrence, slo_id, business_date, slot, application_id, severity, title, message,
     detail, began_at, opened_at, last_seen_at, tell_from, cause_incident_id, acknowledged_at, acknowledged_by,
-    escalated_at, resolved_at, resolution, resolved_into_id
+    acknowledged_with_id, escalated_at, resolved_at, resolution, resolved_into_id
 """
 
 
@@ -110,19 +110,7 @@ def reconcile(
     standing = open_incidents(cursor, kinds)
     todo = changes(standing, wanted, ending)
     opened = [_insert(cursor, one, now) for one in todo.opened]
-    for row, one in todo.updated:
-        cursor.execute(
-            "update ops.incident set severity = %s, title = %s, message = %s, detail = %s,"
-            " last_seen_at = greatest(last_seen_at, %s) where incident_id = %s",
-            [
-                one.severity,
-                one.title,
-                one.message,
-                json.dumps(dict(one.detail)),
-                one.seen_at,
-                row.incident_id,
-            ],
-        )
+    _rewrite(cursor, [brought_up_to_date(row, one, now) for row, one in todo.updated])
     into = {
         (one.key.subject, one.key.occurrence): one.incident_id for one in opened if one.key.kind == "late"
     }
@@ -141,14 +129,8 @@ def reconcile(
             ],
         )
         resolved_ids.append(row.incident_id)
-    still_open = [one for one in open_incidents(cursor) if one.key.kind in kinds]
-    ids = {one.key: one.incident_id for one in still_open}
-    causes = regrouped(still_open, wanted, ids, now, regroup_after)
-    for group in causes:
-        cursor.execute(
-            "update ops.incident set cause_incident_id = %s, tell_from = %s where incident_id = %s",
-            [group.cause_id, group.tell_from, group.incident.incident_id],
-        )
+    moved = regrouped(standing, open_incidents(cursor, kinds), wanted, now, regroup_after)
+    _rewrite(cursor, moved)
     opened_ids = [one.incident_id for one in opened]
     rows = {
         one.incident_id: one
@@ -164,8 +146,27 @@ def reconcile(
         opened=[rows[one] for one in opened_ids],
         resolved=[rows[one] for one in resolved_ids],
         over=over,
-        updated=len(todo.updated) + len(causes),
+        updated=len(todo.updated) + len(moved),
     )
+
+
+def _rewrite(cursor: Cursor, rows: Sequence[Incident]) -> None:
+    """Write what may change of open incidents."""
+    cursor.executemany(
+        """
+        update ops.incident set
+            severity = %s, title = %s, message = %s, detail = %s, last_seen_at = %s, cause_incident_id = %s,
+            tell_from = %s, acknowledged_at = %s, acknowledged_by = %s, acknowledged_with_id = %s
+        where incident_id = %s
+        """,
+        [
+            (
+                one.severity, one.title, one.message, json.dumps(dict(one.detail)), one.last_seen_at, one.cause_id,
+                one.tell_from, one.acknowledged_at, one.acknowledged_by, one.acknowledged_with_id, one.incident_id,
+            )
+            for one in rows
+        ],
+    )  # fmt: skip
 
 
 def _insert(cursor: Cursor, one: Wanted, now: datetime) -> Incident:
@@ -218,8 +219,15 @@ def tell(cursor: Cursor, routes: Routes, now: datetime, over: Sequence[Incident]
 def read_told(cursor: Cursor, incident_ids: Sequence[int]) -> dict[tuple[int, str], Told]:
     """What routes have heard of these incidents."""
     rows = cursor.execute(
-        "select incident_id, route, min(told_at), max(told_at) from ops.notice where incident_id = any(%s)"
-        " group by incident_id, route",
+        """
+        select
+            incident_id, notice.route, coalesce(min(told_at) filter (where told_at >= tell_from), min(told_at)),
+            max(told_at)
+        from ops.notice as notice
+        inner join ops.incident using (incident_id)
+        where incident_id = any(%s) and event <> 'grouped'
+        group by incident_id, notice.route
+        """,
         [list(incident_ids)],
     )
     return {(int(row[0]), str(row[1])): Told(row[2], row[3]) for row in rows}
@@ -250,6 +258,21 @@ def enqueue(cursor: Cursor, notice: Notice, now: datetime) -> int:
             (outbox_id, one.incident_id, notice.route, event, now)
             for one, event in zip(notice.incidents, notice.events, strict=True)
         ],
+    )
+    told = {one.incident_id for one in notice.incidents}
+    cursor.execute(
+        """
+        insert into ops.notice (outbox_id, incident_id, route, event, told_at)
+        select %(outbox)s, child, %(route)s, 'grouped', %(now)s
+        from unnest(%(children)s::bigint[]) as child
+        where not exists (select from ops.notice as known where known.incident_id = child)
+        """,
+        {
+            "outbox": outbox_id,
+            "route": notice.route,
+            "now": now,
+            "children": [one.incident_id for one in notice.grouped if one.incident_id not in told],
+        },
     )
     escalated = [
         one.incident_id

@@ -357,10 +357,11 @@ def test_rejected_records_and_files(bank: Bank) -> None:
     rows = sorted(bank.open().values(), key=lambda one: one.incident_id)
     assert {one.key.kind for one in rows} == {"rejected_records"}
     assert "6 of 7 records were rejected (85.7%)" in rows[0].message
-    # Of one feed: told together.
-    assert [one.cause_id for one in rows] == [None, rows[0].incident_id]
+    # One that could not be read stands by itself.
+    assert [one.cause_id for one in rows] == [None, None]
     assert evaluate(bank.settings, now).opened == 0
-    acknowledge(bank.settings, rows[0].incident_id, by="ann")
+    for one in rows:
+        acknowledge(bank.settings, one.incident_id, by="ann")
     evaluate(bank.settings, now)
     assert bank.open() == {}
     assert {one.resolution for one in bank.all()} == {"acknowledged"}
@@ -454,9 +455,10 @@ def test_an_acknowledgement_during_an_evaluation_is_not_lost(bank: Bank) -> None
     bank.sends("core/lone", "SUCCEED 02:20")
     bank.at("03:01")
     (incident,) = bank.open().values()
+    bank.sends("core/a", "START 03:01")
     bank.tick("03:02")
     with connect(bank.settings, "operate") as connection:
-        # Holds the row while the evaluation, on its own snapshot, comes to it.
+        # Holds the row while the evaluation, on its own snapshot, comes to it with a message that has changed.
         connection.execute(
             "update ops.incident set acknowledged_at = now(), acknowledged_by = 'ann' where incident_id = %s",
             [incident.incident_id],
@@ -468,6 +470,8 @@ def test_an_acknowledgement_during_an_evaluation_is_not_lost(bank: Bank) -> None
     thread.join()
     (incident,) = bank.open().values()
     assert (incident.acknowledged_by, incident.last_seen_at) == ("ann", at("03:02"))
+    assert bank.at("03:03").updated == 0
+    assert bank.open()["overdue slo-a"].last_seen_at == at("03:02")
 
 
 @pytest.mark.parametrize("steps", [("06:30",), tuple(f"{h:02}:{m:02}" for h in range(1, 7) for m in (5, 30))])

@@ -28,7 +28,7 @@ from sensors.incidents.model import (
 from sensors.incidents.notices import Situation, notices
 from sensors.incidents.replay import PastJob, PastOccurrence, replay_of
 from sensors.incidents.routes import Route, Routes
-from sensors.incidents.rules import CalendarEnd, JobDate, LandedFile, Standing
+from sensors.incidents.rules import CalendarEnd, JobDate, LandedFile, Standing, Window
 
 TUESDAY = date(2026, 3, 3)
 MIDNIGHT = datetime(2026, 3, 3, tzinfo=UTC)
@@ -81,6 +81,9 @@ class Graph:
             latest = max((one.occurrence.business_date for one in all_of_job), default=None)
             found[asked] = [one for one in all_of_job if one.occurrence.business_date == latest]
         return found
+
+    def windows(self, days: Collection[tuple[str, date]]) -> Mapping[tuple[str, date], Sequence[Window]]:
+        raise AssertionError(days)
 
 
 def grouped(occurrences: Sequence[Occurrence], edges: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
@@ -242,7 +245,10 @@ def test_what_is_the_same_is_not_written() -> None:
     row = incident(1)
     wanted = Wanted(row.key, row.severity, row.title, row.message, MIDNIGHT, MIDNIGHT)
     assert not changes([row], [wanted], lambda _: Ending("over", ""))
-    assert changes([row], [replace(wanted, seen_at=hour(1))], lambda _: Ending("over", "")).updated
+    # That it still holds is no change; that it came again is one.
+    assert not changes([row], [replace(wanted, seen_at=hour(1))], lambda _: Ending("over", ""))
+    again = replace(wanted, seen_at=hour(1), comes_again=True)
+    assert changes([row], [again], lambda _: Ending("over", "")).updated
     assert changes([row], [], lambda _: Ending("over", "gone")).resolved == [(row, Ending("over", "gone"))]
 
 
