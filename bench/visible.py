@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,11 @@ from pipelines.warehouse.connect import connect
 JOBS, DAYS = 40, 20
 DROPS, DROPS_QUICK = 50, 2
 START_SECONDS, LOST_SECONDS = 240, 300
+LOOK_SECONDS, MOST_CONNECTIONS = 0.5, 15
+OURS = "set application_name = 'bench'"
+CONNECTIONS = (
+    "select from pg_stat_activity where backend_type = 'client backend' and application_name <> 'bench'"
+)
 # What DUEMARK_WARM_BYTES has to be, and the goal for the slowest of twenty.
 PATHS = {"in the sensor's evaluation": ("", 15.0), "through a Dagster run": ("0", 30.0)}
 
@@ -34,11 +40,38 @@ def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
     for path, (warm_bytes, goal) in PATHS.items():
         with _up(bank, warm_bytes):
             # The first one waits for what every process does once.
-            _seconds(bank, 1)
-            found = sorted(_seconds(bank, DROPS if scale.is_full else DROPS_QUICK))
+            list(_seconds(bank, 1))
+            with _counted(bank) as counts:
+                found = sorted(_seconds(bank, DROPS if scale.is_full else DROPS_QUICK))
         what = f"landed to visible {path}"
         yield Row(f"{what}, p50 of {len(found)}", _percentile(found, 50))
         yield Row(f"{what}, p95", _percentile(found, 95), goal=goal, limits="value")
+        minutes = len(counts) * LOOK_SECONDS / 60
+        yield Row(
+            f"connections to the server meanwhile, most of {len(counts)} looks in {minutes:.0f} min",
+            max(counts), "connections", goal=MOST_CONNECTIONS, limits="value",
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _counted(bank: Bank) -> Iterator[list[int]]:
+    """How many connections the server has, but for those of the bench, again and again while the block runs."""
+    counts: list[int] = []
+    is_over = threading.Event()
+
+    def look() -> None:
+        with connect(bank.settings, autocommit=True) as connection:
+            connection.execute(OURS)
+            while not is_over.wait(LOOK_SECONDS):
+                counts.append(len(connection.execute(CONNECTIONS).fetchall()))
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield counts
+    finally:
+        is_over.set()
+        looking.join()
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float:
@@ -88,6 +121,7 @@ def _seconds(bank: Bank, count: int) -> Iterator[float]:
         jobs = list(csv.DictReader(lines))
     folder = Path(bank.settings.landing) / "job_status"
     with connect(bank.settings, "analyst", autocommit=True) as connection:
+        connection.execute(OURS)
         for number in range(count):
             time.sleep(random.uniform(0, 15))
             run_id = f"drop-{os.getpid()}-{time.time_ns()}"

@@ -1,18 +1,87 @@
-"""Dagster's Postgres storage with its connections kept open."""
+"""Dagster's Postgres storage with its connections kept open, and shared by all instances of a process."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+from dagster_postgres.event_log import PostgresEventLogStorage
+from dagster_postgres.run_storage import PostgresRunStorage
+from dagster_postgres.schedule_storage import PostgresScheduleStorage
+from dagster_postgres.utils import (
+    create_pg_engine,
+    get_token_provider_from_config,
+    pg_url_from_config,
+    set_pg_statement_timeout,
+)
+from sqlalchemy import event
 
 if TYPE_CHECKING:
     from dagster._serdes import ConfigurableClassData
+    from dagster_postgres.auth import PgTokenProvider
+    from sqlalchemy import Engine
 
 # Not for a runaway query's sake: a connection that nobody answers any more must not hold a run for ever.
 STATEMENT_TIMEOUT_MS = 300_000
+# Connections that a process keeps open; what it needs for a moment beyond these is closed after it.
+KEPT = 2
+MOST_BEYOND = 40
+
+# By process too: a connection must not be used on both sides of a fork.
+_engines: dict[tuple[int, str], Engine] = {}
+# URLs whose tables were there, or were made.
+_made: set[tuple[int, str]] = set()
+_lock = threading.Lock()
+
+
+def engine_of(url: str, token_provider: PgTokenProvider | None = None) -> Engine:
+    """The one engine of this process for `url`.
+
+    An instance is made for every evaluation of a sensor, and its `dispose` closes no engine: one of its own would keep
+    its connections until the garbage is collected.
+    """
+    key = (os.getpid(), url)
+    with _lock:
+        if key not in _engines:
+            engine = create_pg_engine(
+                url, token_provider, isolation_level="AUTOCOMMIT", pool_size=KEPT, max_overflow=MOST_BEYOND,
+                pool_recycle=3600,
+                # A server that was started again has closed them; that is no error of whoever asks next.
+                pool_pre_ping=True,
+            )  # fmt: skip
+            event.listen(
+                engine,
+                "connect",
+                lambda connection, _: set_pg_statement_timeout(connection, STATEMENT_TIMEOUT_MS),
+            )
+            _engines[key] = engine
+        return _engines[key]
+
+
+class _Shared:
+    """A storage whose engine is the process's own; also in the web interface, which asks for one that is kept."""
+
+    postgres_url: str
+    _token_provider: PgTokenProvider | None
+    _engine: Engine
+
+    def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:  # noqa: ARG002
+        self._engine = engine_of(self.postgres_url, self._token_provider)
+
+
+class _Runs(_Shared, PostgresRunStorage):
+    pass
+
+
+class _Events(_Shared, PostgresEventLogStorage):
+    pass
+
+
+class _Schedules(_Shared, PostgresScheduleStorage):
+    pass
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -25,14 +94,33 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> PooledPostgresStorage:
-        storage = cls(
+        url = pg_url_from_config(config_value)
+        return cls(
             inst_data=inst_data,
-            postgres_url=pg_url_from_config(config_value),
-            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            postgres_url=url,
+            # Looked for once: it costs three connections.
+            should_autocreate_tables=config_value.get("should_autocreate_tables", True)
+            and (os.getpid(), url) not in _made,
             token_provider=get_token_provider_from_config(config_value),
         )
-        for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
-            part.optimize_for_webserver(
-                statement_timeout=STATEMENT_TIMEOUT_MS, pool_recycle=3600, max_overflow=20
-            )
-        return storage
+
+    def __init__(
+        self,
+        postgres_url: str,
+        should_autocreate_tables: bool = True,
+        inst_data: ConfigurableClassData | None = None,
+        token_provider: PgTokenProvider | None = None,
+    ) -> None:
+        # The stock parts open nothing when they need not look for their tables; ours take their place.
+        super().__init__(postgres_url, False, inst_data, token_provider)
+        self.should_autocreate_tables = should_autocreate_tables
+        self._run_storage = _Runs(postgres_url, should_autocreate_tables, token_provider=token_provider)
+        self._event_log_storage = _Events(
+            postgres_url, should_autocreate_tables, token_provider=token_provider
+        )
+        self._schedule_storage = _Schedules(
+            postgres_url, should_autocreate_tables, token_provider=token_provider
+        )
+        for part in (self._run_storage, self._event_log_storage, self._schedule_storage):
+            part.optimize_for_webserver(0, 0, 0)
+        _made.add((os.getpid(), postgres_url))

@@ -15,6 +15,7 @@ from pipelines.orchestration.instance import (
     storage_url,
     write_instance,
 )
+from pipelines.orchestration.storage import KEPT
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
@@ -76,6 +77,32 @@ def test_the_instance_keeps_its_connections(settings: Settings) -> None:
             instance.get_runs(limit=1)
         assert backends() == at_first != set()
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+
+
+def test_instances_of_a_process_share_their_connections(settings: Settings) -> None:
+    """One is made for every evaluation, and nobody knows when its garbage is collected."""
+    query = "select pid from pg_stat_activity where datname = %s and backend_type = 'client backend'"
+    made = []
+    with connect(settings, autocommit=True) as connection:
+        before = connection.execute(query, [settings.dagster_database]).fetchall()
+        for _ in range(12):
+            instance = load_instance(settings)
+            # As the web interface does with its own.
+            instance.optimize_for_webserver(statement_timeout=1000, pool_recycle=60, max_overflow=20)
+            instance.get_runs(limit=1)
+            instance.all_instigator_state()
+            instance.get_asset_keys()
+            made.append(instance)
+        after = connection.execute(query, [settings.dagster_database]).fetchall()
+        assert len(after) <= max(len(before), KEPT)
+        # A server that was started again has closed them all: nobody is to notice.
+        connection.execute(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = %s",
+            [settings.dagster_database],
+        )
+    for instance in made:
+        assert instance.get_runs(limit=1) is not None
+        instance.dispose()
 
 
 def test_children_are_told_where_everything_is(nowhere: Callable[..., Settings]) -> None:
