@@ -93,7 +93,7 @@ def stop(settings: Settings) -> list[str]:
                 os.kill(running["pid"], signal.SIGKILL)
             _gone(settings, TAKE_OVER_SECONDS)
     lines += [f"stopped {name}, which a killed `duemark up` had left" for name in _sweep(settings)]
-    if settings.database_url is None and embedded.stop(settings.home):
+    if settings.database_url is None and embedded.stop(settings.home, is_planned=True):
         lines.append("stopped the embedded PostgreSQL")
     return lines
 
@@ -414,7 +414,7 @@ class Supervisor:
         for location in LOCATIONS:
             socket_of(self.settings, location).unlink(missing_ok=True)
         if self.settings.database_url is None:
-            embedded.stop(self.settings.home)
+            embedded.stop(self.settings.home, is_planned=True)
         (run_folder(self.settings) / "up.json").unlink(missing_ok=True)
         if self._reaper is not None and self._reaper.stdin is not None:
             self._tell_reaper("done")

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -114,8 +115,43 @@ def start(home: Path) -> str:
     return url(home)
 
 
-def stop(home: Path) -> bool:
-    """Stop the server of this home; False when it did not run."""
+def was_planned(home: Path, started_at: datetime) -> bool:
+    """Whether the server that runs since `started_at` was stopped on purpose before, by `stop(…, is_planned=True)`."""
+    try:
+        pid, start = _planned_start(home).read_text().split()
+        is_same = _identity(home) == (pid, start)
+        # The server takes the time of its own start a moment later.
+        return is_same and abs(started_at.timestamp() - int(start)) < 10
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _identity(home: Path) -> tuple[str, str]:
+    """Process id and second of the start of the server, as its own file says them."""
+    lines = (data_folder(home) / "postmaster.pid").read_text().splitlines()
+    return lines[0].strip(), lines[2].strip()
+
+
+def _planned_stop(home: Path) -> Path:
+    return home / "postgres" / "stopped"
+
+
+def _planned_start(home: Path) -> Path:
+    return home / "postgres" / "started"
+
+
+def _note_start(home: Path) -> None:
+    """After a stop on purpose: which start it was that followed."""
+    if _planned_stop(home).exists():
+        _planned_start(home).write_text(" ".join(_identity(home)))
+        _planned_stop(home).unlink()
+
+
+def stop(home: Path, *, is_planned: bool = False) -> bool:
+    """Stop the server of this home; False when it did not run.
+
+    `is_planned`: somebody wants it so, and nobody is to be woken up for it.
+    """
     if running_pid(home) is None:
         return False
     with _lock(home):
@@ -132,6 +168,8 @@ def stop(home: Path) -> bool:
                 data_folder(home),
             ],
         )
+        if is_planned:
+            _planned_stop(home).touch()
     return True
 
 
@@ -240,6 +278,7 @@ def _start(home: Path) -> None:
             ],
         )
         if result.returncode == 0 and is_ready(home):
+            _note_start(home)
             break
         tail = (
             "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else result.stdout

@@ -38,6 +38,7 @@ OTHER_KINDS = (
     "run_stuck",
     "delivery_failed",
     "database_down",
+    "database_restarted",
 )
 
 Event = Literal["opened", "repeated", "escalated", "resolved", "back_on_track"]

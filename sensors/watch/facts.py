@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from pipelines.orchestration.locations import Answer, Declared, Server, ask, error_text, has_run
+from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.model import Key
+from sensors.watch import outage
 from sensors.watch.limits import Limits
 
 if TYPE_CHECKING:
@@ -55,6 +57,19 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Database:
+    """The database as it was last seen: running without an interruption since `started_at`.
+
+    `changed_at`: when a look found that it is not the one of the look before, at `before_at`; None where nobody has to
+    be told of that.
+    """
+
+    started_at: datetime
+    changed_at: datetime | None = None
+    before_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Memory:
     """What all watchers know together; a row of `ops.watch`."""
 
@@ -67,6 +82,7 @@ class Memory:
     next_event_id: int = 0
     """What `event_id` becomes, once it is `OVERLAP` old."""
     next_event_at: datetime | None = None
+    server: Database | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All but the two instants that are columns."""
@@ -76,6 +92,9 @@ class Memory:
             "event_id": self.event_id,
             "next_event_id": self.next_event_id,
             "next_event_at": self.next_event_at.isoformat() if self.next_event_at else None,
+            "server": [_text(getattr(self.server, one.name)) for one in fields(Database)]
+            if self.server
+            else None,
         }
 
     @classmethod
@@ -84,6 +103,7 @@ class Memory:
     ) -> Memory:
         """What `to_json` made."""
         daemon, next_event_at = content.get("daemon"), content.get("next_event_at")
+        server = content.get("server")
         return cls(
             looked_at=looked_at,
             watching_since=watching_since,
@@ -92,7 +112,14 @@ class Memory:
             event_id=int(content.get("event_id", 0)),
             next_event_id=int(content.get("next_event_id", 0)),
             next_event_at=datetime.fromisoformat(next_event_at) if next_event_at else None,
+            server=Database(*(datetime.fromisoformat(one) if one else None for one in server))  # type: ignore[arg-type]
+            if server
+            else None,
         )
+
+
+def _text(instant: datetime | None) -> str | None:
+    return instant.isoformat() if instant is not None else None
 
 
 def _standing_json(one: Standing) -> dict[str, Any]:
@@ -161,7 +188,18 @@ def remembered(memory: Memory, facts: Facts, answers: Sequence[Answer], limits: 
         event_id=memory.next_event_id if is_due else memory.event_id,
         next_event_id=facts.last_event_id if is_due else memory.next_event_id,
         next_event_at=now if is_due else memory.next_event_at,
+        server=_server(memory, facts),
     )
+
+
+def _server(memory: Memory, facts: Facts) -> Database | None:
+    if facts.server_started_at is None:
+        return memory.server
+    if memory.server is not None and memory.server.started_at == facts.server_started_at:
+        return memory.server
+    if memory.server is None or facts.is_restart_known:
+        return Database(facts.server_started_at)
+    return Database(facts.server_started_at, facts.now, memory.looked_at)
 
 
 def _daemon(
@@ -295,6 +333,10 @@ class Facts:
     covered: Mapping[Key, datetime] = field(default_factory=dict)
     """The last failure that an incident of the key has told of."""
     last_event_id: int = 0
+    server_started_at: datetime | None = None
+    """Since when the database runs without an interruption."""
+    is_restart_known: bool = False
+    """It was stopped and started by `down` and `up`, or its outage was told past it."""
 
 
 @dataclass(frozen=True)
@@ -345,6 +387,12 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
         covered=_covered(cursor, since),
     )
     with dagster_connection(settings) as connection, connection.cursor() as dagster:
+        started_at = _server_started_at(dagster)
+        facts = replace(
+            facts,
+            server_started_at=started_at,
+            is_restart_known=_is_known(settings, memory.server, started_at),
+        )
         if _is_there(dagster):
             gone = asked.gone
             facts = replace(
@@ -357,6 +405,28 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
                 last_event_id=_last_event_id(dagster),
             )
     return replace(facts, memory=remembered(memory, facts, asked.answers, limits))
+
+
+def _server_started_at(cursor: Cursor) -> datetime | None:
+    """Since when the server runs without an interruption.
+
+    When one of its processes is killed, the postmaster lives, and starts all others anew. That shows by the start of
+    the checkpointer, which only members of pg_read_all_stats are told.
+    """
+    row = cursor.execute(
+        "select greatest(pg_postmaster_start_time(), ("
+        "select max(backend_start) from pg_stat_activity where backend_type = 'checkpointer'))"
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _is_known(settings: Settings, server: Database | None, started_at: datetime | None) -> bool:
+    if started_at is None or server is None or server.started_at == started_at:
+        return False
+    if settings.database_url is None and embedded.was_planned(settings.home, started_at):
+        return True
+    told = outage.read(settings)
+    return told is not None and bool(told.told)
 
 
 def _is_there(cursor: Cursor) -> bool:

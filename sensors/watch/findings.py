@@ -6,15 +6,16 @@ cannot be judged just now stays as it is: nobody can tell a sensor that stopped 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from pipelines.orchestration.locations import Declared
 from sensors.incidents.model import Ending, Incident, Key, Severity, Wanted
 from sensors.incidents.routes import OWN_APPLICATION
 from sensors.incidents.rules import as_it_stands
-from sensors.watch.facts import Facts, FailedCheck, FailedRun, Instigator, PendingRun, Standing
+from sensors.watch.facts import Database, Facts, FailedCheck, FailedRun, Instigator, PendingRun, Standing
 from sensors.watch.limits import Limits
 
 # The nine classes, as the specification of operations numbers them.
@@ -27,6 +28,8 @@ SENSOR_OFF = "sensor_off"
 DAEMON_DEAD = "daemon_dead"
 RUN_STUCK = "run_stuck"
 DELIVERY_FAILED = "delivery_failed"
+# And what is below all of them.
+DATABASE_RESTARTED = "database_restarted"
 KINDS = (
     RUN_FAILED,
     CHECK_FAILED,
@@ -37,7 +40,18 @@ KINDS = (
     DAEMON_DEAD,
     RUN_STUCK,
     DELIVERY_FAILED,
+    DATABASE_RESTARTED,
 )
+
+# Of a restart: what it breaks for a moment is its symptom, and is not told by itself unless it lasts.
+WAREHOUSE = "warehouse"
+RESTARTED = Key(DATABASE_RESTARTED, WAREHOUSE)
+PASSING = frozenset({SENSOR_FAILED, SENSOR_LATE, DAEMON_DEAD})
+SYMPTOMS = PASSING | {RUN_FAILED}
+# So long at most a restart is kept open for the symptoms that pass.
+LINGERS = timedelta(minutes=5)
+# A look takes a while, and what was begun in it may have been cut off.
+MARGIN = timedelta(minutes=1)
 
 DAEMON = "daemon"
 QUEUE = "queue"
@@ -54,6 +68,7 @@ _ENDINGS = {
     DAEMON_DEAD: Ending("alive", "It gives heartbeats again."),
     RUN_STUCK: Ending("moving", "It goes on, or has ended."),
     DELIVERY_FAILED: Ending("delivered", "What was waiting has been delivered."),
+    DATABASE_RESTARTED: Ending("steady", "It has been running since without another interruption."),
 }
 WITHDRAWN = Ending("withdrawn", "What failed is no longer there: somebody has deleted it.")
 FORGOTTEN = Ending(
@@ -75,7 +90,7 @@ class Finding:
     cause: Key | None = None
     failed_at: datetime | None = None
     """Of a failure that may be over before the next look: when."""
-    detail: tuple[tuple[str, str], ...] = ()
+    detail: tuple[tuple[str, Any], ...] = ()
 
     @property
     def key(self) -> Key:
@@ -83,7 +98,7 @@ class Finding:
 
     def wanted(self, now: datetime) -> Wanted:
         """As an incident, seen at `now`."""
-        detail = dict(self.detail)
+        detail: dict[str, Any] = dict(self.detail)
         if self.failed_at is not None:
             detail["failed_at"] = self.failed_at.isoformat()
         return Wanted(
@@ -102,12 +117,13 @@ class Finding:
 def judge(
     facts: Facts, limits: Limits, expected: Collection[tuple[str, str]], standing: Sequence[Incident]
 ) -> list[Wanted]:
-    """All that should be open of the nine kinds: what is wrong, and what is open and cannot be judged."""
+    """All that should be open of these kinds: what is wrong, and what is open and cannot be judged."""
     look = _Look(facts, limits, expected, {one.key: one for one in standing})
     wanted = {one.key: one.wanted(facts.now) for one in look.findings()}
     for one in standing:
         if one.key not in wanted and look.is_unknown(one):
             wanted[one.key] = as_it_stands(one)
+    wanted |= _restarted(facts, limits, wanted, {one.key: one for one in standing})
     return list(wanted.values())
 
 
@@ -132,6 +148,50 @@ def clock(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def _restarted(
+    facts: Facts, limits: Limits, wanted: Mapping[Key, Wanted], standing: Mapping[Key, Incident]
+) -> dict[Key, Wanted]:
+    """The restart of the database, if there was one of late, and its symptoms as what stands under it."""
+    server = facts.memory.server
+    if server is None or server.changed_at is None or facts.now - server.changed_at >= LINGERS:
+        return {}
+    since = (server.before_at or server.started_at) - MARGIN
+    symptoms = [
+        one
+        for one in wanted.values()
+        if one.key.kind in SYMPTOMS and since <= _happened_at(one) <= server.changed_at + limits.quiet
+    ]
+    is_new = facts.now - server.changed_at < limits.quiet
+    lasts = RESTARTED in standing and any(one.key.kind in PASSING for one in symptoms)
+    if not is_new and not lasts:
+        return {}
+    found = _restart(server, standing.get(RESTARTED)).wanted(facts.now)
+    return {RESTARTED: found} | {one.key: replace(one, cause=RESTARTED) for one in symptoms}
+
+
+def _restart(server: Database, known: Incident | None) -> Finding:
+    started_at = server.started_at.isoformat()
+    starts = [*(known.detail.get("starts", []) if known is not None else [])]
+    if started_at not in starts:
+        starts.append(started_at)
+    often = f" It is number {len(starts)} in a row." if len(starts) > 1 else ""
+    seen = f", after it had last been seen on {clock(server.before_at)}" if server.before_at else ""
+    return Finding(
+        DATABASE_RESTARTED,
+        WAREHOUSE,
+        "The database restarted",
+        f"The database was interrupted, and runs again since {clock(server.started_at)}{seen}.{often}"
+        " What was under way is done again by itself; what was published stands.",
+        known.began_at if known is not None else server.started_at,
+        detail=(("starts", starts),),
+    )
+
+
+def _happened_at(one: Wanted) -> datetime:
+    failed_at = one.detail.get("failed_at")
+    return datetime.fromisoformat(str(failed_at)) if failed_at else one.began_at
+
+
 class _Look:
     def __init__(
         self,
@@ -153,7 +213,7 @@ class _Look:
         }
 
     def findings(self) -> Iterator[Finding]:
-        """All nine classes."""
+        """Of all classes but what stands above them."""
         for run in self._facts.failed_runs:
             if self._is_open(Key(RUN_FAILED, run.job), run.ended_at, is_over=run.is_over):
                 yield _run_failed(run)

@@ -27,13 +27,17 @@ Watcher = Literal["inside", "outside"]
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look found. `open`: all that is wrong now; `opened` and `resolved`: what this look changed."""
+    """What a look found. `open`: all that is wrong now; `opened` and `resolved`: what this look changed.
+
+    `server_started_at`: since when the database runs without an interruption.
+    """
 
     at: datetime
     open: list[Incident] = field(default_factory=list)
     opened: list[Incident] = field(default_factory=list)
     resolved: list[Incident] = field(default_factory=list)
     messages: int = 0
+    server_started_at: datetime | None = None
 
     def has(self, kind: str) -> bool:
         """Whether something of this kind is wrong."""
@@ -67,7 +71,14 @@ def look(
         routes, _ = current_routes(cursor, settings, moment)
         messages = tell(cursor, routes, moment, done.over)
         write_memory(cursor, facts.memory, watcher)
-        return Seen(moment, open_incidents(cursor, KINDS), done.opened, done.resolved, messages)
+        return Seen(
+            moment,
+            open_incidents(cursor, KINDS),
+            done.opened,
+            done.resolved,
+            messages,
+            facts.server_started_at,
+        )
 
     seen: Seen = in_transaction(settings, work)
     for one in seen.opened:

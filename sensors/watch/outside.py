@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pipelines.errors import DuemarkError
@@ -27,9 +27,11 @@ from pipelines.warehouse.settings import Settings
 from sensors.incidents.delivery import Message, deliver, send
 from sensors.incidents.model import Incident, Key
 from sensors.incidents.routes import OWN_APPLICATION, Route, Routes, load_routes
+from sensors.watch import outage
 from sensors.watch.findings import DELIVERY_FAILED, clock
 from sensors.watch.limits import Limits
 from sensors.watch.look import Seen, look
+from sensors.watch.outage import Outage
 
 log = get_logger(__name__)
 
@@ -98,23 +100,15 @@ def _stopped() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-@dataclass
-class _Blind:
-    """Since when it cannot look, why, and which routes know."""
-
-    since: datetime
-    reason: str
-    told: dict[str, Route]
-
-
 class Outside:
-    """A watcher and what it remembers by itself: how long it has been blind, and when it last pinged."""
+    """A watcher and what it remembers by itself: when it last pinged. That it cannot look stands in a file."""
 
     def __init__(self, settings: Settings, limits: Limits, deadman: str | None) -> None:
         self.settings = settings
         self.limits = limits
         self.deadman = deadman
-        self._blind: _Blind | None = None
+        # Where the home cannot be written, it is remembered as long as the process lives.
+        self._outage: Outage | None = None
         self._pinged = -PING_SECONDS
         self._is_ping_failing = False
 
@@ -122,8 +116,10 @@ class Outside:
         """One look for cron: findings on stdout. What it cannot see it says on stderr; the missing ping tells too."""
         try:
             seen = self._look()
-        except (DuemarkError, OSError) as error:
+        except Exception as error:
+            self._cannot_look(datetime.now(UTC), error)
             raise DuemarkError(f"Nothing can be watched: {error}") from error
+        self._can_look(datetime.now(UTC), seen)
         if self._is_well(seen):
             self._ping()
         for one in seen.open:
@@ -140,7 +136,7 @@ class Outside:
         except Exception as error:  # noqa: BLE001 - a watcher that dies of what it looks at watches nothing
             self._cannot_look(moment, error)
             return None
-        self._can_look(moment)
+        self._can_look(moment, seen)
         if self._is_well(seen):
             self._ping()
         return seen
@@ -182,12 +178,12 @@ class Outside:
     def _cannot_look(self, now: datetime, error: Exception) -> None:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         log.error("cannot look", error=reason, kind=type(error).__name__)
-        if self._blind is None:
-            self._blind = _Blind(now, reason, {})
-        if now - self._blind.since < BLIND:
+        found = outage.read(self.settings) or self._outage or Outage(now, reason)
+        self._keep(found)
+        if now - found.since < BLIND:
             return
-        text = f"The watcher cannot look since {clock(self._blind.since)}: {self._blind.reason}"
-        incident = _incident(self._blind.since, text)
+        text = f"The watcher cannot look since {clock(found.since)}: {found.reason}"
+        incident = _incident(found.since, text)
         try:
             routes = load_routes(self.settings.catalog)
         except (DuemarkError, OSError) as problem:
@@ -195,18 +191,30 @@ class Outside:
             return
         for route in routes.routes.values():
             is_wanted = route.when == "always" and route.matches(incident)
-            if is_wanted and route.id not in self._blind.told:
+            if is_wanted and route.id not in found.told:
                 message = _message(route, "opened", incident.title, text, now)
                 if self._send(routes, message):
-                    self._blind.told[route.id] = route
+                    found = replace(found, told={**found.told, route.id: route})
+                    self._keep(found)
 
-    def _can_look(self, now: datetime) -> None:
-        blind, self._blind = self._blind, None
-        if blind is None:
+    def _keep(self, found: Outage) -> None:
+        if found != self._outage:
+            outage.write(self.settings, found)
+        self._outage = found
+
+    def _can_look(self, now: datetime, seen: Seen) -> None:
+        over, self._outage = outage.read(self.settings) or self._outage, None
+        if over is None:
             return
-        text = f"The watcher can look again; it could not since {clock(blind.since)}."
-        title = f"{_incident(blind.since, text).title} (over)"
-        for route in blind.told.values():
+        outage.clear(self.settings)
+        started_at = seen.server_started_at
+        text = f"The watcher can look again; it could not since {clock(over.since)}." + (
+            f" The database was started on {clock(started_at)}."
+            if started_at is not None and started_at > over.since
+            else ""
+        )
+        title = f"{_incident(over.since, text).title} (over)"
+        for route in over.told.values():
             if route.resolved:
                 message = _message(route, "resolved", title, text, now)
                 self._send(Routes({route.id: route}), message)

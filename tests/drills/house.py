@@ -22,6 +22,7 @@ from typing import Any
 
 from pipelines.orchestration.instance import instance_env
 from pipelines.orchestration.supervisor import running_supervisor, stop
+from pipelines.warehouse import embedded
 from pipelines.warehouse.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,6 +190,11 @@ class House:
         state = running_supervisor(self.settings)
         assert state is not None
         return int(state["parts"][part]["pid"])
+
+    def database(self) -> int:
+        pid = embedded.running_pid(self.settings.home)
+        assert pid is not None
+        return pid
 
     def supervisor(self) -> int:
         assert self._up is not None

@@ -10,6 +10,7 @@ each drill on each route, and not one message more. Drills that do not touch eac
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -117,6 +118,20 @@ def kill_daemon(house: House) -> None:
     kill(pid)
 
 
+def kill_database(house: House) -> None:
+    """As the kernel does when memory is short: the supervisor starts it again."""
+    kill(house.database())
+
+
+def stop_database(house: House) -> None:
+    """A fast shutdown that is none of ours: an administrator's, or a package's upgrade."""
+    kill(house.database(), signal.SIGINT)
+
+
+def nothing(_: House) -> None:
+    """It comes back by itself."""
+
+
 # Side by side within a phase, phases one after the other. `after` is what has to last before it is a failure.
 PHASES = [
     [
@@ -157,6 +172,15 @@ PHASES = [
         Drill("the daemon is killed", "daemon_dead", "daemon",
               kill_daemon, lambda house: kill(house.supervisor(), signal.SIGCONT), after=120),
     ],
+    # Only the embedded server is ours to break.
+    *(
+        []
+        if os.environ.get("DUEMARK_DATABASE_URL")
+        else [
+            [Drill("the whole database is killed", "database_restarted", "warehouse", kill_database, nothing)],
+            [Drill("the database is restarted by hand", "database_restarted", "warehouse", stop_database, nothing)],
+        ]
+    ),
 ]  # fmt: skip
 
 
@@ -167,10 +191,11 @@ def drill(house: House, one: Drill) -> None:
         moments = [
             alert.at
             for alert in list(house.alerts)
-            if (alert.event, alert.kind, alert.subject) == (event, one.kind, one.subject)
+            if (alert.event, alert.kind, alert.subject) == (event, one.kind, one.subject) and alert.at > began
         ]
         return moments[0] if moments else None
 
+    began = time.monotonic()
     try:
         one.break_(house)
         one.broken_at = time.monotonic()
