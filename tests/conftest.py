@@ -18,6 +18,10 @@ from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import with_database
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import Settings
+from tests import examples as _examples
+
+# For all property tests, those too that say nothing of it themselves.
+_examples.load()
 
 ROOT = Path(__file__).resolve().parents[1]
 _numbers = itertools.count()

@@ -42,10 +42,11 @@ def fingerprint(settings: Settings) -> str:
     return digest.hexdigest()
 
 
-def store_catalog(settings: Settings) -> int | None:
+def store_catalog(settings: Settings, at: datetime | None = None) -> int | None:
     """Read the catalog if its files changed since the last load, and store what is new in it.
 
-    Returns the load_id, None when nothing changed.
+    `at`: the moment of the change, by which business dates have passed or not (default: now). Returns the load_id,
+    None when nothing changed.
 
     Raises:
         CatalogError: the files have problems; what stood before goes on to stand.
@@ -63,7 +64,7 @@ def store_catalog(settings: Settings) -> int | None:
             load_id = begin_load(cursor)
             if _last_source(connection) == source:
                 return None
-            count = _Store(cursor, load_id, datetime.now(UTC)).store(catalog)
+            count = _Store(cursor, load_id, at or datetime.now(UTC)).store(catalog)
             end_load(cursor, load_id, "catalog", source, count)
         # Too few rows for autovacuum to notice, and every plan of a tick begins with them.
         connection.execute(

@@ -11,8 +11,7 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -28,6 +27,7 @@ from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import Settings
 from sensors.report import report
 from tests.dagster.conftest import ROOT, House
+from tests.examples import examples
 
 # Signs that no compression makes shorter: 800 bytes of UTF-8, 2,400 where Dagster keeps them.
 LONG = "".join(chr(0x1F300 + number * 7 % 600) for number in range(199))
@@ -67,7 +67,7 @@ def catalog_of(folder: Path, ids: Sequence[str]) -> Path:
         unique=True,
     )
 )
-@hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(20)
 def test_any_ids_make_definitions(ids: list[str]) -> None:
     jobs = [JobNode(one, one, one, "", f"team:{one}", []) for one in ids]
     slos = [SloNode(one, one, "", one, one, one, "UTC", 0.95, "05:00", [[one, one]]) for one in ids]

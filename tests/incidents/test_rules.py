@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sensors.incidents import rules
@@ -29,6 +29,7 @@ from sensors.incidents.notices import Situation, notices
 from sensors.incidents.replay import PastJob, PastOccurrence, replay_of
 from sensors.incidents.routes import Route, Routes
 from sensors.incidents.rules import CalendarEnd, JobDate, LandedFile, Standing, Window
+from tests.examples import examples
 
 TUESDAY = date(2026, 3, 3)
 MIDNIGHT = datetime(2026, 3, 3, tzinfo=UTC)
@@ -281,7 +282,7 @@ def nights(draw: st.DrawFn) -> list[PastOccurrence]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(nights(), st.booleans())
 def test_every_end_was_told_to_begin_with_and_nothing_is_told_twice(
     night: list[PastOccurrence], never: bool

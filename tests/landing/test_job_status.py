@@ -7,13 +7,14 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pandas as pd
 import pyarrow as pa
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.catalog.zones import zone
 from pipelines.landing.feed import Context
 from pipelines.landing.records import TEXT
 from pipelines.slo.job_status import JOB_STATUS, check
+from tests.examples import examples
 
 ZONES = {"deposits": "America/New_York", "treasury": "Asia/Singapore"}
 NAMES = ["application_id", "job_id", "status_code", "status_at", "business_date", "run_id", "host_id"]
@@ -103,7 +104,7 @@ def read_instant(text: str | None, application: str | None) -> tuple[datetime | 
 
 
 @given(st.lists(RECORDS, min_size=1, max_size=20))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_check(records: list[Record]) -> None:
     columns = zip(NAMES, zip(*records, strict=True), strict=True)
     frame = pd.DataFrame({name: pd.array(list(values), dtype=TEXT) for name, values in columns})
@@ -117,7 +118,7 @@ def test_check(records: list[Record]) -> None:
 
 @given(st.lists(TIMES | NEAR, min_size=1, max_size=4))
 @example(["0001-01-01T00:00:00+00:00"])
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_the_fast_way_and_the_careful_way_agree(times: list[str]) -> None:
     def read(values: list[str]) -> list[tuple[object, ...]]:
         frame = pd.DataFrame({name: pd.array(["x"] * len(values), dtype=TEXT) for name in NAMES})

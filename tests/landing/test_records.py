@@ -11,12 +11,13 @@ import sys
 from typing import Any, Literal
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.landing import records
 from pipelines.landing.feed import Breaches, Checked, Column, Feed, FileError
 from pipelines.landing.records import Warnings, read_chunks
+from tests.examples import examples
 
 FEED = Feed(
     "three",
@@ -86,7 +87,7 @@ def reference(content: str, delimiter: str) -> tuple[list[tuple[Any, ...]], list
     st.sampled_from([0, 1, None]),  # csv.QUOTE_MINIMAL, csv.QUOTE_ALL, no quotes added
     st.sampled_from([7, 64, 4 << 20]),
 )
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_csv_reads_as_the_csv_module_does_line_by_line(
     rows: list[list[str]], delimiter: str, end: str, quoting: Literal[0, 1] | None, block: int
 ) -> None:
@@ -102,7 +103,7 @@ def test_csv_reads_as_the_csv_module_does_line_by_line(
 
 
 @given(st.binary(max_size=300), st.sampled_from([5, 4 << 20]))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_bytes_are_records_or_rejected_lines(content: bytes, block: int) -> None:
     content = b"a,b,c\n" + content.replace(b"\0", b"")
     with pytest.MonkeyPatch.context() as patch:
@@ -131,7 +132,7 @@ KEYS = st.sampled_from(["a", "b", "c", "x", "A", " b", "C "])
 @given(st.lists(st.dictionaries(KEYS, JSON, max_size=4) | JSON, min_size=1, max_size=20))
 @example([{"A": False}])
 @example([{"a": 1, "A ": 1}])
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_ndjson(values: list[Any]) -> None:
     content = "{}\n" + "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
     expected: list[tuple[Any, ...]] = [(1, None, None, None)]
@@ -187,7 +188,9 @@ MEMORY = """
 import io, itertools, resource, sys
 from pipelines.landing.feed import Context
 from pipelines.landing.records import Warnings, read_chunks
+from tests.examples import examples
 from pipelines.slo.job_status import JOB_STATUS
+from tests.examples import examples
 
 header = b"application_id,job_id,status_code,status_at,business_date,run_id,host_id\\n"
 line = b"deposits,load-%07d,START,2026-03-02T00:31:07-05:00,2026-03-01,r%d,h\\n"

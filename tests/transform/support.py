@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -17,9 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import psycopg
-from hypothesis import HealthCheck
 from psycopg import sql
 from psycopg.rows import dict_row
 
@@ -30,6 +27,9 @@ from pipelines.transform.project import ModelResult, Project
 from pipelines.transform.tick import TickReport, tick
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
+from tests.examples import examples
+
+__all__ = ["examples"]
 
 Status = dict[str, Any]
 Row = dict[str, Any]
@@ -39,20 +39,6 @@ Documents = Mapping[str, Sequence[Mapping[str, Any]]]
 
 COLUMNS = ("application_id", "job_id", "status_code", "status_at", "business_date", "run_id", "host_id")
 MARTS = ("job_run", "slo_job_run", "slo_job_performance", "slo_performance")
-
-# Another factor looks further, at examples of its own every time: DUEMARK_TEST_EXAMPLES=20.
-FACTOR = float(os.environ.get("DUEMARK_TEST_EXAMPLES", "1"))
-
-
-def examples(count: int) -> hypothesis.settings:
-    """So many examples, the same in every run; a tick takes as long as it takes."""
-    return hypothesis.settings(
-        max_examples=max(1, int(count * FACTOR)),
-        derandomize=FACTOR == 1,
-        database=None,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
 
 
 def utc(text: str) -> datetime:
@@ -87,6 +73,8 @@ class Warehouse:
 
     settings: Settings
     project: Project
+    stored_at: datetime | None = None
+    """When catalogs are stored, as far as they can tell; None: now."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def reset(self) -> None:
@@ -113,7 +101,7 @@ class Warehouse:
     def store_catalog(self, documents: Documents) -> int | None:
         """Put these files in place of the catalog, and store them as a tick would; None when nothing changed."""
         self.write_catalog(documents)
-        return store_catalog(self.settings)
+        return store_catalog(self.settings, self.stored_at)
 
     def ingest(self, statuses: Iterable[Status] | str) -> IngestReport:
         """Land a CSV file of its own, and ingest it."""

@@ -1,11 +1,12 @@
 """The catalog changes between ticks: past dates keep the promise of their day, later ones follow.
 
-Versions apply by the clock of the machine, so dates here are days from today.
+Versions apply by the moment at which they are stored, noon of a day of the test's own: dates are days from it.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -19,12 +20,37 @@ from pipelines.catalog.store import restate
 from pipelines.warehouse.settings import Settings
 from tests.transform.support import KILL_POINTS, Documents, Status, Warehouse, examples
 
-# In UTC and well away from its ends a test may cross midnight only if it runs for hours.
 ZONE = "UTC"
+# On the days before and after them dates, years and zones change: New York's clock in March and November.
+DAYS = {
+    "leap-day": date(2028, 2, 29),
+    "new-year": date(2026, 1, 1),
+    "spring": date(2026, 3, 8),
+    "autumn": date(2025, 11, 2),
+}
+
+
+class _Calendar:
+    """Which day it is, for the test that is running."""
+
+    today = date(2026, 6, 17)
 
 
 def today() -> date:
-    return datetime.now(UTC).date()
+    return _Calendar.today
+
+
+@pytest.fixture(autouse=True)
+def the_day(
+    request: pytest.FixtureRequest, deployed: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Makes it the day that the test is given as `on`, and catalogs be stored on it."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and "on" in callspec.params:
+        monkeypatch.setattr(_Calendar, "today", callspec.params["on"])
+    deployed.stored_at = noon(0)
+    yield
+    deployed.stored_at = None
 
 
 def day(number: int) -> str:
@@ -297,8 +323,9 @@ CHANGES = st.builds(
     zone=st.sampled_from(["UTC", "America/New_York", "Asia/Singapore"]),
     is_intraday=st.booleans(),
 )
-STATUSES = st.builds(
-    status,
+# What `status` makes a status of, on the day of the test.
+STATUSES: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
     job=st.sampled_from(["first", "second"]),
     code=st.sampled_from(["START", "SUCCEED", "FAIL"]),
     number=st.integers(-2, 2),
@@ -312,14 +339,15 @@ STEPS = st.one_of(
 )
 
 
-@examples(12)
+@pytest.mark.parametrize("on", DAYS.values(), ids=DAYS)
+@examples(3)
 @given(
     first=CHANGES,
     steps=st.lists(STEPS, min_size=3, max_size=9),
     moments=st.lists(st.integers(-48, 72), min_size=10, max_size=10).map(sorted),
 )
 def test_any_changes_between_ticks_give_what_a_rebuild_gives(
-    deployed: Warehouse, first: Change, steps: list[tuple[str, Any]], moments: list[int]
+    deployed: Warehouse, on: date, first: Change, steps: list[tuple[str, Any]], moments: list[int]
 ) -> None:
     deployed.reset()
     deployed.store_catalog(first.documents())
@@ -329,7 +357,7 @@ def test_any_changes_between_ticks_give_what_a_rebuild_gives(
         if step == "catalog":
             deployed.store_catalog(value.documents())
         elif step == "load":
-            deployed.ingest(value)
+            deployed.ingest(status(**one) for one in value)
         elif step == "tick":
             deployed.tick(as_of)
         else:
@@ -352,3 +380,24 @@ def test_a_first_status_and_a_new_slo_in_one_tick(warehouse: Warehouse, order: s
     warehouse.tick(noon(-1))
     assert sorted(promised(warehouse)) == [-3, -2, -1]
     assert_as_rebuilt(warehouse, noon(-1))
+
+
+@pytest.mark.parametrize("on", [date(2026, 11, 28), date(2028, 2, 29)], ids=["saturday", "leap-day"])
+def test_a_calendar_changes_on_a_day_that_it_does_not_have(warehouse: Warehouse, on: date) -> None:
+    """By the machine's date, ticks stopped on all days but Mondays once it had changed."""
+    weekly = {"weekdays": ["mon"]}
+    warehouse.store_catalog(catalog(nightly(effective_from="2026-03-02"), calendar=weekly))
+    as_of = datetime(2026, 3, 10, 12, tzinfo=UTC)
+    warehouse.tick(as_of)
+    before = warehouse.marts()
+    warehouse.store_catalog(
+        catalog(nightly(effective_from="2026-03-02"), calendar={**weekly, "exclude": ["2026-03-02"]})
+    )
+    warehouse.tick(as_of)
+    # The dates before the change keep their promise, those after it are not known yet.
+    assert warehouse.marts() == before
+    assert_as_rebuilt(warehouse, as_of)
+    warehouse.tick(noon(7))
+    assert [number for number in promised(warehouse) if number >= 0] == [
+        number for number in range(8) if (on + timedelta(days=number)).weekday() == 0
+    ]

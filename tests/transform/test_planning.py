@@ -76,7 +76,7 @@ def test_wherever_a_batch_of_promises_is_full(
     monkeypatch.setattr(plan, "BATCH", batch)
     windows = {"minutes": 60, "from": "08:00", "to": "10:00", "due_after": "5m"}
     dates = {"weekdays": [], "include": ["2026-03-02", "2026-03-03"]}
-    more = [
+    more: list[dict[str, Any]] = [
         {"id": "loaded", "application": "bank", "calendar": "days", "effective_from": "2026-03-02",
          "every": windows, "jobs": [{"job": "load"}]},
         # Nothing is promised of it yet.
