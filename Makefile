@@ -8,16 +8,19 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 T      ?=
 ARGS   ?=
+# How many times as many examples `make test-deep` draws; and what `make test-dates` runs, all by default.
+EXAMPLES ?= 20
+DATES  ?=
 # Two workers use both cores of a small machine; tests of one file share what that file sets up.
 WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench drill lock clean
+.PHONY: help setup demo up test test-dates test-deep lint format bench drill lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.ready-dev ## Make .venv with everything that running, testing and linting need
 	@echo "setup: $(VENV) is ready"
@@ -31,6 +34,12 @@ up: $(VENV)/.ready ## Run the web interface and the daemon until Ctrl-C
 # Files go to the workers in the order of the tree: by their number of tests, the one long test of the bench were last.
 test: $(VENV)/.ready-dev ## Run the whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) $(T)
+
+test-dates: $(VENV)/.ready-dev ## Run the suite on days on which dates go wrong, by a moved clock; hours
+	$(BIN)/python -m tests.dates.run $(DATES) -- $(ARGS) $(T)
+
+test-deep: $(VENV)/.ready-dev ## Run the property tests with many more examples, other ones each time; hours
+	DUEMARK_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m hypothesis -n $(WORKERS) --dist loadfile $(ARGS) $(T)
 
 lint: $(VENV)/.ready-dev ## Check style, types and SQL
 	$(BIN)/ruff check .

@@ -118,6 +118,17 @@ def loaded(dump: Dump, server_url: str, folder: Path, dagster_database: str) -> 
     """A dump in fresh databases of a server, and its files in `folder`."""
     names = [_database(server_url) for _ in range(2)]
     warehouse, business = (with_database(server_url, name) for name in names)
+    with loaded_into(dump, warehouse, business, folder, dagster_database) as home:
+        yield home
+    for name in names:
+        _drop(server_url, name)
+
+
+@contextmanager
+def loaded_into(
+    dump: Dump, warehouse: str, business: str, folder: Path, dagster_database: str
+) -> Iterator[Home]:
+    """A dump in two databases, which are empty, and its files in `folder`."""
     landing = folder / "landing"
     dump.unpack(folder)
     for name, url in (("warehouse", warehouse), ("business", business)):
@@ -138,8 +149,6 @@ def loaded(dump: Dump, server_url: str, folder: Path, dagster_database: str) -> 
         for variable in VARIABLES:
             patch.setenv(variable, business)
         yield Home(dump, settings, business)
-    for name in names:
-        _drop(server_url, name)
 
 
 def rows_of(mart: list[Row], columns: Sequence[str]) -> list[str]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -15,12 +21,15 @@ from pipelines.landing.ingest import ingest
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import Project
 from pipelines.transform.tick import tick
+from pipelines.warehouse import embedded
+from pipelines.warehouse.connect import with_database
 from pipelines.warehouse.migrate import migrate
-from pipelines.warehouse.settings import ROOT
+from pipelines.warehouse.settings import ROOT, Settings
 from sensors.incidents.judge import look
+from tests.docs.conftest import blocks, page
 from tests.transform.support import held, waiting_backend
 from tests.upgrade.differences import expected, of_facts
-from tests.upgrade.support import DUMPED, Dump, Home, Tables, loaded, rows_of
+from tests.upgrade.support import DUMPED, Dump, Home, Tables, loaded, loaded_into, rows_of
 
 # What the second database has that it had not when the dump was made.
 LATER = """
@@ -28,6 +37,14 @@ insert into expenses values (90001, 'search', 'brand', 12.50, '2026-04-01', '202
 update subscriptions set amount = amount + 2, updated_at = '2026-04-02T00:00Z' where id % 5 = 1;
 delete from accounts where id = 7;
 """
+
+
+OPERATIONS = page("docs/operations.md")
+
+
+def chapter(name: str) -> str:
+    """A chapter of docs/operations.md, with what stands below it."""
+    return re.split(r"\n## ", OPERATIONS.partition(f"\n## {name}\n")[2])[0]
 
 
 @dataclass(frozen=True)
@@ -115,6 +132,57 @@ def standing(ops: Tables) -> dict[tuple[str, str, str], tuple[int, str | None]]:
         for row in ops["incident"]
         if row["resolved_at"] is None
     }
+
+
+def test_a_backup_is_restored_as_the_page_says(dump: Dump, tmp_path: Path) -> None:
+    login, roles, *_ = blocks(chapter("A PostgreSQL of your own"), "sql")
+    save, restore, *_ = blocks(chapter("Backup"), "sh")
+    restore = restore.replace("tick --rebuild", f"tick --rebuild --as-of {dump.as_of.isoformat()}")
+    databases = "".join(line for line in login.splitlines(keepends=True) if "create database" in line)
+    with server(tmp_path / "server") as administrator:
+        business = with_database(administrator, "business")
+        url = as_login(administrator, "duemark:secret")
+        execute(administrator, f"{login}{roles}create database business;\n")
+        with loaded_into(dump, url, business, tmp_path, "dagster") as home:
+            before = home.tables("marts")
+            shell(save, tmp_path, home.settings)
+            # A new server: the roles are there, and databases made as above.
+            execute(administrator, f"drop database duemark;\ndrop database dagster;\n{databases}")
+            shell(restore, tmp_path, home.settings)
+            assert_upgraded(home, before)
+            assert_goes_on(home, Project(home.settings))
+
+
+def as_login(url: str, login: str) -> str:
+    """The database `duemark` of a server, by a login."""
+    return urlunsplit(urlsplit(url)._replace(netloc=f"{login}@", path="/duemark"))
+
+
+def execute(server_url: str, statements: str) -> None:
+    """Run the statements of a page, each by itself, as the server's administrator."""
+    with psycopg.connect(with_database(server_url, "postgres"), autocommit=True) as connection:
+        for statement in filter(None, re.split(r";\s*", statements)):
+            connection.execute(statement.encode())
+
+
+@contextmanager
+def server(home: Path) -> Iterator[str]:
+    """A new PostgreSQL server, empty."""
+    try:
+        yield embedded.start(home)
+    finally:
+        embedded.stop(home)
+
+
+def shell(commands: str, folder: Path, settings: Settings) -> None:
+    """Run commands of a page, with the clients of the embedded server."""
+    path = [str(embedded.binaries()), str(Path(sys.executable).parent), os.environ["PATH"]]
+    result = subprocess.run(
+        ["sh", "-euc", commands],
+        cwd=folder, env={**os.environ, **settings.as_env(), "PATH": ":".join(path), "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
 
 
 def assert_goes_on(home: Home, project: Project) -> None:

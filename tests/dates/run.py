@@ -1,0 +1,126 @@
+"""`make test-dates`: the suite at moments at which dates go wrong, each with the clock of the whole machine as of then.
+
+libfaketime moves the clock of pytest and of all processes that it starts, the server's too, by a fixed time: it goes
+on from there as it does today. Runs in the background of other work; prints a line a moment, and fails if any did.
+
+    python -m tests.dates.run [MOMENT…] [-- PYTEST ARGUMENTS…]
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGS = ROOT / ".cache" / "test-dates"
+LIBRARIES = (
+    "/usr/lib/*/faketime/libfaketime.so.1",
+    "/usr/lib*/faketime/libfaketime.so.1",
+    "/usr/local/lib/faketime/libfaketime.so.1",
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When it is while the tests run, and in which zone the machine stands."""
+
+    name: str
+    at: datetime
+    zone: str = "UTC"
+
+
+def _utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+# Some minutes before what is meant, where it lies within the run. Later than the dumps of tests/upgrade were made.
+MOMENTS = (
+    Moment("saturday", _utc("2027-01-16 12:00")),
+    Moment("leap-day", _utc("2028-02-29 12:00")),
+    Moment("new-years-eve", _utc("2027-12-31 23:57")),
+    Moment("new-year", _utc("2028-01-01 00:20")),
+    Moment("first-of-month", _utc("2027-06-01 00:10")),
+    Moment("new-york-spring", _utc("2027-03-14 06:57"), "America/New_York"),
+    Moment("new-york-autumn", _utc("2027-11-07 05:57"), "America/New_York"),
+    Moment("berlin-spring", _utc("2027-03-28 00:57"), "Europe/Berlin"),
+    Moment("berlin-autumn", _utc("2027-10-31 00:57"), "Europe/Berlin"),
+)
+
+# What asks no clock: how fast it is, the tree itself, and how the processes of `up` stand to each other.
+LEFT_OUT = ("tests/bench", "tests/house", "tests/orchestration/test_up.py", "tests/board/test_browser.py")
+
+
+def library() -> Path | None:
+    """libfaketime, where it is installed."""
+    return next((path for pattern in LIBRARIES for path in sorted(Path("/").glob(pattern[1:]))), None)
+
+
+def environment(moment: Moment, preload: Path) -> dict[str, str]:
+    """The environment in which it is `moment` now."""
+    ahead = int(moment.at.timestamp() - time.time())
+    return {
+        **os.environ,
+        "LD_PRELOAD": str(preload),
+        "FAKETIME": f"{ahead:+d}s",
+        # What waits for a while waits by the clock that nobody sets.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        # The embedded server is given no more of an environment than this.
+        "DUEMARK_SERVER_ENV": "LD_PRELOAD,FAKETIME,FAKETIME_DONT_FAKE_MONOTONIC,TZ",
+        "TZ": moment.zone,
+        # Whether dates matter shows in few examples as well.
+        "DUEMARK_TEST_EXAMPLES": os.environ.get("DUEMARK_TEST_EXAMPLES", "0.2"),
+    }
+
+
+def run(moment: Moment, preload: Path, arguments: list[str]) -> bool:
+    """Run the suite as of a moment; tell how it ended."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{moment.name}.log"
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as output:
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *arguments],
+            cwd=ROOT, env=environment(moment, preload), stdout=output, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+    text = log.read_text("utf-8", "replace")
+    closing = re.findall(r"^(?:=+ )?(\d+ \w+.*?)(?: in [\d.]+s.*)?$", text, re.MULTILINE)
+    said = closing[-1] if closing else f"no result, exit code {result.returncode}"
+    print(
+        f"{moment.name:16} {moment.at:%a %Y-%m-%d %H:%M}Z {moment.zone}: {said}, {time.monotonic() - started:.0f} s",
+        flush=True,
+    )
+    for failed in re.findall(r"^(?:FAILED|ERROR) .*$", text, re.MULTILINE):
+        print(f"    {failed}", flush=True)
+    return result.returncode == 0
+
+
+def main() -> int:
+    """Run what is asked for; 1 when a moment failed, 2 when it cannot be done here."""
+    arguments = sys.argv[1:]
+    names, more = arguments, []
+    if "--" in arguments:
+        place = arguments.index("--")
+        names, more = arguments[:place], arguments[place + 1 :]
+    unknown = set(names) - {moment.name for moment in MOMENTS}
+    if unknown:
+        print(f"There is no moment {', '.join(sorted(unknown))}: {', '.join(m.name for m in MOMENTS)}.")
+        return 2
+    preload = library()
+    if preload is None:
+        print("libfaketime is not installed: apt-get install faketime, or dnf install libfaketime.")
+        return 2
+    chosen = [moment for moment in MOMENTS if not names or moment.name in names]
+    if not any(not one.startswith("-") and Path(one.partition("::")[0]).exists() for one in more):
+        more = [*more, *(f"--ignore={path}" for path in LEFT_OUT)]
+    went_well = [run(moment, preload, more) for moment in chosen]
+    return 0 if all(went_well) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
