@@ -212,7 +212,7 @@ def _instant(text: str | None) -> datetime | None:
 @main.command()
 def check() -> None:
     """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any."""
-    from pipelines.catalog.load import CatalogError, load_catalog
+    from pipelines.catalog.load import CatalogError, kept_folder, load_catalog
     from pipelines.kpi.definitions import check as check_kpis
     from sensors.incidents.routes import check_routes
 
@@ -221,7 +221,7 @@ def check() -> None:
     settings = Settings.from_env()
     catalog, problems = None, set()
     try:
-        catalog = load_catalog(settings.catalog)
+        catalog = load_catalog(settings.catalog, kept_folder(settings))
     except CatalogError as error:
         problems.update(error.problems)
     problems.update(check_routes(settings.catalog, catalog))

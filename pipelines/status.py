@@ -161,10 +161,10 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
     )
     if row and row[0] == fingerprint(settings):
         return Part("catalog", True, f"as stored at {row[1]:%Y-%m-%d %H:%M:%S}Z")
-    from pipelines.catalog.load import CatalogError, load_catalog
+    from pipelines.catalog.load import CatalogError, kept_folder, load_catalog
 
     try:
-        load_catalog(settings.catalog)
+        load_catalog(settings.catalog, kept_folder(settings))
     except CatalogError as error:
         count = len(error.problems)
         stands = f"the one stored at {row[1]:%Y-%m-%d %H:%M}Z stands" if row else "and none was stored before"

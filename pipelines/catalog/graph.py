@@ -74,10 +74,10 @@ def job_graph(settings: Settings) -> JobGraph:
     kept = _kept(path)
     if kept.get("source") == source:
         return _graph(kept)
-    from pipelines.catalog.load import CatalogError, load_catalog
+    from pipelines.catalog.load import CatalogError, kept_folder, load_catalog
 
     try:
-        graph = _of(load_catalog(settings.catalog))
+        graph = _of(load_catalog(settings.catalog, kept_folder(settings)))
     except CatalogError as error:
         log.warning(
             "catalog refused, its last good graph is shown", problems=[str(one) for one in error.problems]

@@ -17,10 +17,21 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipelines.catalog.calendars import holiday_faults
-from pipelines.catalog.documents import Document, Location, Problem, read_document
+from pipelines.catalog.documents import (
+    CatalogFolderError,
+    Document,
+    Kept,
+    Location,
+    Problem,
+    file_name,
+    read_document,
+    without_collector,
+    yaml_files,
+)
 from pipelines.catalog.kpis import Database, Kpi
 from pipelines.catalog.models import Application, Calendar, Entry, Job, Package, Slo, nearest
 from pipelines.errors import DuemarkError
+from pipelines.warehouse.settings import Settings
 
 __all__ = [
     "Catalog",
@@ -32,6 +43,7 @@ __all__ = [
     "read_kpis",
     "read_slo_ids",
     "unknown_slos",
+    "yaml_files",
 ]
 
 JobKey = tuple[str, str]
@@ -99,8 +111,10 @@ def find_job(
     return (application, reference) if (application, reference) in jobs else None
 
 
-def load_catalog(folder: Path) -> Catalog:
+def load_catalog(folder: Path, kept: Path | None = None) -> Catalog:
     """Read and check the catalog in `folder`.
+
+    `kept`: a folder where what was read is kept (`kept_folder`), so that the next process reads only what changed.
 
     Raises:
         CatalogError: with all its problems.
@@ -108,8 +122,14 @@ def load_catalog(folder: Path) -> Catalog:
     if not folder.is_dir():
         message = "there is no catalog folder here"
         hint = "create it, with folders applications, calendars, jobs and slos, or set DUEMARK_CATALOG"
-        raise CatalogError([Problem(folder.as_posix(), 1, "", message, hint)])
-    return _Loader(folder).load()
+        raise CatalogError([Problem(file_name(folder), 1, "", message, hint)])
+    with without_collector():
+        return _Loader(folder, kept).load()
+
+
+def kept_folder(settings: Settings) -> Path:
+    """Where the processes of a home keep what they read of its catalog."""
+    return settings.home / "target" / "catalog"
 
 
 @dataclass
@@ -141,20 +161,20 @@ class Declared(Generic[M]):
 
 
 def read_kpis(
-    folder: Path, file: Path | None = None
+    folder: Path, file: Path | None = None, kept: Path | None = None
 ) -> tuple[list[Declared[Kpi]], list[Declared[Database]], list[Problem]]:
     """What `kpis/` and `databases.yml` hold, and what is wrong there; the rest of the catalog is not looked at.
 
     For those who go on to check what the valid ones mean, whatever else is wrong in the catalog. `file`: one more file
     of KPIs, from wherever it lies.
     """
-    loader = _Loader(folder)
+    loader = _Loader(folder, kept)
     return *loader.kpis(file), loader.problems
 
 
-def read_slo_ids(folder: Path) -> set[str] | None:
+def read_slo_ids(folder: Path, kept: Path | None = None) -> set[str] | None:
     """Ids of the SLOs in `slos/`, valid or not; None where a file there cannot be read."""
-    loader = _Loader(folder)
+    loader = _Loader(folder, kept)
     return loader.slo_ids()
 
 
@@ -170,8 +190,9 @@ def unknown_slos(kpis: Sequence[Declared[Kpi]], known: Collection[str]) -> list[
 
 
 class _Loader:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept: Path | None = None) -> None:
         self._folder = folder
+        self._kept = kept
         self._problems: list[Problem] = []
         self._unreadable: set[str] = set()
 
@@ -233,7 +254,8 @@ class _Loader:
 
     def slo_ids(self) -> set[str] | None:
         """Ids of the SLOs, valid or not; None where some cannot be read."""
-        ids = {item.text("id") for item in self._read("slos", Slo)}
+        slos: list[Declared[Slo]] = self._read("slos", None)
+        ids = {item.text("id") for item in slos}
         return None if "slos" in self._unreadable else ids
 
     def databases(self) -> list[Declared[Database]]:
@@ -258,32 +280,49 @@ class _Loader:
     # Files
 
     def _misspelled_folders(self) -> None:
-        for folder in sorted(self._folder.iterdir()):
+        try:
+            folders = sorted(self._folder.iterdir())
+        except OSError as error:
+            raise CatalogError([CatalogFolderError(self._folder, str(error.strerror)).problem]) from error
+        for folder in folders:
             name = folder.name
             if name in KINDS or name in OTHER_FOLDERS or name.startswith(".") or not folder.is_dir():
                 continue
             hint = nearest(name, (*KINDS, *OTHER_FOLDERS))
-            if hint.startswith("did") and any(yaml_files(folder)):
-                self._problems.append(Problem(folder.as_posix(), 1, "", "nothing reads this folder", hint))
+            if hint.startswith("did") and self._files(folder):
+                self._problems.append(Problem(file_name(folder), 1, "", "nothing reads this folder", hint))
 
-    def _read(self, kind: str, model: type[M], file: Path | None = None) -> list[Declared[M]]:
+    def _files(self, folder: Path, kind: str = "") -> list[Path]:
+        try:
+            return yaml_files(folder)
+        except CatalogFolderError as error:
+            self._unreadable.add(kind)
+            self._problems.append(error.problem)
+            return []
+
+    def _read(self, kind: str, model: type[M] | None, file: Path | None = None) -> list[Declared[M]]:
+        """The things of a kind; without a `model` they are not looked at any closer."""
         items: list[Declared[M]] = []
-        paths = yaml_files(self._folder / kind)
-        if kind == "databases":
+        paths = self._files(self._folder / kind, kind)
+        single = self._folder / "databases.yml"
+        if kind == "databases" and (single.exists() or single.is_symlink()) and not single.is_dir():
             # Few, so that they are one file by rule; the folder serves those who have many.
-            paths = [path for path in (self._folder / "databases.yml",) if path.is_file()] + paths
+            paths = [single, *paths]
+        kept = Kept(None if self._kept is None else self._kept / f"{kind}.msgpack")
+        others = len(paths)
         if file is not None and file.resolve() not in [path.resolve() for path in paths]:
             paths.append(file)
-        for path in paths:
-            document = read_document(path)
+        for number, path in enumerate(paths):
+            document = read_document(path, kept if number < others else None)
             self._problems += document.problems
             if document.is_readable:
                 items += self._items(kind, model, document)
             else:
                 self._unreadable.add(kind)
+        kept.write()
         return items
 
-    def _items(self, kind: str, model: type[M], document: Document) -> Iterator[Declared[M]]:
+    def _items(self, kind: str, model: type[M] | None, document: Document) -> Iterator[Declared[M]]:
         content = document.value
         where = "databases.yml" if kind == "databases" else f"a file in {kind}/"
         hint = f"{where} holds a list: `{kind}:` and below it `- …` for each"
@@ -308,8 +347,10 @@ class _Loader:
         for index, raw in enumerate(rows):
             yield self._item(model, document, (kind, index), raw)
 
-    def _item(self, model: type[M], document: Document, at: Location, raw: object) -> Declared[M]:
+    def _item(self, model: type[M] | None, document: Document, at: Location, raw: object) -> Declared[M]:
         valid: M | None = None
+        if model is None:
+            return Declared(document, at, raw if isinstance(raw, dict) else {}, None)
         try:
             valid = model.model_validate(raw)
         except ValidationError as error:
@@ -474,17 +515,6 @@ class _Loader:
             hint = "an arrow points to what the job waits for; remove one of them"
             self._problems.append(item.problem(("depends_on", keys.index(needed)), message, hint))
             return
-
-
-def yaml_files(folder: Path) -> list[Path]:
-    """All YAML files in `folder` and below, without hidden ones, in order."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in (".yml", ".yaml")
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
 
 
 def _cycle(waiting: Mapping[JobKey, Collection[JobKey]]) -> list[JobKey]:

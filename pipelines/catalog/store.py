@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
+from pipelines.catalog.documents import CatalogFolderError, add_files, yaml_files
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
@@ -35,10 +36,11 @@ def fingerprint(settings: Settings) -> str:
     from importlib.metadata import version
 
     digest = hashlib.sha256(f"holidays {version('holidays')} tzdata {version('tzdata')}".encode())
-    for path in sorted(settings.catalog.rglob("*.y*ml")):
-        digest.update(
-            b"\0" + path.relative_to(settings.catalog).as_posix().encode() + b"\0" + path.read_bytes()
-        )
+    try:
+        add_files(digest, settings.catalog, yaml_files(settings.catalog))
+    except CatalogFolderError as error:
+        # Who reads it tells what is wrong.
+        digest.update(str(error.problem).encode())
     return digest.hexdigest()
 
 
@@ -55,10 +57,10 @@ def store_catalog(settings: Settings, at: datetime | None = None) -> int | None:
     with connect(settings, "ingest") as connection:
         if _last_source(connection) == source:
             return None
-        from pipelines.catalog.load import load_catalog
+        from pipelines.catalog.load import kept_folder, load_catalog
         from pipelines.landing.load import begin_load, end_load
 
-        catalog = load_catalog(settings.catalog)
+        catalog = load_catalog(settings.catalog, kept_folder(settings))
         connection.rollback()
         with connection.transaction(), connection.cursor() as cursor:
             load_id = begin_load(cursor)

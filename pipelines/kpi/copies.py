@@ -28,8 +28,9 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from pydantic import ValidationError
 
+from pipelines.catalog.documents import CatalogFolderError, add_files, yaml_files
 from pipelines.catalog.kpis import Database, DatabaseTable
-from pipelines.catalog.load import read_kpis, yaml_files
+from pipelines.catalog.load import kept_folder, read_kpis
 from pipelines.errors import DuemarkError
 from pipelines.landing.load import begin_load, end_load
 from pipelines.logs import get_logger
@@ -230,12 +231,14 @@ def _is_idle(settings: Settings, declared: _Declared) -> bool:
 def _read_declared(settings: Settings) -> _Declared:
     """The databases of the catalog, read again only when their files changed."""
     folder = settings.catalog
-    files = [path for path in (folder / "databases.yml",) if path.is_file()] + yaml_files(
-        folder / "databases"
-    )
+    files = [path for path in (folder / "databases.yml",) if path.is_file()]
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    try:
+        files += yaml_files(folder / "databases")
+    except CatalogFolderError as error:
+        # Who reads it tells what is wrong; those that stood before stand.
+        digest.update(str(error.problem).encode())
+    add_files(digest, folder, files)
     key = digest.hexdigest() if folder.is_dir() else ""
     found = _declared.get(settings.home)
     if found is not None and found.key == key and (files or declared_file(settings).is_file()):
@@ -277,7 +280,7 @@ def _as_declared(settings: Settings, key: str, before: _Declared | None) -> _Dec
     raw: dict[str, Any] = {}
     is_faultless = bool(key)
     if is_faultless:
-        _, items, problems = read_kpis(folder)
+        _, items, problems = read_kpis(folder, kept=kept_folder(settings))
         own = ((folder / "databases.yml").as_posix(), f"{(folder / 'databases').as_posix()}/")
         is_faultless = not any(problem.file.startswith(own) for problem in problems)
         taken: dict[str, str] = {}

@@ -24,6 +24,7 @@ from pipelines.catalog.load import (
     CatalogError,
     Declared,
     Problem,
+    kept_folder,
     read_kpis,
     read_slo_ids,
     unknown_slos,
@@ -151,9 +152,10 @@ def check(
     `file`: one more file of KPIs, from wherever it lies. `ask`: databases whose tables were not copied yet are asked
     for their columns.
     """
-    kpis, databases, problems = read_kpis(folder or settings.catalog, file)
+    kept = kept_folder(settings) if folder is None else None
+    kpis, databases, problems = read_kpis(folder or settings.catalog, file, kept)
     if any(item.model is not None and item.model.slos for item in kpis):
-        known = read_slo_ids(folder or settings.catalog)
+        known = read_slo_ids(folder or settings.catalog, kept)
         problems = [*problems, *(unknown_slos(kpis, known) if known is not None else ())]
     return _Checker(settings, kpis, databases, list(problems), ask).check()
 

@@ -11,6 +11,7 @@ from typing import cast
 
 import orjson
 
+from pipelines.catalog.documents import CatalogFolderError, add_files, yaml_files
 from pipelines.errors import DuemarkError
 from pipelines.kpi.copies import columns_file
 from pipelines.logs import get_logger
@@ -36,16 +37,20 @@ def generated(settings: Settings, core: str) -> Mapping[str, str]:
     `core` is the fingerprint of the core project. Where the definitions have problems, those made before stand: the
     catalog tells of the problems when it is read.
     """
-    files = sorted(settings.catalog.glob("kpis/**/*.y*ml"))
+    digest = hashlib.sha256(f"{FORM} {core}".encode())
+    try:
+        files = yaml_files(settings.catalog / "kpis")
+        databases = yaml_files(settings.catalog / "databases")
+    except CatalogFolderError as error:
+        # Not the same as none: those made before stand.
+        files, databases = [settings.catalog / "kpis"], []
+        digest.update(str(error.problem).encode())
     if not files:
         _refused.pop(settings.home, None)
         return {}
-    digest = hashlib.sha256(f"{FORM} {core}".encode())
-    databases = [*settings.catalog.glob("databases.yml"), *settings.catalog.glob("databases/**/*.y*ml")]
-    for path in [*files, *sorted(databases)]:
-        digest.update(
-            b"\0" + path.relative_to(settings.catalog).as_posix().encode() + b"\0" + path.read_bytes()
-        )
+    add_files(
+        digest, settings.catalog, [*files, *sorted([*settings.catalog.glob("databases.yml"), *databases])]
+    )
     # Definitions are checked against the columns of copies.
     with contextlib.suppress(FileNotFoundError):
         digest.update(b"\0" + columns_file(settings).read_bytes())
