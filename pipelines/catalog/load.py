@@ -7,6 +7,7 @@ be read is left alone until the thing can be.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -611,6 +612,8 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "{…}"
     text = f'"{value}"' if isinstance(value, str) and not value.isidentifier() else str(value)
+    # Addresses of services have secrets anywhere.
+    text = re.sub(r"://\S+", "://…", text)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

@@ -166,9 +166,14 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def without_password(text: str) -> str:
+    """`text` without what stands before the host of an address: what is wrong may be a password in the wrong place."""
+    return re.sub(r"://[^/?#\s@]*@", "://…@", text)
+
+
 def shown(value: object) -> str:
     """A value as it is told to the user, cut short."""
-    text = f'"{value}"' if isinstance(value, str) else str(value)
+    text = without_password(f'"{value}"' if isinstance(value, str) else str(value))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

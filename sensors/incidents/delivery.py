@@ -15,15 +15,17 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.facts import single_row
+from sensors.incidents.files import open_route
 from sensors.incidents.routes import MissingVariableError, Routes, expand
+from sensors.incidents.secrets import hide
 
 if TYPE_CHECKING:
     import psycopg
@@ -164,12 +166,12 @@ def send(settings: Settings, routes: Routes, message: Message) -> str:
         return str(error)
     if target.startswith("file:"):
         return _append(settings, target.removeprefix("file:"), message)
-    return _notify(target, message)
+    # What services say of a failure may have the address in it.
+    return hide(hide(_notify(target, message), target), route.to)
 
 
 def _append(settings: Settings, name: str, message: Message) -> str:
     """Add the message to a file, as one line of JSON; a relative path is one in the home."""
-    path = settings.home / Path(name).expanduser()
     line = json.dumps(
         {
             "notice": message.outbox_id,
@@ -183,14 +185,15 @@ def _append(settings: Settings, name: str, message: Message) -> str:
         ensure_ascii=False,
     )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
+        with open_route(settings.home, name) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+    except DuemarkError as error:
+        return str(error)
     except OSError as error:
-        return f"{path}: {error.strerror}"
+        return f"{name}: {error.strerror}"
     return ""
 
 

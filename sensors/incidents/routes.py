@@ -29,16 +29,24 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipelines.catalog.documents import Document, Location, Problem, read_document
-from pipelines.catalog.load import CatalogError, explain, yaml_files
+from pipelines.catalog.documents import (
+    CatalogFolderError,
+    Document,
+    Location,
+    Problem,
+    read_document,
+    yaml_files,
+)
+from pipelines.catalog.load import CatalogError, explain
 from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id, nearest
 from pipelines.errors import DuemarkError
+from sensors.incidents.files import file_fault
 from sensors.incidents.model import KINDS, OTHER_KINDS, SEVERITIES, Incident, Rules, Severity
+from sensors.incidents.secrets import VARIABLE, secret_fault
 
 if TYPE_CHECKING:
     from pipelines.catalog.load import Catalog
 
-_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 FOLDER = "routes"
 # Incidents of Duemark's own parts are of this application, whether the catalog has it or not.
 OWN_APPLICATION = "duemark"
@@ -210,7 +218,7 @@ def expand(target: str, env: Mapping[str, str] | None = None) -> str:
             )
         return found
 
-    return _VARIABLE.sub(value, target)
+    return VARIABLE.sub(value, target)
 
 
 def load_routes(catalog: Path) -> Routes:
@@ -219,11 +227,26 @@ def load_routes(catalog: Path) -> Routes:
     Raises:
         CatalogError: with all their problems.
     """
-    stamps = tuple(
-        (path.as_posix(), (state := path.stat()).st_mtime_ns, state.st_size)
-        for path in yaml_files(catalog / FOLDER)
-    )
-    return _load(catalog, stamps)
+    files, problems = _files(catalog)
+    if problems:
+        raise CatalogError(problems)
+    return _load(catalog, tuple(map(_stamp, files)))
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        # A link that leads nowhere, say: who reads it tells so.
+        return os.fsdecode(path), 0, 0
+    return os.fsdecode(path), state.st_mtime_ns, state.st_size
+
+
+def _files(catalog: Path) -> tuple[list[Path], list[Problem]]:
+    try:
+        return yaml_files(catalog / FOLDER), []
+    except CatalogFolderError as error:
+        return [], [error.problem]
 
 
 @lru_cache(maxsize=4)
@@ -244,11 +267,11 @@ def check_routes(folder: Path, catalog: Catalog | None = None) -> list[Problem]:
 
 
 def _read(catalog: Path, known: Catalog | None = None) -> tuple[list[Route], Rules, list[Problem]]:
-    problems: list[Problem] = []
+    files, problems = _files(catalog)
     entries: list[tuple[Document, Location, Route]] = []
     settings: list[tuple[Document, RuleSettings]] = []
-    is_complete = True
-    for path in yaml_files(catalog / FOLDER):
+    is_complete = not problems
+    for path in files:
         document = read_document(path)
         problems += document.problems
         before = len(problems)
@@ -315,7 +338,7 @@ def _faults(entries: Sequence[tuple[Document, Location, Route]], *, is_complete:
             message = f"the route `{route.id}` is declared twice, first in {places[route.id]}"
             yield document.problem((*at, "id"), message, "remove one of them, or give it another id")
         places.setdefault(route.id, f"{document.file}:{document.line(at)}")
-        if fault := target_fault(route.to):
+        if fault := secret_fault(route.to) or target_fault(route.to):
             yield document.problem((*at, "to"), *fault)
     for document, at, route in entries:
         # Whoever refers to a route that could not be read is not to blame.
@@ -341,13 +364,13 @@ def target_fault(target: str) -> tuple[str, str] | None:
 
     Of a target with variables only their spelling is looked at: they may be set elsewhere only.
     """
-    rest = _VARIABLE.sub("", target)
+    rest = VARIABLE.sub("", target)
     if "${" in rest:
         return "a variable is not closed, or its name is no name", "write ${NAME} or ${NAME:-default}"
     if rest != target:
         return None
     if target.startswith("file:"):
-        return None if target.removeprefix("file:") else ("a file without a path", "write file:alerts.jsonl")
+        return file_fault(target.removeprefix("file:"))
     import apprise
 
     if apprise.Apprise.instantiate(target, suppress_exceptions=True) is None:

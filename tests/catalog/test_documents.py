@@ -71,6 +71,7 @@ def test_anything_is_read_or_told_by_line(tmp_path: Path, content: str | bytes) 
 @example("0o17")
 @example("1_000.5e3")
 @example("2026-01-01T10:00:00+02:00")
+@hypothesis_settings(deadline=None)
 def test_a_plain_scalar_is_what_the_reference_says(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:
@@ -82,6 +83,9 @@ def test_a_plain_scalar_is_what_the_reference_says(
         # A date that does not exist, or no YAML: other tests say what becomes of it.
         return
     document = read_document(path)
+    if isinstance(expected[0], dict | list):
+        # `a: b` and `- a` are no scalars.
+        return
     if isinstance(expected[0], float) and not math.isfinite(expected[0]):
         assert [problem.message.endswith("is no number") for problem in document.problems] == [True]
     else:
@@ -264,7 +268,8 @@ def test_faults_are_kept_with_their_lines_under_the_name_of_the_file(tmp_path: P
     kept = tmp_path / "kept.msgpack"
     for name in ("one.yml", "other.yml"):
         (tmp_path / name).write_text("a: 1\na: 2\n")
-        _, (problem,), _ = kept_value(tmp_path / name, kept)  # type: ignore[misc]
+        kept_value(tmp_path / name, kept)
+        (problem,) = read_document(tmp_path / name, Kept(kept)).problems
         assert (Path(problem.file).name, problem.line, problem.key) == (name, 2, "a")
 
 

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipelines.catalog.names import (
@@ -29,6 +30,7 @@ IDS = st.one_of(st.text(CHARACTERS, min_size=1, max_size=6), st.text(min_size=1,
 
 
 @given(IDS, st.sampled_from(STYLES))
+@hypothesis_settings(deadline=None)
 def test_a_name_is_plain_short_and_can_be_read_back(text: str, style: Style) -> None:
     name = safe_name(text, style)
     assert set(name) <= style.plain | {style.mark}
@@ -41,6 +43,7 @@ def test_a_name_is_plain_short_and_can_be_read_back(text: str, style: Style) -> 
 
 
 @given(IDS, st.sampled_from(STYLES))
+@hypothesis_settings(deadline=None)
 def test_a_name_is_no_other_ids_name(text: str, style: Style) -> None:
     name = safe_name(text, style)
     assert name == text or safe_name(name, style) != name
@@ -54,6 +57,7 @@ def test_what_is_cut_differs_by_what_was_cut_off(style: Style) -> None:
 
 
 @given(st.lists(IDS, max_size=12))
+@hypothesis_settings(deadline=None)
 def test_words_are_words_and_nobody_elses(texts: list[str]) -> None:
     words = distinct_words(texts)
     assert set(words) == set(texts)

@@ -156,6 +156,13 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     assert list(load_routes(tmp_path).routes) == ["three"]
 
 
+def test_what_is_no_plain_file_is_told(tmp_path: Path) -> None:
+    write(tmp_path, "routes:\n  - {id: one, to: 'file:x'}\n")
+    (tmp_path / "routes" / "gone.yml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CatalogError, match=r"gone\.yml:1: the file cannot be read"):
+        load_routes(tmp_path)
+
+
 def test_json_and_back(tmp_path: Path) -> None:
     write(
         tmp_path,
