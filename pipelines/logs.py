@@ -42,6 +42,16 @@ def ensure() -> None:
         configure()
 
 
+def notice(event: str, **facts: object) -> None:
+    """Log a warning that no level keeps back: what somebody at a terminal has to know, whatever they asked for."""
+    ensure()
+    heard: Any = structlog.wrap_logger(
+        structlog.PrintLogger(file=sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+    )
+    heard.warning(event, **facts)
+
+
 def get_logger(name: str) -> Any:
     """Return a logger bound to `name`; add facts as keyword arguments (`log.info("loaded", rows=3)`)."""
     return structlog.get_logger(module=name)

@@ -291,8 +291,7 @@ class Supervisor:
 
         for name in _sweep(self.settings):
             self.page.tell(f"ended {name}, which a killed `duemark up` had left")
-        folder = socket_folder(self.settings)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        embedded.private_folder(socket_folder(self.settings))
         write_workspace(self.settings)
         self._start_reaper()
         self._write_state()

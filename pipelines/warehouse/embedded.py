@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import pwd
+import stat
 import subprocess
 import tempfile
 import time
@@ -21,11 +22,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from pipelines import logs
 from pipelines.errors import DuemarkError
 
 START_SECONDS = 120
 # sun_path is 108 bytes on Linux, 104 on macOS, and the file name `.s.PGSQL.5432` comes on top.
 SOCKET_FOLDER_BYTES = 85
+# Names of variables that the server inherits, separated by commas; it gets none else of its caller.
+PASSED_ON = "DUEMARK_SERVER_ENV"
 
 CONFIGURATION = """
 # Written by Duemark when the server was made; edit postgresql.conf to overrule it.
@@ -71,7 +75,8 @@ def _socket_folder(home: Path) -> Path:
 
 def url(home: Path, database: str = "duemark", user: str = "postgres") -> str:
     """URL, as libpq reads it, of a database of this home's server, running or not."""
-    return f"postgresql://{user}@/{database}?host={quote(str(_socket_folder(home)), safe='')}"
+    # The port is said, or a PGPORT of the caller's would be taken.
+    return f"postgresql://{user}@/{database}?host={quote(str(_socket_folder(home)), safe='')}&port=5432"
 
 
 def running_pid(home: Path) -> int | None:
@@ -95,9 +100,10 @@ def running_pid(home: Path) -> int | None:
 def is_ready(home: Path) -> bool:
     """True when the server answers."""
     result = subprocess.run(
-        [binaries() / "pg_isready", "-q", "-h", _socket_folder(home), "-t", "5"],
+        [binaries() / "pg_isready", "-q", "-h", _socket_folder(home), "-p", "5432", "-t", "5"],
         check=False,
         capture_output=True,
+        env=_environment(),
     )
     return result.returncode == 0
 
@@ -195,26 +201,97 @@ def _server_user() -> pwd.struct_passwd | None:
     )
 
 
-def _own(path: Path, user: pwd.struct_passwd | None) -> None:
-    path.mkdir(mode=0o700, exist_ok=True)
-    if user is not None:
-        os.chown(path, user.pw_uid, user.pw_gid)
+def private_folder(path: Path, user: pwd.struct_passwd | None = None) -> None:
+    """Make the folder `path` where it is missing, for its owner alone: `user`, None for ourselves.
+
+    A path below a folder that all may write, such as /tmp, may have been taken before us. Raises DuemarkError where
+    it is a link or no folder, or belongs to somebody else; nothing is changed then.
+    """
+    owner = os.geteuid() if user is None else user.pw_uid
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    try:
+        # What is opened is what is looked at and changed, whatever becomes of the name meanwhile.
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except PermissionError as error:
+        raise _not_ours(path, _owner_of(path)) from error
+    except OSError as error:
+        raise DuemarkError(
+            f"{path} is a link, or no folder.",
+            "Duemark follows no link here, because others may have laid it. Remove it; or choose a DUEMARK_HOME with a"
+            " shorter path, or another TMPDIR.",
+        ) from error
+    try:
+        found = os.fstat(folder)
+        if found.st_uid not in {owner, os.geteuid()}:
+            raise _not_ours(path, _name_of(found.st_uid))
+        if found.st_uid != owner and user is not None:
+            os.fchown(folder, user.pw_uid, user.pw_gid)
+        if stat.S_IMODE(found.st_mode) != 0o700:  # a mode is read as it is
+            os.fchmod(folder, 0o700)
+    finally:
+        os.close(folder)
 
 
-def _let_through(path: Path) -> None:
-    """Let the server's account pass through (not list) the folders above `path`."""
+def _not_ours(path: Path, owner: str) -> DuemarkError:
+    return DuemarkError(
+        f"{path} belongs to {owner}.",
+        "Duemark puts nothing there. Have it removed; or choose a DUEMARK_HOME with a shorter path, or another TMPDIR.",
+    )
+
+
+def _owner_of(path: Path) -> str:
+    return _name_of(path.lstat().st_uid)
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user with the number {uid}"
+
+
+def _let_through(path: Path, user: pwd.struct_passwd, home: Path | None = None) -> None:
+    """Let the server's account pass through (not list) the folders above `path`, and say of which that was not so.
+
+    Of those in `home` nothing is said: they are ours. Raises DuemarkError where a folder is another user's.
+    """
+    inside = home.resolve() if home is not None else None
     for folder in path.resolve().parents:
-        mode = folder.stat().st_mode
-        if not mode & 0o001:
-            folder.chmod(mode | 0o001)
+        found = folder.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & 0o001 or (found.st_uid == user.pw_uid and mode & 0o100):
+            continue
+        if found.st_uid != os.geteuid():
+            raise DuemarkError(
+                f"The embedded PostgreSQL runs as {user.pw_name}, who may not pass through {folder}, which belongs to"
+                f" {_name_of(found.st_uid)} and is closed ({mode:04o}).",
+                f"chmod o+x {folder}; or set DUEMARK_HOME to a folder elsewhere, or DUEMARK_DATABASE_URL to a server of"
+                " your own. Nothing was changed.",
+            )
+        folder.chmod(mode | 0o001)
+        if inside is None or not folder.is_relative_to(inside):
+            logs.notice(
+                "others may pass through a folder from now on",
+                folder=str(folder), before=f"{mode:04o}", now=f"{mode | 0o001:04o}",
+                why=f"the embedded PostgreSQL, which runs as {user.pw_name}, is below it",
+            )  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    """What the server and its tools inherit: nothing of who calls but what DUEMARK_SERVER_ENV names.
+
+    Variables for libpq, locales that this machine lacks and libraries to load first are the caller's own affair.
+    """
+    names = (name.strip() for name in os.environ.get(PASSED_ON, "").split(","))
+    passed_on = {name: os.environ[name] for name in names if name in os.environ}
+    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | passed_on
 
 
 def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
     user = _server_user()
     account = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    # The server must not inherit our pipes (a reader of our output would wait for it for ever), nor LC_* that
-    # this machine lacks.
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "PG"))} | {"LC_ALL": "C.UTF-8"}
+    # The server must not inherit our pipes: a reader of our output would wait for it for ever.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         result = subprocess.run(
             [str(part) for part in command],
@@ -223,7 +300,7 @@ def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd="/",
-            env=env,
+            env=_environment(),
             start_new_session=True,
             **account,  # type: ignore[call-overload]
         )
@@ -232,14 +309,15 @@ def _run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
 
 
 def _initialise(home: Path) -> None:
-    data = data_folder(home)
+    # A link of the owner's own, to another disk, is followed: nobody else writes in a home.
+    data = data_folder(home).resolve()
     user = _server_user()
     if user is not None:
-        _let_through(data)
-        _let_through(binaries() / "postgres")
+        _let_through(data, user, home)
+        _let_through(binaries() / "postgres", user)
     if (data / "PG_VERSION").exists():
         return
-    _own(data, user)
+    private_folder(data, user)
     # The C collation orders by code point, as the rules ask, and depends on no library of the machine.
     result = _run(
         [binaries() / "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=builtin",
@@ -247,16 +325,22 @@ def _initialise(home: Path) -> None:
     )  # fmt: skip
     if result.returncode != 0:
         raise DuemarkError(f"The embedded PostgreSQL could not be made in {data}:\n{result.stdout.strip()}")
-    with (data / "postgresql.conf").open("a") as handle:
-        handle.write("include_if_exists = 'duemark.conf'\n")
-    (data / "duemark.conf").write_text(CONFIGURATION)
-    if user is not None:
-        os.chown(data / "duemark.conf", user.pw_uid, user.pw_gid)
+    _append(data / "postgresql.conf", "include_if_exists = 'duemark.conf'\n", user)
+    _append(data / "duemark.conf", CONFIGURATION, user)
+
+
+def _append(path: Path, text: str, user: pwd.struct_passwd | None) -> None:
+    """Write to a file in a folder of the server's account, which must not lead us elsewhere by a link."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "a", encoding="utf-8") as file:
+        file.write(text)
+        if user is not None:
+            os.fchown(handle, user.pw_uid, user.pw_gid)
 
 
 def _start(home: Path) -> None:
     data, sockets, log = data_folder(home), _socket_folder(home), data_folder(home) / "server.log"
-    _own(sockets, _server_user())
+    private_folder(sockets, _server_user())
     deadline = time.monotonic() + START_SECONDS
     while True:
         if running_pid(home) is None:
