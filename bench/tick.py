@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +43,37 @@ def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
     for name, by in (("all CPU", whole), ("CPU of the database", database)):
         yield Row(f"the same, {name}", best(many, by), yardstick=best(few, by), yardstick_is=share, goal=1.3)
     yield Row(f"{what}, wall", best(many, lambda cost: cost.wall))
+    idle, busy = _alone(shop, scale, bank)
+    idle_cpu, busy_cpu = (best(costs, lambda cost: cost.cpu) for costs in (idle, busy))
+    yield Row("a new process, `duemark tick` with nothing to do, CPU", idle_cpu, goal=1.5, limits="value")
+    yield Row(
+        "the same",
+        idle_cpu,
+        yardstick=busy_cpu,
+        yardstick_is=f"with {2 * scale.tick_jobs} new statuses",
+        goal=0.4,
+    )
+
+
+def _alone(shop: Workshop, scale: Scale, bank: Bank) -> tuple[list[Cost], list[Cost]]:
+    """Ticks in processes of their own, as from cron: with nothing to do, and with new statuses."""
+    idle: list[Cost] = []
+    busy: list[Cost] = []
+    for number in range(WARM_UP + TICKS + 1, WARM_UP + TICKS + 4):
+        land_statuses(bank, scale.tick_jobs, number)
+        ingest(bank.settings)
+        as_of = bank.as_of + number * STEP
+        busy.append(shop.meter.measure(partial(_tick_process, bank, as_of)))
+        # A microsecond later nothing has fallen due.
+        idle.append(shop.meter.measure(partial(_tick_process, bank, as_of + timedelta(microseconds=1))))
+    return idle, busy
+
+
+def _tick_process(bank: Bank, as_of: datetime) -> None:
+    subprocess.run(
+        [sys.executable, "-c", "from pipelines.cli import main; main()", "tick", "--as-of", as_of.isoformat()],
+        env=os.environ | bank.settings.as_env(), check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 def _built(bank: Bank) -> Project:

@@ -17,6 +17,7 @@ from pipelines.errors import DuemarkError
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import database_url, with_database
 from pipelines.warehouse.settings import Settings
+from pipelines.warehouse.version import known
 
 # The daemon writes a heartbeat every half minute; Dagster itself calls it healthy for half an hour without one.
 HEARTBEAT_AGE = timedelta(minutes=2)
@@ -142,12 +143,14 @@ def _database(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
 
 
 def _migrations(connection: psycopg.Connection[Any]) -> Part:
-    wanted = max(
-        path.name[1:5] for path in (Path(__file__).parent / "warehouse/migrations/versions").glob("v*.py")
-    )
+    wanted = known()[-1]
     (present,) = _one(connection, "select max(version_num) from public.alembic_version")
     ready = present == wanted
-    reason = f"at {present}" if ready else f"at {present}, wanted {wanted}: run `duemark deploy`"
+    reason = f"at {present}"
+    if present not in known():
+        reason += f", newer than this version of Duemark, which knows up to {wanted}: use the newer one"
+    elif not ready:
+        reason += f", wanted {wanted}: run `duemark deploy`"
     return Part("migrations", ready, reason, {"present": present, "wanted": wanted})
 
 

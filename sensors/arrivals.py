@@ -15,6 +15,7 @@ from pipelines.landing.ledger import pending
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.settings import Settings
 from sensors.advance import TICK_JOB, advance, is_under_way, look_at_catalog, look_at_landing, warm_up
+from sensors.newer import rests_beside_a_newer_database
 from sensors.own import tracked
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def arrivals_sensor(describe: "Mapping[str, Describe]") -> dg.SensorDefinition:
         description="Looks whether files have landed. Few and small ones are loaded and published at once; for more it"
         " asks for one run of the job `tick`, and for none while one is under way.",
     )
+    @rests_beside_a_newer_database
     def _arrivals(
         context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
     ) -> dg.SkipReason | dg.RunRequest:
@@ -61,6 +63,7 @@ def tick_schedule(describe: "Mapping[str, Describe]") -> dg.ScheduleDefinition:
         description="Reads on in logs that have grown, and brings the marts up to date when time alone has changed"
         " them, and whatever else waits; does nothing when nothing does. After a pause one tick catches up with all.",
     )
+    @rests_beside_a_newer_database
     def _tick(
         context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
     ) -> dg.SkipReason | dg.RunRequest:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from pipelines.orchestration.purge import keep_runs, purge
 from pipelines.warehouse.settings import Settings
+from sensors.newer import rests_beside_a_newer_database
 
 # An evaluation may take a minute before Dagster gives it up; what is left is for the next one.
 SECONDS = 20.0
@@ -18,6 +19,7 @@ SECONDS = 20.0
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Takes out runs, their logs and events that are older than DUEMARK_KEEP_RUNS (30 days).",
 )
+@rests_beside_a_newer_database
 def purge_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Purge for some seconds."""
     gone = purge(Settings.from_env(), context.instance, keep_runs(), seconds=SECONDS)

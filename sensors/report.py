@@ -28,8 +28,9 @@ from pipelines.slo.events import (
     verdict_events,
 )
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.locks import Lock, try_take
+from pipelines.warehouse.locks import Lock, held_at_once
 from pipelines.warehouse.settings import Settings
+from sensors.newer import rests_beside_a_newer_database
 
 log = get_logger(__name__)
 
@@ -205,9 +206,12 @@ def report(
     Raises DuemarkError when the database does not answer.
     """
     deadline = monotonic() + seconds
-    with connect(settings, "operate", autocommit=True) as connection:
-        # Dagster lets an evaluation that takes too long run on beside the next one.
-        if not try_take(connection, Lock.REPORT):
+    # Dagster lets an evaluation that takes too long run on beside the next one.
+    with (
+        connect(settings, "operate", autocommit=True) as connection,
+        held_at_once(connection, Lock.REPORT) as other,
+    ):
+        if other is not None:
             return Reported()
         _look(connection, most)
         return _tell(connection, instance, most, deadline)
@@ -347,6 +351,7 @@ def _cross_off(
     description="Tells of tracked jobs and SLOs what the last ticks changed: a materialisation for each completion,"
     " the check `met` for each verdict. Tells of back-filled history each job's newest completion only.",
 )
+@rests_beside_a_newer_database
 def report_sensor(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SkipReason:
     """One look; what is too much for it is told by the next ones."""
     done = report(settings, context.instance)

@@ -82,11 +82,14 @@ def refresh_catalog(settings: Settings) -> CatalogError | None:
     To be called before statuses are read, which need the zones of their applications. Raises CatalogError where no
     catalog was stored ever.
     """
-    from pipelines.catalog.load import CatalogError
-
     try:
         store_catalog(settings)
-    except CatalogError as error:
+    except DuemarkError as error:
+        # What raised it has imported it; whose catalog did not change needs none of it.
+        from pipelines.catalog.load import CatalogError
+
+        if not isinstance(error, CatalogError):
+            raise
         with connect(settings, "ingest") as connection:
             if _last_source(connection) is None:
                 raise

@@ -100,6 +100,8 @@ def instance_env(settings: Settings) -> dict[str, str]:
     """Environment of a process of Dagster (webserver, daemon, code server, run)."""
     return settings.as_env() | {
         "DAGSTER_HOME": str(dagster_home(settings)),
+        # How the connections of its storage name themselves.
+        "PGAPPNAME": "duemark dagster",
         # Events that a step tells together are written together.
         "DAGSTER_EVENT_BATCH_SIZE": "100",
     }

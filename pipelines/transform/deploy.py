@@ -6,11 +6,14 @@ that generates them, which leaves all else as it is.
 
 from __future__ import annotations
 
+import os
 from pkgutil import resolve_name
 
+from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.transform.project import Project, fingerprint
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.locks import Lock, held, held_up_by_no_analyst
 from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
@@ -21,6 +24,9 @@ BEFORE = ("pipelines.kpi.copies:ensure",)
 # Who deploys what was generated; each is called with (project, is_made_anew) when the project changed, and before every
 # tick: what could not be deployed is tried again. By name, because transform imports no subject.
 GENERATED_BY = ("pipelines.kpi.deploy:deploy_generated",)
+# So many seconds a deploy waits for analysts who read what it replaces; then their sessions are ended.
+PATIENCE = "DUEMARK_DEPLOY_PATIENCE"
+PATIENCE_SECONDS = 60
 
 
 def is_deployed(settings: Settings) -> bool:
@@ -28,6 +34,23 @@ def is_deployed(settings: Settings) -> bool:
     with connect(settings, "transform") as connection:
         row = connection.execute("select deployed_project from control.tick").fetchone()
     return row is not None and row[0] == fingerprint(settings)
+
+
+def patience() -> float:
+    """Seconds that a deploy waits for analysts. Raises DuemarkError where the setting is no number."""
+    given = os.environ.get(PATIENCE) or str(PATIENCE_SECONDS)
+    if not given.isdecimal():
+        raise DuemarkError(f"{PATIENCE} is no number of seconds: {given!r}.", "Write it like 60.")
+    return float(given)
+
+
+def deploy_alone(project: Project) -> bool:
+    """`deploy` for who holds no lock: while no tick and no other deploy is under way."""
+    with (
+        connect(project.settings, "transform", autocommit=True) as connection,
+        held(connection, Lock.TICK),
+    ):
+        return deploy(project)
 
 
 def deploy(project: Project, *, force: bool = False) -> bool:
@@ -38,7 +61,10 @@ def deploy(project: Project, *, force: bool = False) -> bool:
     for step in BEFORE:
         resolve_name(step)(project.settings)
     wanted = fingerprint(project.settings)
-    with connect(project.settings, "transform", autocommit=True) as connection:
+    with (
+        connect(project.settings, "transform", autocommit=True) as connection,
+        held_up_by_no_analyst(connection, patience()),
+    ):
         row = connection.execute("select deployed_project from control.tick").fetchone()
         deployed = str(row[0]) if row is not None and row[0] else ""
         if not force and deployed == wanted:

@@ -39,11 +39,17 @@ class Publication:
 
 
 def publish(
-    connection: psycopg.Connection[Any], models: Sequence[ModelResult], *, is_rebuild: bool
+    connection: psycopg.Connection[Any],
+    models: Sequence[ModelResult],
+    *,
+    is_rebuild: bool,
+    begun_by: str | None = None,
 ) -> list[Publication]:
     """Exchange the rows in scope of every `scoped` model, in the order given (the graph's), and close the tick.
 
-    A rebuild exchanges all rows. Commits, or raises DbtError naming the mart and leaves everything as it was.
+    A rebuild exchanges all rows. `begun_by` is what the tick wrote into the control row: where another has begun since,
+    because somebody ended the connection that held the lock, nothing is published. Commits, or raises DbtError naming
+    the mart and leaves everything as it was.
     """
     publications: list[Publication] = []
     marts = [model for model in models if model.materialized == "scoped"]
@@ -64,10 +70,17 @@ def publish(
             done: list[Publication] = resolve_name(step)(connection, is_rebuild)
             _analyse(connection, filled, sum(each.inserted for each in done))
             publications += done
-        connection.execute(
+        closed = connection.execute(
             "update control.tick set published_high = high, published_as_of = as_of, low = high,"
             " previous_as_of = as_of, published_at = clock_timestamp(), needs_rebuild = false"
-        )
+            " where %(begun_by)s::text is null or begun_by = %(begun_by)s",
+            {"begun_by": begun_by},
+        ).rowcount
+        if not closed:
+            raise DbtError(
+                "Another tick has begun meanwhile: the connection that held the lock was ended. Nothing was published.",
+                "The other one does the work; whoever ends sessions of the server should leave those of Duemark.",
+            )
     return publications
 
 

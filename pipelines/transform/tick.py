@@ -7,11 +7,13 @@ change only in the transaction that also moves `low` to `high`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pipelines.catalog.store import refresh_catalog
 from pipelines.errors import DuemarkError
@@ -19,8 +21,9 @@ from pipelines.logs import get_logger
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import ModelResult, Project, generators_problems
 from pipelines.transform.publish import Publication, publish
+from pipelines.transform.waiting import waiting
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.locks import Lock, take, try_take
+from pipelines.warehouse.locks import Lock, held, held_at_once
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,8 +73,7 @@ def tick(
     seconds: dict[str, float] = {}
     timer = _Timer(seconds)
     problems: list[DuemarkError] = []
-    with connect(settings, "transform", autocommit=True) as lock:
-        _lock(lock, wait=wait)
+    with connect(settings, "transform", autocommit=True) as connection, _alone(connection, wait=wait):
         with timer("deploy"):
             deploy(project)
         with timer("catalog"):
@@ -82,15 +84,17 @@ def tick(
             raise TickRefusedError(
                 f"{moment.isoformat()} has no offset.", "Give one: 2026-03-03T03:00:00-05:00, or …Z for UTC."
             )
-        _refuse_step_back(lock, moment, is_default=as_of is None, rebuild=rebuild)
+        _refuse_step_back(connection, moment, is_default=as_of is None, rebuild=rebuild)
         with timer("prepare"):
             prepared = min(_prepare(settings, preparation, moment) for preparation in PREPARATIONS)
-        low, high, is_rebuild = _begin(lock, moment, prepared, rebuild=rebuild)
+        is_idle = not rebuild and _is_idle(settings, moment)
+        begun_by = uuid4().hex
+        low, high, is_rebuild = _begin(connection, begun_by, moment, prepared, rebuild=rebuild)
         with timer("dbt"):
             # Each model asks for what it needs to know of its schema, a third of what dbt would ask beforehand.
-            models = project.run("run", "--selector", "tick", "--no-populate-cache")
+            models = [] if is_idle else project.run("run", "--selector", "tick", "--no-populate-cache")
         with timer("publish"):
-            publications = publish(lock, models, is_rebuild=is_rebuild)
+            publications = publish(connection, models, is_rebuild=is_rebuild, begun_by=begun_by)
     log.info(
         "tick", low=low, high=high, as_of=moment.isoformat(), rebuild=is_rebuild,
         rows={p.name: p.inserted for p in publications}, seconds={k: round(v, 3) for k, v in seconds.items()},
@@ -98,13 +102,19 @@ def tick(
     return TickReport(low, high, moment, is_rebuild, models, publications, seconds, problems)
 
 
-def _lock(connection: psycopg.Connection[Any], *, wait: bool) -> None:
+@contextmanager
+def _alone(connection: psycopg.Connection[Any], *, wait: bool) -> Iterator[None]:
     if wait:
-        take(connection, Lock.TICK)
-    elif not try_take(connection, Lock.TICK):
-        raise TickRefusedError(
-            "Another tick is under way.", "Its result will be there in a moment; there is nothing to do."
-        )
+        with held(connection, Lock.TICK):
+            yield
+        return
+    with held_at_once(connection, Lock.TICK) as holder:
+        if holder is not None:
+            raise TickRefusedError(
+                f"Another tick is under way: {holder}.",
+                "Its result will be there in a moment; there is nothing to do.",
+            )
+        yield
 
 
 def _refuse_step_back(
@@ -127,12 +137,22 @@ def _refuse_step_back(
     )
 
 
+def _is_idle(settings: Settings, as_of: datetime) -> bool:
+    """Whether no mart would change: no load that was not taken, nothing that time has brought, no rebuild.
+
+    Then all scopes would come out empty, and dbt, most of what a tick costs, is not asked. KPIs that failed are tried
+    again all the same, and the marts stand as of the new moment.
+    """
+    found = waiting(settings, as_of)
+    return not found.loads and not found.is_rebuild and found.since is None
+
+
 def _prepare(settings: Settings, preparation: str, as_of: datetime) -> int:
     return int(resolve_name(preparation)(settings, as_of))
 
 
 def _begin(
-    connection: psycopg.Connection[Any], as_of: datetime, high: int, *, rebuild: bool
+    connection: psycopg.Connection[Any], begun_by: str, as_of: datetime, high: int, *, rebuild: bool
 ) -> tuple[int, int, bool]:
     """Set the control row: which loads, and from when to when."""
     row = connection.execute(
@@ -142,10 +162,11 @@ def _begin(
             as_of = %(as_of)s,
             low = case when needs_rebuild or %(rebuild)s then 0 else published_high end,
             previous_as_of = case when needs_rebuild or %(rebuild)s then '-infinity' else published_as_of end,
-            needs_rebuild = needs_rebuild or %(rebuild)s
+            needs_rebuild = needs_rebuild or %(rebuild)s,
+            begun_by = %(begun_by)s
         returning low, high, needs_rebuild
         """,
-        {"as_of": as_of, "high": high, "rebuild": rebuild},
+        {"as_of": as_of, "high": high, "rebuild": rebuild, "begun_by": begun_by},
     ).fetchone()
     if row is None:
         raise TickRefusedError(

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
 from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 
 from pipelines.errors import DuemarkError
-from pipelines.warehouse.connect import connect, database_url, with_database
-from pipelines.warehouse.locks import Lock, take
+from pipelines.warehouse import version
+from pipelines.warehouse.connect import analyst_limits, connect, database_url, with_database
+from pipelines.warehouse.locks import Lock, held
 from pipelines.warehouse.settings import Settings
 
 OLDEST_SERVER = 150000
+# Of the embedded server's 200, so that analysts leave some to everybody else.
+ANALYST_CONNECTIONS = 50
+# What a question may write to disk while it sorts: only a superuser can set it, so a server of one's own needs its own.
+ANALYST_FILES = "10GB"
 
 
 def migrate(settings: Settings) -> None:
     """Make the warehouse and Dagster's database where they are missing, and run what migrations are due.
 
-    Idempotent and safe from several processes. Raises DuemarkError when the server is too old or the user may not
-    create what is missing.
+    Idempotent and safe from several processes; where nothing is due, one short look. Raises DuemarkError when the
+    server is too old, the database newer than the code, or the user may not create what is missing.
     """
+    if _is_done(settings):
+        return
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import create_engine
@@ -35,27 +42,88 @@ def migrate(settings: Settings) -> None:
                 f"The server is PostgreSQL {lock.info.server_version // 10000}; Duemark needs 15 or newer.",
                 "Point DUEMARK_DATABASE_URL to a newer server, or unset it for the embedded one.",
             )
-        take(lock, Lock.MIGRATE)
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        url = database_url(settings)
-        engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url))
-        try:
-            with engine.connect() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-        except ProgrammingError as error:
-            if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
-                raise DuemarkError(
-                    f"The migrations were refused: {str(error.orig).strip().splitlines()[0]}",
-                    "This user needs CREATE on the database and CREATEROLE, or to be granted the roles ingest,"
-                    " transform, operate and analyst `with admin option`: see docs/operations.md.",
-                ) from error
-            raise
-        finally:
-            engine.dispose()
-        if settings.database_url is None:
-            lock.execute("alter role analyst login")
+        _make_record(lock)
+        with held(lock, Lock.MIGRATE):
+            version.refuse_newer(version.present(lock) or [])
+            config = Config()
+            config.set_main_option("script_location", str(version.FOLDER.parent))
+            url = database_url(settings)
+            engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url))
+            try:
+                with engine.connect() as connection:
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
+            except ProgrammingError as error:
+                if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+                    raise _refused(error.orig) from error
+                raise
+            finally:
+                engine.dispose()
+            if settings.database_url is None:
+                _limit_analysts(lock)
+
+
+def _is_done(settings: Settings) -> bool:
+    """Whether nothing is due. False too where that cannot be seen yet."""
+    try:
+        connection = psycopg.connect(database_url(settings), autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError:
+        return False
+    with connection:
+        numbers = version.present(connection)
+        version.refuse_newer(numbers or [])
+        if numbers != version.known()[-1:]:
+            return False
+        if (
+            connection.execute(
+                "select from pg_database where datname = %s", [settings.dagster_database]
+            ).fetchone()
+            is None
+        ):
+            return False
+        return settings.database_url is not None or _are_limited(connection)
+
+
+def _make_record(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """The table of the migrations that were run, as Alembic makes it: it is what is locked while they run."""
+    try:
+        with contextlib.suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
+            connection.execute(
+                "create table if not exists public.alembic_version"
+                " (version_num varchar(32) not null constraint alembic_version_pkc primary key)"
+            )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _refused(error) from error
+
+
+def _refused(error: BaseException) -> DuemarkError:
+    return DuemarkError(
+        f"The migrations were refused: {str(error).strip().splitlines()[0]}",
+        "This user needs CREATE on the database and CREATEROLE, or to be granted the roles ingest,"
+        " transform, operate and analyst `with admin option`: see docs/operations.md.",
+    )
+
+
+def _wanted_limits() -> dict[str, str]:
+    return analyst_limits() | {"temp_file_limit": ANALYST_FILES}
+
+
+def _are_limited(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    row = connection.execute(
+        "select rolcanlogin, rolconnlimit, rolconfig from pg_roles where rolname = 'analyst'"
+    ).fetchone()
+    wanted = sorted(f"{name}={value}" for name, value in _wanted_limits().items())
+    return row is not None and row[:2] == (True, ANALYST_CONNECTIONS) and sorted(row[2] or []) == wanted  # type: ignore[call-overload]
+
+
+def _limit_analysts(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Let analysts log in to the embedded server, within limits."""
+    connection.execute(f"alter role analyst login connection limit {ANALYST_CONNECTIONS}")
+    connection.execute("alter role analyst reset all")
+    for name, value in _wanted_limits().items():
+        connection.execute(
+            sql.SQL("alter role analyst set {} = {}").format(sql.Identifier(name), sql.Literal(value))
+        )
 
 
 def _ensure_database(settings: Settings, name: str) -> None:
@@ -73,6 +141,13 @@ def _ensure_database(settings: Settings, name: str) -> None:
             connection.execute(
                 sql.SQL("create database {} template template0 encoding 'UTF8'").format(sql.Identifier(name))
             )
+            if name == settings.dagster_database:
+                # Nobody else has anything to do there.
+                connection.execute(
+                    sql.SQL("revoke connect, temporary on database {} from public").format(
+                        sql.Identifier(name)
+                    )
+                )
         except psycopg.errors.InsufficientPrivilege as error:
             raise DuemarkError(
                 f"The database {name!r} does not exist and this user may not create it.",

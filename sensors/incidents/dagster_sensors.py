@@ -13,6 +13,7 @@ import dagster as dg
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.delivery import deliver
 from sensors.incidents.judge import BUDGET_SECONDS, look
+from sensors.newer import rests_beside_a_newer_database
 
 
 @dg.sensor(
@@ -21,6 +22,7 @@ from sensors.incidents.judge import BUDGET_SECONDS, look
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Opens, groups and closes incidents when a tick has published, and writes who is told to the outbox.",
 )
+@rests_beside_a_newer_database
 def incidents_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Judge the marts; the cursor holds when it last did, for people to read."""
     summary = look(Settings.from_env())
@@ -41,6 +43,7 @@ def incidents_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Sends what stands in the outbox, and again what a route refused.",
 )
+@rests_beside_a_newer_database
 def delivery_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Empty the outbox as far as the routes take it."""
     done = deliver(Settings.from_env(), seconds=BUDGET_SECONDS)

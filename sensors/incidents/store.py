@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import dict_row
 
 from pipelines.catalog.load import CatalogError
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.locks import Lock, take
+from pipelines.warehouse.locks import Lock, take_to_commit
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.changes import brought_up_to_date, changes, regrouped
 from sensors.incidents.facts import single_row
@@ -29,23 +28,19 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 
 
-@contextmanager
-def one_at_a_time(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
-    """A connection of the role `operate` under the lock of incidents, each transaction on one snapshot."""
-    with connect(settings, "operate", autocommit=True) as connection:
-        # Whoever changes incidents does it alone. A second one waits, and finds the work done.
-        take(connection, Lock.INCIDENTS)
-        # Only after the lock: a snapshot from before would not see what the one before us did.
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        yield cast("psycopg.Connection[Any]", connection)
-
-
 def in_transaction(settings: Settings, work: Callable[[Cursor], Any]) -> Any:
-    """Run `work` in one transaction under the lock, again when somebody changed the same rows meanwhile."""
-    with one_at_a_time(settings) as connection:
+    """Run `work` in one transaction under the lock of incidents, on one snapshot, in the role `operate`.
+
+    Again when somebody changed the same rows meanwhile.
+    """
+    with connect(settings, "operate", autocommit=True) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         for attempt in range(ATTEMPTS):
             try:
                 with connection.transaction(), connection.cursor() as cursor:
+                    # Whoever changes incidents does it alone. A second one waits, and finds the work done: first the
+                    # lock, or the snapshot would be from before.
+                    take_to_commit(cursor, Lock.INCIDENTS)
                     return work(cursor)
             except psycopg.errors.SerializationFailure:
                 if attempt + 1 == ATTEMPTS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dagster as dg
 
 from pipelines.warehouse.settings import Settings
+from sensors.newer import rests_beside_a_newer_database
 from sensors.watch.look import look
 
 
@@ -19,6 +20,7 @@ from sensors.watch.look import look
     description="Tells of failed runs and checks, of sensors that raise, hang, stop or are switched off, of code"
     " locations that do not load, of stuck runs and of alerts that nobody takes. `duemark watch` does so from outside.",
 )
+@rests_beside_a_newer_database
 def watch_sensor() -> dg.SkipReason:
     """Look at all of Duemark's own parts."""
     seen = look(Settings.from_env(), watcher="inside")

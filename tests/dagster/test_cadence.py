@@ -14,7 +14,7 @@ import pytest
 from pipelines.definitions import build_defs
 from pipelines.orchestration.instance import load_instance
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.locks import Lock, take
+from pipelines.warehouse.locks import Lock, held
 from pipelines.warehouse.settings import ROOT
 from tests.dagster.conftest import HEADER, House
 
@@ -116,8 +116,7 @@ def test_much_is_left_to_one_run(
 
 def test_a_tick_under_way_is_not_waited_for(built: House, instance: dg.DagsterInstance) -> None:
     built.land("beside.csv", HEADER + record("2026-03-05", "beside"))
-    with connect(built.settings, "transform", autocommit=True) as other:
-        take(other, Lock.TICK)
+    with connect(built.settings, "transform", autocommit=True) as other, held(other, Lock.TICK):
         done = arrivals(built, instance)
     assert "1 of 1 files loaded" in done.skip_message
     assert "Another tick is under way" in done.skip_message

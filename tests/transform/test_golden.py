@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.transform.tick import TickRefusedError, tick
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.locks import Lock, take
+from pipelines.warehouse.locks import Lock, held
 from tests.transform.support import Warehouse
 
 HEADER = "application_id,job_id,status_code,status_at,business_date,run_id,host_id\n"
@@ -420,7 +420,11 @@ def test_an_instant_without_offset_is_refused(bank: Warehouse) -> None:
 
 
 def test_ticks_are_single(bank: Warehouse) -> None:
-    with connect(bank.settings, autocommit=True) as other:
-        take(other, Lock.TICK)
-        with pytest.raises(TickRefusedError, match="Another tick is under way"):
-            tick(bank.project, wait=False)
+    with (
+        connect(bank.settings, autocommit=True) as other,
+        held(other, Lock.TICK),
+        pytest.raises(
+            TickRefusedError, match=r"Another tick is under way: duemark .+process \d+ .+ since \d{4}-"
+        ),
+    ):
+        tick(bank.project, wait=False)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.metrics.facts import Facts
-from pipelines.metrics.lines import Lines
 from pipelines.metrics.registry import Input
+
+if TYPE_CHECKING:
+    from pipelines.metrics.lines import Lines
 
 CREATED, DELETED = "FILE_CREATED", "FILE_DELETED"
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipelines.metrics.facts import Facts
 from pipelines.metrics.registry import Input
-from pipelines.metrics.uptime import Beats
+
+if TYPE_CHECKING:
+    from pipelines.metrics.uptime import Beats
 
 
 def heartbeats(beats: Beats) -> Facts:
