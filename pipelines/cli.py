@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from pipelines import logs
+from pipelines import failures, logs
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
 
@@ -26,24 +26,73 @@ MOST_SHOWN = 500
 LAST_YEAR = 2200
 
 
+def _only_for_csv(form: Format, *, is_safe: bool) -> None:
+    if is_safe and form != "csv":
+        raise DuemarkError("--safe is for csv.", "Add --format csv, or leave it out.")
+
+
+SAFE = click.option(
+    "--safe", is_flag=True,
+    help="With --format csv, for spreadsheets: text that they would take for a formula begins with an apostrophe.",
+)  # fmt: skip
+
+
 class Commands(click.Group):
-    """Commands in the order in which one meets them; a DuemarkError is a message and exit code 2, not a traceback."""
+    """Commands in the order in which one meets them; whatever they raise is a message, not a traceback.
+
+    Exit code 2 for what a user can put right, 3 for a defect of ours.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
-        except DuemarkError as error:
-            click.echo(f"duemark: {error.message}", err=True)
-            if error.hint:
-                click.echo(f"  {error.hint}", err=True)
-            ctx.exit(2)
-        except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            click.echo(f"duemark: {error}", err=True)
-            click.echo("  Is the path right (DUEMARK_HOME too), and may this user write there?", err=True)
-            ctx.exit(2)
+            try:
+                return super().invoke(ctx)
+            finally:
+                # Here, or Python would do it when nobody can catch what it raises any more.
+                sys.stdout.flush()
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            # Whoever read the answer has had enough, as `head` has.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            ctx.exit(failures.READER_GONE)
+        except KeyboardInterrupt:
+            _refuse("interrupted", failures.left(_name(ctx)))
+            ctx.exit(failures.INTERRUPTED)
+        except Exception as error:  # noqa: BLE001 # a user is never shown a traceback unasked
+            if ctx.params.get("debug"):
+                import traceback
+
+                traceback.print_exc()
+            ctx.exit(_told(error, _name(ctx)))
+
+
+def _name(ctx: click.Context) -> str:
+    return ctx.invoked_subcommand or ""
+
+
+def _refuse(message: str, hint: str) -> None:
+    click.echo(f"duemark: {message}", err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
+
+
+def _told(error: Exception, command: str) -> int:
+    """Say what was raised; return the exit code."""
+    if isinstance(error, FileExistsError | FileNotFoundError | NotADirectoryError | PermissionError):
+        _refuse(str(error), "Is the path right (DUEMARK_HOME too), and may this user write there?")
+        return 2
+    settings = Settings.from_env()
+    known = error if isinstance(error, DuemarkError) else failures.explained(error, settings)
+    if known is not None:
+        _refuse(known.message, known.hint)
+        return 2
+    _refuse(f"{command} failed: {failures.one_line(error)}", failures.left(command))
+    click.echo(f"  {failures.keep(error, settings)}", err=True)
+    return failures.FAILED
 
 
 @click.group(
@@ -52,17 +101,23 @@ class Commands(click.Group):
     epilog="Settings come from the environment: DUEMARK_HOME (state; default .duemark), DUEMARK_DATABASE_URL (a"
     " PostgreSQL of your own, 15 or newer; default: the embedded one), DUEMARK_CATALOG (default: the demonstration"
     " catalog), DUEMARK_LANDING (a folder or an fsspec URL; default: landing in the home). Exit codes: 0 well,"
-    " 1 something is not as it should be, 2 it could not be done.",
+    " 1 something is not as it should be, 2 it could not be done, 3 Duemark itself failed, 130 interrupted, 141 the"
+    " reader of the answer went away.",
 )
 @click.version_option(package_name="duemark", prog_name="duemark")
-def main() -> None:
+@click.option("--debug", is_flag=True, envvar="DUEMARK_DEBUG", help="Show the traceback of what fails.")
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:  # noqa: ARG001 # Commands looks at it
     """Which promised data is late, which will be late, why, and who is hit by it.
 
     Jobs and schedulers send what they did; a catalog says what was promised. `duemark ingest` loads what landed,
     `duemark tick` brings the marts up to date, `duemark sql` asks them; `duemark up` does all of it by itself.
     """
+    from pipelines.warehouse.connect import name_process
+
     # The answer is what a command prints; what serves (up, watch) sets its own level.
     logs.configure(default="WARNING")
+    name_process(_name(ctx))
 
 
 @main.command()
@@ -187,7 +242,7 @@ def tick(as_of: str | None, rebuild: bool) -> None:
     report = run_tick(Project(settings), moment, rebuild=rebuild)
     for problem in report.problems:
         click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
-    rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications))
+    rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications)) or "none has changed"
     done = "rebuilt" if report.is_rebuild else "published"
     loads = f"loads {report.low + 1} to {report.high}" if report.high > report.low else "no new loads"
     click.echo(f"{done} as of {report.as_of.isoformat()}, {loads}; rows: {rows}")
@@ -250,14 +305,17 @@ def _count(number: int, what: str) -> str:
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
-def sql(query: str, form: Format) -> None:
+@SAFE
+def sql(query: str, form: Format, safe: bool) -> None:
     """Ask the marts, as an analyst may: read only, and marts need no schema before their names.
 
-    `duemark sql "select * from slo_late"`. Instants are in UTC.
+    `duemark sql "select * from slo_late"`. Instants are in UTC. A question may take five minutes
+    (DUEMARK_ANALYST_STATEMENT_TIMEOUT), and ends when this command does.
     """
     from pipelines.console import answer
 
-    answer(Settings.from_env(), query, form)
+    _only_for_csv(form, is_safe=safe)
+    answer(Settings.from_env(), query, form, is_safe=safe)
 
 
 @main.command()
@@ -457,17 +515,19 @@ def kpi_validate(path: Path | None) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
+@SAFE
 def incidents(
     everything: bool, kind: str | None, application: str | None, slo: str | None,
-    replay: tuple[datetime, datetime] | None, detail: bool, form: Format,
+    replay: tuple[datetime, datetime] | None, detail: bool, form: Format, safe: bool,
 ) -> None:  # fmt: skip
     """List what is open: what is wrong, since when, and who took it on."""
     from sensors.incidents import commands
 
+    _only_for_csv(form, is_safe=safe)
     settings = Settings.from_env()
     if replay:
         result = commands.replay_days(settings, replay[0].date(), replay[1].date())
-        click.echo(commands.render(commands.replay_rows(result, detail=detail), form), nl=False)
+        click.echo(commands.render(commands.replay_rows(result, detail=detail), form, is_safe=safe), nl=False)
         return
     show: Literal["open", "all"] = "all" if everything else "open"
     most = MOST_SHOWN + 1 if form == "table" else None
@@ -475,7 +535,7 @@ def incidents(
     if form == "table" and len(rows) > MOST_SHOWN:
         click.echo(f"the first {MOST_SHOWN} are shown; --format csv and json have all", err=True)
         rows = rows[:MOST_SHOWN]
-    click.echo(commands.render(rows, form, columns=commands.INCIDENT_COLUMNS), nl=False)
+    click.echo(commands.render(rows, form, columns=commands.INCIDENT_COLUMNS, is_safe=safe), nl=False)
 
 
 @main.command()
@@ -483,7 +543,8 @@ def incidents(
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
-def judge(as_of: str | None, form: Format) -> None:
+@SAFE
+def judge(as_of: str | None, form: Format, safe: bool) -> None:
     """Judge the marts of the last tick once, and send what is due: what `up` does by itself every ten seconds.
 
     For cron, and for tests. Prints a line for each incident that was told, and to which route. Exit code 0: judged, and
@@ -495,11 +556,12 @@ def judge(as_of: str | None, form: Format) -> None:
     from sensors.incidents import commands
     from sensors.incidents.judge import judge as run
 
+    _only_for_csv(form, is_safe=safe)
     moment = _instant(as_of)
     settings = Settings.from_env()
     migrate(settings)
     done = run(settings, moment)
-    click.echo(commands.render_lines(done.summary.told, form), nl=False)
+    click.echo(commands.render_lines(done.summary.told, form, is_safe=safe), nl=False)
     click.echo(commands.judged(done), err=True)
     sys.exit(done.exit_code)
 
@@ -579,7 +641,7 @@ def deploy() -> None:
 
     Ticks do it by themselves when the project changed; use it to have an upgrade done before the first tick.
     """
-    from pipelines.transform.deploy import deploy as run
+    from pipelines.transform.deploy import deploy_alone as run
     from pipelines.transform.project import Project
     from pipelines.warehouse.migrate import migrate
 

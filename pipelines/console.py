@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import psycopg
@@ -21,10 +23,23 @@ JSON_TYPES = {114, 3802}
 Row = Sequence[str | None]
 
 
+# What spreadsheets take for a formula, or skip before one; the last four are the full-width forms.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
 def answer(
-    settings: Settings, query: str, form: Literal["table", "csv", "json"], out: TextIO | None = None
+    settings: Settings,
+    query: str,
+    form: Literal["table", "csv", "json"],
+    out: TextIO | None = None,
+    *,
+    is_safe: bool = False,
 ) -> None:
-    """Run `query` in the role `analyst`, read only, and write its rows. Raises DuemarkError with the server's words."""
+    """Run `query` in the role `analyst`, read only, and write its rows. Raises DuemarkError with the server's words.
+
+    `is_safe`: in csv no text is a formula for a spreadsheet. Whatever the question did, nothing of it is committed.
+    """
     out = out or sys.stdout
     with connect(settings, "analyst") as connection:
         try:
@@ -34,6 +49,10 @@ def answer(
             cursor = connection.execute(query.encode(), prepare=True)
         except psycopg.Error as error:
             raise _explained(error) from error
+        finally:
+            # No notification of a question is sent, either.
+            with suppress(psycopg.Error):
+                connection.rollback()
         result = cursor.pgresult
         if result is None or result.nfields == 0:
             return
@@ -44,13 +63,32 @@ def answer(
             for r in range(result.ntuples)
         )
         if form == "csv":
-            writer = csv.writer(out, lineterminator="\n")
-            writer.writerow(names)
-            writer.writerows(rows)
+            if is_safe:
+                out.write(safe_line(names))
+                out.writelines(safe_line(row) for row in rows)
+            else:
+                writer = csv.writer(out, lineterminator="\n")
+                writer.writerow(names)
+                writer.writerows(rows)
         elif form == "json":
             _write_json(names, types, rows, out)
         else:
             out.write(as_table(names, list(rows), right={i for i, t in enumerate(types) if t in NUMBERS}))
+
+
+def safe_line(cells: Iterable[str | None]) -> str:
+    """A line of csv in which no spreadsheet finds a formula, as OWASP advises.
+
+    Text is quoted, and an apostrophe goes before what could begin a formula; numbers stay as they are, nulls are empty.
+    """
+    return ",".join(map(_safe, cells)) + "\n"
+
+
+def _safe(value: str | None) -> str:
+    if value is None or NUMBER.fullmatch(value):
+        return value or ""
+    is_formula = value.lstrip(" \u00a0").startswith(FORMULA_STARTS)
+    return '"{}{}"'.format("'" if is_formula else "", value.replace('"', '""'))
 
 
 def as_table(names: Sequence[str], rows: Sequence[Row], right: Iterable[int] = ()) -> str:
@@ -100,6 +138,10 @@ def _explained(error: psycopg.Error) -> DuemarkError:
         hints.append("The marts are listed in docs/marts.md; the first `duemark tick` makes them.")
     if isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
         hints.append("`duemark sql` reads the marts and nothing else.")
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        hints.append(
+            "Ask for less at a time; or let questions take longer: DUEMARK_ANALYST_STATEMENT_TIMEOUT=30min."
+        )
     if "multiple commands" in message:
         return DuemarkError(
             "One question at a time.", "Give one statement, without a second after a semicolon."

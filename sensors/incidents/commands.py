@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from pipelines.catalog.models import nearest
+from pipelines.console import safe_line
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -300,11 +301,11 @@ def replay_rows(result: Replay, *, detail: bool = False) -> list[Row]:
 # A look
 
 
-def render_lines(lines: Sequence[Line], output: Format = "table") -> str:
+def render_lines(lines: Sequence[Line], output: Format = "table", *, is_safe: bool = False) -> str:
     """What a look told, one line an incident and route; a CSV has its header even when nobody was told."""
     if output == "csv" and not lines:
         return ",".join(Line._fields) + "\n"
-    return render([one._asdict() for one in lines], output)
+    return render([one._asdict() for one in lines], output, is_safe=is_safe)
 
 
 def judged(done: Judged) -> str:
@@ -340,17 +341,26 @@ _LONG = frozenset({"title", "message", "reason"})
 
 
 def render(
-    rows: Sequence[Row], output: Format = "table", *, columns: Sequence[str] = (), width: int | None = None
+    rows: Sequence[Row],
+    output: Format = "table",
+    *,
+    columns: Sequence[str] = (),
+    width: int | None = None,
+    is_safe: bool = False,
 ) -> str:
     """Rows as a table for people, as CSV, or as a JSON list; ends with a newline. An empty table says so.
 
     `columns`: those that a table shows, if they hold anything; default: all. `width` in characters.
+    `is_safe`: a CSV has no formulas for a spreadsheet.
     """
     if output == "json":
         return json.dumps(rows, default=_plain, indent=2, ensure_ascii=False) + "\n"
     if output == "csv":
         lines = io.StringIO()
-        if rows:
+        if rows and is_safe:
+            lines.write(safe_line(rows[0]))
+            lines.writelines(safe_line(_text(value) for value in row.values()) for row in rows)
+        elif rows:
             writer = csv.DictWriter(lines, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows([{name: _plain(value) for name, value in row.items()} for row in rows])
@@ -373,6 +383,10 @@ def render(
     text = io.StringIO()
     Console(file=text, width=width or 160).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(_plain(value))
 
 
 def _plain(value: object) -> Any:
