@@ -284,6 +284,8 @@ def check() -> None:
     problems.update(kpis.problems)
     for problem in sorted(problems):
         click.echo(str(problem), err=True)
+    for warned in catalog.warnings if catalog is not None else ():
+        click.echo(f"warning: {warned}", err=True)
     for warning in kpis.warnings:
         click.echo(f"not checked: {warning}", err=True)
     if catalog is None or problems:

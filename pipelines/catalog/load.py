@@ -30,7 +30,16 @@ from pipelines.catalog.documents import (
     yaml_files,
 )
 from pipelines.catalog.kpis import Database, Kpi
-from pipelines.catalog.models import Application, Calendar, Entry, Job, Package, Slo, nearest
+from pipelines.catalog.models import (
+    COUNTED_APPLICATIONS,
+    Application,
+    Calendar,
+    Entry,
+    Job,
+    Package,
+    Slo,
+    nearest,
+)
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
 
@@ -85,6 +94,8 @@ class Catalog:
     """Steps on the longest way from a job that waits for nothing (0, the most upstream)."""
     kpis: dict[str, Kpi] = field(default_factory=dict)
     databases: dict[str, Database] = field(default_factory=dict)
+    warnings: tuple[Problem, ...] = ()
+    """What is probably not meant, and is taken nevertheless."""
 
     def job_key(self, application: str, reference: str) -> JobKey:
         """The job that `reference` names in an entry of `application`.
@@ -179,6 +190,12 @@ def read_slo_ids(folder: Path, kept: Path | None = None) -> set[str] | None:
     return loader.slo_ids()
 
 
+def read_packages(folder: Path) -> list[Package] | None:
+    """The packages in `packages/`; None where something is wrong with one of them."""
+    loader = _Loader(folder)
+    return loader.packages()
+
+
 def unknown_slos(kpis: Sequence[Declared[Kpi]], known: Collection[str]) -> list[Problem]:
     """A problem for each SLO that a KPI waits for and that is not known."""
     problems = []
@@ -236,6 +253,7 @@ class _Loader:
             databases={one.id: one for one in _models(databases)},
             upstream=upstream,
             upstream_rank=ranks,
+            warnings=tuple(sorted(self._idents())),
         )
 
     @property
@@ -258,6 +276,12 @@ class _Loader:
         slos: list[Declared[Slo]] = self._read("slos", None)
         ids = {item.text("id") for item in slos}
         return None if "slos" in self._unreadable else ids
+
+    def packages(self) -> list[Package] | None:
+        """Read the packages; None where something is wrong with them."""
+        packages = self._read("packages", Package)
+        self._unique(packages, lambda one: f"the package `{one.url}`", ("url",))
+        return None if self._problems else list(_models(packages))
 
     def databases(self) -> list[Declared[Database]]:
         """Read the databases."""
@@ -469,6 +493,17 @@ class _Loader:
                     self._problems.append(item.problem(at, message, hint))
                 if key is not None:
                     seen.add(key)
+
+    def _idents(self) -> Iterator[Problem]:
+        for item in self._packages:
+            ident = None if item.model is None or item.model.kind != "app" else item.model.ident
+            if ident is not None and ident.partition(".")[0].casefold() not in COUNTED_APPLICATIONS:
+                guess = nearest(ident.partition(".")[0], COUNTED_APPLICATIONS)
+                hint = "its requests count; file operations are those of edupi and file-manager, also with a domain"
+                message = f"no input counts the files of the application `{ident}`"
+                yield item.problem(
+                    ("ident",), message, f"{guess} {hint}" if guess.startswith("did") else hint
+                )
 
     def _check_kpis(self, kpis: list[Declared[Kpi]]) -> None:
         if "slos" not in self._unreadable:

@@ -37,6 +37,9 @@ WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun"
 OWN_APPLICATION = "duemark"
 """The application of Duemark's own jobs, which it reports itself where the catalog has it."""
 
+COUNTED_APPLICATIONS = ("edupi", "file-manager")
+"""Applications whose file operations access logs tell; the ident of a package names one, with a domain or without."""
+
 MAX_LENGTH = 200
 """Characters in an application's, job's or SLO's id (spec: job status)."""
 
@@ -499,8 +502,8 @@ class Package(Entry):
 
     @property
     def zim_name(self) -> str | None:
-        """The content name of a zim, null for the other kinds."""
+        """The content name of a zim, as its address spells it, whatever page follows; null for the other kinds."""
         if self.kind != "zim":
             return None
-        match = re.fullmatch(r"//[^/]+/(?:viewer#|content/)([^/?#\s]+)/?", self.url)
+        match = re.fullmatch(r"//[^/]+/(?:viewer#|content/)([^/?#\s]+)(?:[/?#]\S*)?", self.url)
         return match[1] if match else None

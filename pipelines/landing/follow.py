@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -325,7 +326,7 @@ class _Following:
                     rejected = [Rejected(batch.line_count + 1, "", [_too_long(piece.size)])]
                     accepted = 0
                 else:
-                    accepted, rejected = batch.reader.take(piece.block, batch.line_count + 1)
+                    accepted, rejected = batch.reader.take(without_fill(piece.block), batch.line_count + 1)
                 batch.add(piece, accepted, rejected)
                 if self.tell is not None:
                     done = min(batch.to_offset, one.file.stamp.size)
@@ -434,6 +435,16 @@ class _Following:
         return outcome
 
 
+_FILL = re.compile(rb"^(?:\x00|\xef\xbb\xbf)+", re.MULTILINE)
+
+
+def without_fill(block: bytes) -> bytes:
+    """Whole lines without what others put before them: NULs where a log was cut under its writer, marks of UTF-8."""
+    if b"\0" not in block and b"\xef\xbb\xbf" not in block:
+        return block
+    return _FILL.sub(b"", block)
+
+
 def _too_long(size: int) -> Reason:
     return Reason(
         None,
@@ -474,7 +485,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Whole lines (`block`), or one that is too long, of which the last bytes are kept."""
+    """Whole lines (`block`), one that is too long, or NULs before one; `tail` are its last bytes in the file."""
 
     size: int
     line_count: int
@@ -621,6 +632,12 @@ class _Log:
             if block:
                 yield from _cut(block)
             if len(rest) > LONGEST_LINE:
+                bare = rest.lstrip(b"\0")
+                if fill := len(rest) - len(bare):
+                    # A hole as large as the log was before it was cut: the line begins behind it.
+                    yield _Piece(fill, 0, bytes(min(fill, HEAD_BYTES)))
+                    rest = bare
+            if len(rest) > LONGEST_LINE:
                 dropped, tail, rest = len(rest), rest[-HEAD_BYTES:], b""
 
 
@@ -644,7 +661,10 @@ def _cut(block: bytes) -> Iterator[_Piece]:
             start = end
         if place < len(ends):
             end = int(ends[place])
-            yield _Piece(end - start, 1, block[max(start, end - HEAD_BYTES) : end], too_long=True)
+            bare = block[start:end].lstrip(b"\0")
+            too_long = len(bare) - 1 > LONGEST_LINE
+            tail = block[max(start, end - HEAD_BYTES) : end]
+            yield _Piece(end - start, 1, tail, b"" if too_long else bare, too_long=too_long)
             start, first = end, place + 1
 
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -106,7 +107,9 @@ def ingest(
     logs = [file for file in files if file.feed in registry.FOLLOWED and not file.refused]
     others = [file for file in files if file.feed not in registry.FOLLOWED and not file.refused]
     if logs and not _has_packages(settings):
-        warnings.append("Logs wait for a catalog without faults: what they are counted by is not known yet.")
+        warnings.append(
+            "Logs wait for a catalog without faults: what they are to be counted by is not known yet."
+        )
         log.warning("no catalog yet", logs=len(logs))
         logs = []
     outcomes: list[FileOutcome] = []
@@ -164,15 +167,25 @@ def _refuse(cursor: Cursor, file: LandedFile) -> FileOutcome:
 
 
 def _has_packages(settings: Settings) -> bool:
-    """Whether it is known what logs are counted by. A line is read once: it must not come before the catalog."""
-    from pipelines.catalog.load import CatalogError
+    """Whether it is known what logs are counted by. A line is read once: it must not come before the catalog.
+
+    While the catalog is refused the packages before stand; logs go on to be counted by them as long as those in the
+    files are the same.
+    """
+    from pipelines.catalog.load import CatalogError, read_packages
 
     try:
-        refresh_catalog(settings)
+        refused = refresh_catalog(settings)
     except CatalogError as error:
         log.warning("no catalog", problems=[str(problem) for problem in error.problems])
         return False
-    return True
+    if refused is None:
+        return True
+    packages = read_packages(settings.catalog)
+    if packages is None:
+        return False
+    declared = {one.url: json.loads(one.canonical()) for one in packages}
+    return declared == {one["url"]: one for one in stored_packages(settings)}
 
 
 def _teller(

@@ -24,7 +24,7 @@ import pyarrow.json as pa_json
 
 from pipelines.landing.feed import Reason
 from pipelines.metrics.facts import FIRST_SECOND, LAST_SECOND, Ints
-from pipelines.metrics.packages import Packages, Site, host_name
+from pipelines.metrics.packages import Packages, Site, archive_name, host_name
 
 LEVEL, MESSAGE = "info", "handled request"
 # The levels of the proxy; any other text is not repeated.
@@ -199,7 +199,7 @@ class Lines:
             encoded = names.dictionary_encode()
             codes = encoded.indices.to_numpy(zero_copy_only=False)
             for which, name in enumerate(encoded.dictionary.to_pylist()):
-                for title in by_name.get(name, ()):
+                for title in by_name.get(archive_name(name), ()):
                     of_name = codes == which
                     yield where[of_name], title, is_home[of_name]
 

@@ -108,7 +108,7 @@ BAD_LINES: tuple[bytes, ...] = (
     line(resp_headers=[]), line(resp_headers=None), line(resp_headers="x"),
     b"\xff\xfe\n", line()[:-20] + b"\n", b"{}\n", b"[]\n", b"5\n", b"null\n", b"plain text\n", b'{"ts":1} {"ts":2}\n',
     b'{"level":"a\xff"}\n', line().replace(b"GET", b"G\xffT"), line().replace(b"Caddy", b"Ca\xffy"),
-    b"\xef\xbb\xbf" + line(), line()[:-1] + b",\n", line().replace(b'"GET"', b"NaN"),
+    line()[:-1] + b",\n", b"{\0" + line()[1:], line().replace(b'"GET"', b"NaN"),
 )  # fmt: skip
 """Each of them is rejected."""
 
