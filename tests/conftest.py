@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,12 +20,27 @@ from pipelines.warehouse.connect import with_database
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import Settings
 from tests import examples as _examples
+from tests.waiting import HUNG
 
 # For all property tests, those too that say nothing of it themselves.
 _examples.load()
 
 ROOT = Path(__file__).resolve().parents[1]
 _numbers = itertools.count()
+
+
+# Who stops after some seconds and goes on the next time, by a clock of this name.
+HURRIED = ("sensors.report", "sensors.incidents.judge", "sensors.incidents.delivery")
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look does all that there is to do, and a tick waits for copies, however slow the machine is."""
+    for name in HURRIED:
+        if name in sys.modules:
+            monkeypatch.setattr(sys.modules[name], "monotonic", lambda: 0.0)
+    if (copies := sys.modules.get("pipelines.kpi.copies")) is not None:
+        monkeypatch.setattr(copies, "WAIT", HUNG)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from pipelines.orchestration.instance import instance_env, load_instance
 from sensors.report import report
 from tests.dagster.conftest import HEADER, ROOT, House
 from tests.dagster.test_tick_job import AS_OF, STATUSES
+from tests.waiting import HUNG
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -29,7 +30,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: nothing to look at a page with"),
 ]
-START_SECONDS = 180
 
 # What follows the late overdrafts: loaded in time all the same; the report is not there yet.
 CHAIN = (
@@ -74,14 +74,14 @@ def address(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(HUNG)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + HUNG
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(url, timeout=5):
@@ -97,8 +97,8 @@ def browser_page() -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         # The first page also waits for the code location to load.
-        page.set_default_timeout(90_000)
-        expect.set_options(timeout=90_000)
+        page.set_default_timeout(1000 * HUNG)
+        expect.set_options(timeout=1000 * HUNG)
         yield page
         browser.close()
 

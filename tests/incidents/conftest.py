@@ -25,6 +25,7 @@ from pipelines.warehouse.settings import Settings
 from sensors.incidents.evaluate import Summary, evaluate
 from sensors.incidents.model import Incident
 from sensors.incidents.store import open_incidents, read_incidents
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).resolve().parents[2]
 _numbers = itertools.count()
@@ -272,7 +273,7 @@ def hook() -> Iterator[Hook]:
             code = made.codes.pop(0) if made.codes else 200
             made.received.append((code, message))
             made.arrived.set()
-            made.hold.wait(20)
+            made.hold.wait(HUNG)
             self.send_response(code)
             self.end_headers()
 

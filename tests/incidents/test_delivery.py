@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipelines.warehouse.connect import connect
 from sensors.incidents.delivery import Delivered, backlog, deliver, wait_after
 from sensors.incidents.evaluate import evaluate, remind
 from tests.incidents.conftest import Bank, Hook, at
+from tests.waiting import HUNG, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -199,16 +199,13 @@ def test_killed_while_it_delivers(overdue: Callable[..., Bank], hook: Hook) -> N
     bank = overdue()
     hook.hold.clear()
     process = spawn(bank, "delivery", "deliver", "03:01")
-    assert hook.arrived.wait(60)
+    assert hook.arrived.wait(HUNG)
     # It is claimed: nobody else sends it meanwhile.
     assert deliver(bank.settings, at("03:01")) == Delivered(pending=1)
     process.send_signal(signal.SIGKILL)
     process.wait()
     hook.hold.set()
-    deadline = time.monotonic() + 20
-    while deliver(bank.settings, at("03:01")).delivered == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: deliver(bank.settings, at("03:01")).delivered)
     numbers = {message["message"].rpartition("Notice ")[2] for _, message in hook.received}
     assert numbers == {"1"}
     assert bank.query("select count(*) from ops.alert_outbox where delivered_at is null") == [(0,)]

@@ -11,6 +11,7 @@ from pipelines.warehouse.connect import connect
 from sensors.incidents.commands import acknowledge, incidents, silence
 from sensors.incidents.evaluate import Summary, evaluate, remind
 from tests.incidents.conftest import INTRADAY, WEEKLY, Bank, at
+from tests.waiting import until
 
 
 def test_overdue_opens_once_is_told_once_and_resolves_into_late(bank: Bank) -> None:
@@ -465,7 +466,9 @@ def test_an_acknowledgement_during_an_evaluation_is_not_lost(bank: Bank) -> None
         )
         thread = threading.Thread(target=evaluate, args=(bank.settings, at("03:02")))
         thread.start()
-        thread.join(1)
+        until(
+            lambda: bank.query("select true from pg_locks where not granted and locktype = 'transactionid'")
+        )
         connection.commit()
     thread.join()
     (incident,) = bank.open().values()

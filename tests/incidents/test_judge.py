@@ -19,6 +19,7 @@ from pipelines.warehouse.connect import connect
 from sensors.incidents.delivery import Delivered, deliver
 from sensors.incidents.judge import judge, look
 from tests.incidents.conftest import Bank, Hook, at
+from tests.waiting import HUNG
 
 HEADER = "event,kind,subject,occurrence,route\n"
 
@@ -179,7 +180,7 @@ def test_several_at_once_tell_it_once(late: Bank) -> None:
     ]
     beside = look(late.settings, at("03:01"))
     deliver(late.settings, at("03:01"))
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=HUNG) for process in processes]
     lines = [line for stdout, _ in outputs for line in stdout.splitlines() if not line.startswith("event,")]
     assert len(lines) + beside.messages == 1
     assert deliver(late.settings, at("03:01") + timedelta(minutes=20)) == Delivered()

@@ -16,6 +16,7 @@ import pytest
 from pipelines.landing.ingest import Progress, ingest
 from pipelines.landing.ledger import pending
 from pipelines.warehouse.settings import Settings
+from tests.waiting import HUNG
 
 HEADER = "application_id,job_id,status_code,status_at,business_date,run_id,host_id\n"
 LINE = "deposits,load,START,2026-03-02T00:31:07-05:00,2026-03-01,r1,h1\n"
@@ -113,7 +114,7 @@ def test_several_at_once(settings: Settings, drop: Drop, query: Query, start: Ca
     for _, pipe in children:
         pipe.send("go")
     for child, _ in children:
-        child.join(120)
+        child.join(HUNG)
         assert child.exitcode == 0
     assert_all_there_once(query, files)
 

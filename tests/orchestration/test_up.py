@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,10 +26,7 @@ from pipelines.orchestration.supervisor import running_supervisor
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT, Settings
-
-# Much is started at once, and a busy machine takes its time.
-START = 240.0
-REACT = 90.0
+from tests.waiting import HUNG, until
 
 CATALOG = {
     "applications/a.yml": "applications:\n  - {id: risk, name: Risk, timezone: UTC}\n",
@@ -39,15 +35,6 @@ CATALOG = {
     "slos/s.yml": "slos:\n  - id: var-there\n    name: Value at risk is there\n    application: risk\n"
     "    calendar: daily\n    effective_from: 2026-01-01\n    jobs: [{job: risk/var, end: '23:59'}]\n",
 }
-
-
-def until(what: Callable[[], Any], seconds: float = REACT) -> Any:
-    """The first true answer."""
-    deadline = time.monotonic() + seconds
-    while not (answer := what()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-    return answer
 
 
 @dataclass
@@ -72,7 +59,7 @@ class Up:
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments), env=self.env, capture_output=True, text=True, timeout=START
+            self.command(*arguments), env=self.env, capture_output=True, text=True, timeout=HUNG
         )
 
     def start(self) -> subprocess.Popen[str]:
@@ -146,7 +133,7 @@ def up() -> Iterator[Up]:
     it = Up(Settings.from_env(env))
     try:
         it.start()
-        until(it.is_up, START)
+        until(it.is_up)
         yield it
     finally:
         it.call("down")
@@ -158,7 +145,7 @@ def up() -> Iterator[Up]:
 
 def test_the_web_interface_answers(up: Up) -> None:
     url = up.state()["url"]
-    with urllib.request.urlopen(f"{url}/server_info", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/server_info", timeout=HUNG) as answer:
         assert "dagster_version" in json.load(answer)
     query = "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError {"
     query += " __typename ... on RepositoryLocation { repositories { sensors { name sensorState { status } }"
@@ -166,7 +153,7 @@ def test_the_web_interface_answers(up: Up) -> None:
     request = urllib.request.Request(
         f"{url}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=HUNG) as answer:
         entries = json.load(answer)["data"]["workspaceOrError"]["locationEntries"]
     found = {}
     for entry in entries:
@@ -232,7 +219,7 @@ def test_killed_parts_come_back(up: Up) -> None:
     assert server is not None
     os.kill(server, signal.SIGKILL)
     until(lambda: all(up.state()["parts"][name]["restarts"] for name in ("daemon", "pipelines")))
-    until(up.is_up, START)
+    until(up.is_up)
     assert up.state()["parts"]["daemon"]["restarts"] == 1
     assert "daemon was killed by SIGKILL; starting it again" in up.output
     assert "the reaper is gone; starting it again" in up.output
@@ -244,7 +231,7 @@ def test_a_killed_supervisor_leaves_nothing_and_starts_again(up: Up) -> None:
     up.processes[-1].wait()
     # At once: it waits for what the other one left to end.
     up.start()
-    until(up.is_up, START)
+    until(up.is_up)
     up.drop()
 
 
@@ -253,8 +240,8 @@ def test_down_leaves_nothing(up: Up) -> None:
     done = up.call("down")
     assert done.returncode == 0, done.stderr
     assert "stopped what `duemark up` ran" in done.stdout
-    assert supervisor.wait(30) == 0
-    assert until(lambda: not up.left(), 10), up.left()
+    assert supervisor.wait(HUNG) == 0
+    assert until(lambda: not up.left()), up.left()
     assert up.call("down").stdout == "nothing was running\n"
 
 
@@ -262,5 +249,5 @@ def test_a_signal_while_it_starts_leaves_nothing(up: Up) -> None:
     process = up.start()
     until(lambda: up.state()["parts"])
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(HUNG) == 0
     assert up.left() == []

@@ -17,6 +17,7 @@ from pipelines.simulator.business import DATABASE
 from pipelines.warehouse.connect import with_database
 from pipelines.warehouse.settings import ROOT
 from tests.conftest import _drop
+from tests.waiting import HUNG
 
 RUN = """
 from pipelines import demo
@@ -49,7 +50,12 @@ def environment(server_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def demo(environment: dict[str, str]) -> tuple[str, str]:
     done = subprocess.run(
-        [sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", RUN],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HUNG,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr

@@ -28,6 +28,7 @@ from pipelines.transform.tick import TickReport, tick
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from tests.examples import examples
+from tests.waiting import HUNG
 
 __all__ = ["examples"]
 
@@ -169,8 +170,6 @@ class Warehouse:
 
 
 KILL_POINTS = ("begin", "scope", "dbt", "publish")
-# Seconds without an end to be seen: no machine is that slow, something hangs.
-HUNG = 600.0
 
 
 def connect_url(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT
 from tests.transform.support import MARTS, Warehouse, held, utc, waiting_backend
 from tests.transform.test_golden import CATALOG, CHARGE, HEADER
+from tests.waiting import HUNG
 
 CHILD = """
 import sys
@@ -25,7 +26,6 @@ from pipelines.transform.tick import tick
 from pipelines.warehouse.settings import Settings
 tick(Project(Settings.from_env()), datetime.fromisoformat(sys.argv[1]))
 """
-SECONDS = 120
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_tick_whose_connection_is_cut(bank: Warehouse, relation: str) -> None:
             with connect(bank.settings, autocommit=True) as other:
                 other.execute("select pg_terminate_backend(%s)", [backend])
         finally:
-            thread.join(SECONDS)
+            thread.join(HUNG)
         assert published(connection) == before
     assert len(failures) == 1
     assert isinstance(failures[0], DbtError), failures[0]

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ import pytest
 
 from pipelines.errors import DuemarkError
 from pipelines.orchestration.locations import Server, ask, has_run, servers
+from tests.waiting import until
 from tests.watch.support import Watched
 
 CODE = """
@@ -61,10 +61,8 @@ def server(folder: Path, name: str, code: str) -> Iterator[tuple[Path, int]]:
         env={**os.environ, "DAGSTER_HOME": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while not socket.exists() and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.1)
+        until(lambda: socket.exists() or process.poll() is not None)
+        assert process.poll() is None
         yield socket, process.pid
     finally:
         process.kill()
@@ -125,9 +123,8 @@ def test_a_server_that_hangs(watched: Watched, good: tuple[Path, int]) -> None:
     serve(watched, good=good[0])
     os.kill(good[1], signal.SIGSTOP)
     try:
-        began = time.monotonic()
+        # It would answer in minutes, or never.
         [answer] = ask(watched.settings, 1.0)
-        assert time.monotonic() - began < 3
         assert answer.reason == "its code server takes too long to answer"
     finally:
         os.kill(good[1], signal.SIGCONT)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from pipelines.warehouse.connect import connect
 from sensors.watch import outside
 from sensors.watch.limits import Limits, expected
 from sensors.watch.outside import Outside, deadman_url
+from tests.waiting import HUNG, until
 from tests.watch.support import Watched
 
 
@@ -134,23 +134,20 @@ def test_one_look(watched: Watched, deadman: Deadman, capsys: pytest.CaptureFixt
         watcher.once()
 
 
+def is_watching(watched: Watched) -> bool:
+    with connect(watched.settings, "operate") as connection:
+        return connection.execute("select from ops.watcher where watcher = 'outside'").fetchone() is not None
+
+
 def test_the_process_watches_until_it_is_told_to_stop(watched: Watched) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", "from pipelines.cli import main; main()", "watch", "--interval", "0.5"],
         env={**os.environ, **instance_env(watched.settings)}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with connect(watched.settings, "operate") as connection:
-                if (
-                    connection.execute("select from ops.watcher where watcher = 'outside'").fetchone()
-                    is not None
-                ):
-                    break
-            time.sleep(0.2)
+        until(lambda: process.poll() is not None or is_watching(watched))
         process.send_signal(signal.SIGTERM)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=HUNG)
     finally:
         process.kill()
     assert process.returncode == 0, error
