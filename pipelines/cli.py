@@ -231,6 +231,7 @@ def tick(as_of: str | None, rebuild: bool) -> None:
 
     A tick that died is simply done again. Marts change together, or not at all.
     """
+    from pipelines.slo.lone import warnings
     from pipelines.transform.project import Project
     from pipelines.transform.publish import told
     from pipelines.transform.tick import tick as run_tick
@@ -242,7 +243,13 @@ def tick(as_of: str | None, rebuild: bool) -> None:
     report = run_tick(Project(settings), moment, rebuild=rebuild)
     for problem in report.problems:
         click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
+<<<<<<< HEAD
     rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications)) or "none has changed"
+=======
+    for warning in warnings(settings):
+        click.echo(f"warning: {warning}", err=True)
+    rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications))
+>>>>>>> 9a2178b (Open starts, restatements, unloads: what was promised or landed by mistake can be taken back)
     done = "rebuilt" if report.is_rebuild else "published"
     loads = f"loads {report.low + 1} to {report.high}" if report.high > report.low else "no new loads"
     click.echo(f"{done} as of {report.as_of.isoformat()}, {loads}; rows: {rows}")
@@ -625,7 +632,8 @@ def silence(
 def restate(slo: str, since: datetime) -> None:
     """Make what the catalog says of one SLO now apply to past business dates too.
 
-    Otherwise a past date keeps the promise that stood on it.
+    Otherwise a past date keeps the promise that stood on it. An SLO whose first `effective_from` is not before --from
+    promises nothing before it any more.
     """
     from pipelines.catalog.store import restate as run
     from pipelines.warehouse.migrate import migrate
@@ -633,8 +641,33 @@ def restate(slo: str, since: datetime) -> None:
     settings = Settings.from_env()
     migrate(settings)
     since_date: date = since.date()
-    run(settings, slo, since_date)
-    click.echo(f"{slo} applies as it is now from {since_date} on; the next tick shows it")
+    withdrawn = run(settings, slo, since_date)
+    before = f", and nothing is promised before {withdrawn}" if withdrawn else ""
+    click.echo(
+        f"{slo} applies as it is now from {withdrawn or since_date} on{before}; the next tick shows it"
+    )
+
+
+@main.command()
+@click.argument("target", metavar="PATH|LOAD_ID")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; whoever wonders will read it.")
+@click.option("--by", help="Who does it; default: the name you are logged in by.")
+def unload(target: str, reason: str, by: str | None) -> None:
+    """Take what a file, or a load, brought out of all marts again.
+
+    PATH as it landed, or within the landing folder: all that was ever loaded of this file, or read of this log.
+    Nothing is deleted: questions with a `known_at` before it still see it, and the same content landed again is loaded
+    again.
+    """
+    from pipelines.landing.unload import unload as run
+    from pipelines.warehouse.migrate import migrate
+
+    settings = Settings.from_env()
+    migrate(settings)
+    done = run(settings, target, reason, by)
+    for path in done.paths:
+        click.echo(f"unloaded: {path}")
+    click.echo("the next tick shows it")
 
 
 @main.command()

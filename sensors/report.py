@@ -67,6 +67,12 @@ from raw.job_status
 where load_id > %(low)s and load_id <= %(high)s
 union
 select application_id, job_id, business_date
+from raw.unload as taken
+inner join raw.job_status as status on status.load_id = taken.unloaded_load_id
+    and status.seq >= taken.first_seq and status.seq < taken.end_seq
+where taken.load_id > %(low)s and taken.load_id <= %(high)s
+union
+select application_id, job_id, business_date
 from raw.job_status
 where load_id <= %(low)s and status_at > %(since)s::timestamptz and status_at <= %(as_of)s::timestamptz
 """
@@ -146,8 +152,9 @@ where
             where application_id = asset[2] and job_id = asset[3] order by load_id desc limit 1
         )
         else (
+            -- what a restatement withdrew stands beside its entries
             select not is_retired from catalog.slo_version
-            where slo_id = asset[2] order by load_id desc limit 1
+            where slo_id = asset[2] order by load_id desc, is_retired limit 1
         )
     end
     and (
@@ -189,7 +196,7 @@ from unnest(%s::text[], %s::date[], %s::text[]) as wanted (slo_id, business_date
 inner join marts.slo_performance as performance using (slo_id, business_date, slot)
 where (
     select not is_retired from catalog.slo_version as version
-    where version.slo_id = performance.slo_id order by load_id desc limit 1
+    where version.slo_id = performance.slo_id order by load_id desc, is_retired limit 1
 )
 on conflict (slo_id) do update
     set business_date = excluded.business_date, slot = excluded.slot, outcome = excluded.outcome, reported_at = null

@@ -5,14 +5,14 @@ It shares nothing with the product: no SQL, no pandas, none of our modules. Wher
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
 Status = Mapping[str, Any]
-"""application_id, job_id, status_code, status_at (aware), business_date, run_id or None, host_id or None, and, where
-`known_at` is asked, received_at (aware)."""
+"""application_id, job_id, status_code, status_at (aware), business_date, run_id or None, host_id or None, and
+received_at (aware); without it a status was received in another age, and `known_at` cannot be asked."""
 Row = dict[str, Any]
 JobKey = tuple[str, str]
 
@@ -96,12 +96,19 @@ def judge(
         known_at: What was received later is hidden.
         open_start: The SLOs whose first version has no `effective_from`.
     """
+    statuses = list(statuses)
     visible = _visible(statuses, as_of, known_at)
     by_job_date: dict[tuple[JobKey, date], list[Status]] = {}
     for status in visible:
         job = (status["application_id"], status["job_id"])
         by_job_date.setdefault((job, status["business_date"]), []).append(status)
     runs = {key: _runs(found) for key, found in by_job_date.items()}
+
+    received: dict[tuple[JobKey, date], datetime] = {}
+    for status in _copies(statuses, as_of, known_at):
+        key = ((status["application_id"], status["job_id"]), status["business_date"])
+        if status.get("received_at") is not None:
+            received[key] = min(received.get(key, status["received_at"]), status["received_at"])
 
     by_slo: dict[str, list[Promised]] = {}
     for promise in promises:
@@ -111,10 +118,9 @@ def judge(
     bridge: list[Row] = []
     for slo_id, promised in by_slo.items():
         jobs_of_slo = {(job.application, job.job) for promise in promised for job in promise.jobs}
-        # “absent: from the first business date that has a status of its jobs”, in its calendar or not
-        seen_dates = {business_date for job, business_date in runs if job in jobs_of_slo}
+        start = _start(runs, received, jobs_of_slo) if slo_id in open_start else date.min
         for business_date in sorted({promise.business_date for promise in promised}):
-            if slo_id in open_start and (not seen_dates or business_date < min(seen_dates)):
+            if start is None or business_date < start:
                 continue
             windows = [promise for promise in promised if promise.business_date == business_date]
             jobs_of_date = {(job.application, job.job) for promise in windows for job in promise.jobs}
@@ -163,9 +169,28 @@ def judge(
     )  # fmt: skip
 
 
-def _visible(statuses: Iterable[Status], as_of: datetime, known_at: datetime | None) -> list[Status]:
-    """The statuses that count, one for each identity."""
-    copies: dict[tuple[Any, ...], list[Status]] = {}
+def _start(
+    dates: Iterable[tuple[JobKey, date]],
+    received: Mapping[tuple[JobKey, date], datetime],
+    jobs: Collection[JobKey],
+) -> date | None:
+    """From which business date on an SLO without effective_from is promised; None: nothing is."""
+    # A date that has a status of its jobs, in its calendar or not
+    seen = sorted({business_date for job, business_date in dates if job in jobs})
+    near = timedelta(days=45)
+    for business_date in seen:
+        # “only when another one lies within 45 days after it”
+        if any(business_date < other <= business_date + near for other in seen):
+            return business_date
+        # “or its first status was received within 45 days of it”
+        receipts = [at for (job, day), at in received.items() if day == business_date and job in jobs]
+        if receipts and abs(min(receipts).astimezone(UTC).date() - business_date) <= near:
+            return business_date
+    return None
+
+
+def _copies(statuses: Iterable[Status], as_of: datetime, known_at: datetime | None) -> Iterator[Status]:
+    """The statuses that are seen, copies and all."""
     for status in statuses:
         # “as_of is the moment of judging: a status after it is not seen”
         if status["status_at"] > as_of:
@@ -173,6 +198,13 @@ def _visible(statuses: Iterable[Status], as_of: datetime, known_at: datetime | N
         # “known_at hides what we received later”
         if known_at is not None and status["received_at"] > known_at:
             continue
+        yield status
+
+
+def _visible(statuses: Iterable[Status], as_of: datetime, known_at: datetime | None) -> list[Status]:
+    """The statuses that count, one for each identity."""
+    copies: dict[tuple[Any, ...], list[Status]] = {}
+    for status in _copies(statuses, as_of, known_at):
         # “The identity of a status is (application_id, job_id, status_code, status_at, business_date)”
         identity = tuple(
             status[name] for name in ("application_id", "job_id", "status_code", "status_at", "business_date")

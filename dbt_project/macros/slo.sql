@@ -26,7 +26,20 @@
     where load_id <= {{ high }}
 {%- endmacro %}
 
-{#- Of copies of one identity the least (run_id, host_id), nulls last, is the status. -#}
+{#- What clocks differ by. A status that lies further ahead of its receipt is from the future: its sender's clock is wrong. -#}
+{% macro future_status() -%} interval '5 minutes' {%- endmacro %}
+
+{#- Copies with whether each came from the future of its receipt. -#}
+{% macro with_receipt(copies) -%}
+    select copy.*, copy.status_at > load.received_at + {{ future_status() }} as is_ahead
+    from {{ copies }} as copy
+    left join {{ source("raw", "load") }} as load using (load_id)
+{%- endmacro %}
+
+{#-
+  Of copies of one identity the least (run_id, host_id), nulls last, is the status; it was received with the first of
+  them, so it is ahead if any is.
+-#}
 {% macro distinct_statuses(copies) -%}
     select distinct
         on (application_id, job_id, business_date, status_at, status_code)
@@ -36,8 +49,11 @@
         status_code,
         status_at,
         run_id,
-        host_id
-    from {{ copies }}
+        host_id,
+        bool_or(is_ahead) over (
+            partition by application_id, job_id, business_date, status_at, status_code
+        ) as is_ahead
+    from ({{ with_receipt(copies) }}) as copies_with_receipt
     order by application_id, job_id, business_date, status_at, status_code, run_id, host_id
 {%- endmacro %}
 
@@ -59,6 +75,8 @@
         min(status_at) filter (where status_code = 'SUCCEED') as first_success_at,
         max(status_at) filter (where status_code = 'SUCCEED') as last_success_at,
         max(status_at) filter (where status_code = 'FAIL') as last_fail_at,
+        min(status_at) filter (where status_code = 'SUCCEED' and is_ahead) as first_ahead_success_at,
+        max(status_at) filter (where is_ahead) as last_ahead_at,
         (array_agg(status_code order by status_at desc, {{ status_rank("status_code") }} desc))[
             1
         ] as last_status,
@@ -91,11 +109,11 @@
 
 {#-
   Occurrences of the (slo_id, business_date) in `keys`: of the version that applies, not after its end, and for an SLO
-  with an open start not before the first business date that has a status of its jobs. An occurrence is there from the
-  start of its business date in its SLO's zone, or from the first status of that date.
+  with an open start not before the date in `starts`. An occurrence is there from the start of its business date in its
+  SLO's zone, or from the first status of that date.
   `seen`: relations that together hold the jobs' dates that have a visible status.
 -#}
-{% macro occurrences_of(keys, versions, seen, as_of) -%}
+{% macro occurrences_of(keys, versions, starts, seen, as_of) -%}
     select
         promise.slo_id,
         promise.business_date,
@@ -124,19 +142,12 @@
         and promise.business_date <= coalesce(version.effective_to, 'infinity'::date)
         and not version.is_retired
     left join
-        (
-            select slo_id, load_id, entry_no, min(first_date.business_date) as first_business_date
-            from {{ versions }} as version
-            inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
-            cross join lateral({{ first_business_date("slo_job", seen) }}) as first_date
-            where version.is_open_start and slo_id in (select slo_id from {{ keys }})
-            group by slo_id, load_id, entry_no
-        ) as first_date
-        on version.slo_id = first_date.slo_id
-        and version.load_id = first_date.load_id
-        and version.entry_no = first_date.entry_no
+        {{ starts }} as slo_start
+        on version.slo_id = slo_start.slo_id
+        and version.load_id = slo_start.load_id
+        and version.entry_no = slo_start.entry_no
     where
-        (not version.is_open_start or promise.business_date >= first_date.first_business_date)
+        (not version.is_open_start or promise.business_date >= slo_start.start_date)
         and (
             promise.opens_at <= {{ as_of }}
             {%- for relation in seen %}
@@ -155,28 +166,134 @@
         )
 {%- endmacro %}
 
-{#- The first business date of a job, one look at an index for each relation: `job` has application_id and job_id. -#}
-{% macro first_business_date(job, seen) -%}
-    select
-        least(
-            {%- for relation in seen %}
+{#-
+  Where SLOs without `effective_from` start: the first business date that opens it, by the rule of control.opens_slo, and
+  the lone ones before, which open nothing. Of `versions` with an open start, one row for each that has a date at all.
+  `seen`: relations that together hold the jobs' dates that have a visible status, up to `high` and `as_of`.
+-#}
+{% macro open_starts(versions, seen, high, as_of) -%}
+    {%- set following_of -%}
+        control.opens_slo(
+            slo_id, load_id, entry_no, business_date, following, {{ high }}, {{ high }}, {{ as_of }}
+        )
+    {%- endset -%}
+    with recursive
+        begun as (
+            select version.slo_id, version.load_id, version.entry_no, first_date.business_date
+            from {{ versions }} as version
+            cross join lateral({{ next_business_date("version", "'-infinity'::date", seen) }}) as first_date
+            where version.is_open_start and first_date.business_date is not null
+        ),
+
+        candidate as (
+            select *, {{ following_of }} as is_opening
+            from
                 (
-                    select seen.business_date
-                    from {{ relation }} as seen
-                    where seen.application_id = {{ job }}.application_id and seen.job_id = {{ job }}.job_id
-                    order by seen.business_date
-                    limit 1
-                ){{ "," if not loop.last }}
-            {%- endfor %}
-        ) as business_date
+                    select begun.*, after.business_date as following
+                    from begun
+                    cross join
+                        lateral({{ next_business_date("begun", "begun.business_date", seen) }}) as after
+                ) as first_of_all
+            union all
+            select *, {{ following_of }}
+            from
+                (
+                    select
+                        before.slo_id,
+                        before.load_id,
+                        before.entry_no,
+                        before.following as business_date,
+                        after.business_date as following
+                    from candidate as before
+                    cross join lateral({{ next_business_date("before", "before.following", seen) }}) as after
+                    where not before.is_opening and before.following is not null
+                ) as next_one
+        )
+
+    select
+        slo_id,
+        load_id,
+        entry_no,
+        min(business_date) filter (where is_opening) as start_date,
+        coalesce(
+            array_agg(business_date order by business_date) filter (where not is_opening), '{}'
+        ) as lone_dates
+    from candidate
+    group by slo_id, load_id, entry_no
 {%- endmacro %}
 
-{#- Jobs' dates that had a visible status when the last tick was published. -#}
-{% macro seen_before() -%}
+{#-
+  The first business date of a version's jobs after `after`, null without one: a look at an index for each job and
+  relation.
+-#}
+{% macro next_business_date(version, after, seen) -%}
+    select
+        min(
+            least(
+                {%- for relation in seen %}
+                    (
+                        select seen.business_date
+                        from {{ relation }} as seen
+                        where
+                            seen.application_id = slo_job.application_id
+                            and seen.job_id = slo_job.job_id
+                            and seen.business_date > {{ after }}
+                        order by seen.business_date
+                        limit 1
+                    ){{ "," if not loop.last }}
+                {%- endfor %}
+            )
+        ) as business_date
+    from {{ source("catalog", "slo_job") }} as slo_job
+    where
+        slo_job.slo_id = {{ version }}.slo_id
+        and slo_job.load_id = {{ version }}.load_id
+        and slo_job.entry_no = {{ version }}.entry_no
+{%- endmacro %}
+
+{#- Jobs' dates that have a visible status now: those of the scope, and those before that nothing took away. -#}
+{% macro seen_now() -%}
+    {%- set before -%}
+        {{
+            published(
+                "job_run",
+                {"application_id": 'text collate "C"', "job_id": 'text collate "C"', "business_date": "date"},
+            )
+        }}
+    {%- endset -%}
+    {%- set visible -%}
+        (select application_id, job_id, business_date from {{ ref("scope_job_date") }} where is_visible)
+    {%- endset -%}
+    {%- set kept -%}
+        (
+            select before.application_id, before.job_id, before.business_date
+            from {{ before }} as before
+            where
+                not exists (
+                    select
+                    from {{ ref("scope_job_date") }} as gone
+                    where
+                        gone.application_id = before.application_id
+                        and gone.job_id = before.job_id
+                        and gone.business_date = before.business_date
+                        and not gone.is_visible
+                )
+        )
+    {%- endset -%}
+    {{ return([visible, kept]) }}
+{%- endmacro %}
+
+{#- Where SLOs started as the last tick left it. -#}
+{% macro starts_before() -%}
     {{
         published(
-            "job_run",
-            {"application_id": 'text collate "C"', "job_id": 'text collate "C"', "business_date": "date"},
+            "slo_start",
+            {
+                "slo_id": 'text collate "C"',
+                "load_id": "bigint",
+                "entry_no": "integer",
+                "start_date": "date",
+            },
         )
     }}
 {%- endmacro %}
@@ -232,6 +349,8 @@
                 min(run.first_success_at) as first_success_at,
                 max(run.last_success_at) as last_success_at,
                 max(run.last_status_at) as last_status_at,
+                min(run.first_ahead_success_at) as first_ahead_success_at,
+                max(run.last_ahead_at) as last_ahead_at,
                 {{ last_status("run.last_status", "run.last_status_at") }} as last_status
             from {{ occurrences }} as promise
             inner join
@@ -286,7 +405,15 @@
         last_success_at,
         last_status_at,
         last_status,
-        upstream_rank
+        upstream_rank,
+        coalesce(
+            case
+                when first_success_at is not null
+                then first_ahead_success_at = first_success_at
+                else last_ahead_at = last_status_at
+            end,
+            false
+        ) as is_ahead
     from states
     left join revised using (slo_id, business_date, slot, application_id, job_id)
 {%- endmacro %}
@@ -336,7 +463,17 @@
                             job.application_id collate "C",
                             job.job_id collate "C"
                     )
-                )[1] as blocking_job
+                )[1] as blocking_job,
+                (
+                    array_agg(
+                        job.application_id || '/' || job.job_id
+                        order by
+                            coalesce(job.actual_end_at, job.last_status_at) desc,
+                            job.application_id collate "C",
+                            job.job_id collate "C"
+                    ) filter (where job.is_ahead)
+                )[1] as ahead_job,
+                max(coalesce(job.actual_end_at, job.last_status_at)) filter (where job.is_ahead) as ahead_at
             from {{ occurrences }} as promise
             inner join {{ jobs }} as job using (slo_id, business_date, slot)
             group by slo_id, business_date, slot
@@ -369,6 +506,8 @@
                 occurrence.job_count,
                 occurrence.completed_job_count,
                 occurrence.blocking_job,
+                occurrence.ahead_job,
+                occurrence.ahead_at,
                 promise.timezone
             from {{ occurrences }} as promise
             inner join totals as occurrence using (slo_id, business_date, slot)
@@ -439,6 +578,16 @@
     || case
         when revisions > 0
         then '; revised since, last success ' || {{ local_text("last_success_at") }}
+        else ''
+    end
+    || case
+        when ahead_job is not null
+        then
+            '; a clock is ahead: the status of '
+            || ahead_job
+            || ' at '
+            || {{ local_text("ahead_at") }}
+            || ' was received more than 5 minutes before that instant'
         else ''
     end
     || '.'

@@ -2,6 +2,17 @@
 {% macro tick(column) -%} (select {{ column }} from {{ source("control", "tick") }}) {%- endmacro %}
 
 {#-
+  A condition on rows of raw: no load up to `high` took them out again. The first half is a look into a hash of the few
+  loads of which anything was taken out.
+-#}
+{% macro standing(rows, high) -%}
+    (
+        {{ rows }}.load_id not in (select unloaded_load_id from {{ source("raw", "unload") }})
+        or not raw.is_unloaded({{ rows }}.load_id, {{ rows }}.seq, {{ high }})
+    )
+{%- endmacro %}
+
+{#-
   A mart as the last tick left it, for what the mart itself is made of: no ref, which would be a circle, and nothing to
   read while the tick is a rebuild. `columns`: which to read, SQL type each.
 -#}

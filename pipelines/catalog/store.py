@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.catalog.documents import CatalogFolderError, add_files, yaml_files
 from pipelines.errors import DuemarkError
@@ -100,10 +100,12 @@ def refresh_catalog(settings: Settings) -> CatalogError | None:
     return None
 
 
-def restate(settings: Settings, slo_id: str, since: date) -> int:
+def restate(settings: Settings, slo_id: str, since: date) -> date | None:
     """Make today's version of one SLO stand for business dates from `since` on, even past ones.
 
-    Returns the load_id. Raises DuemarkError when the stored catalog has no such SLO.
+    Where all its entries have an `effective_from`, and `since` is not after the first of them, nothing is promised
+    before that one any more: it is returned. Else what stood before `since` goes on to stand, and None is returned.
+    Raises DuemarkError when the stored catalog has no such SLO.
     """
     from pipelines.catalog.models import nearest
     from pipelines.landing.load import begin_load, end_load
@@ -129,13 +131,33 @@ def restate(settings: Settings, slo_id: str, since: date) -> int:
         if not copied:
             known = [str(row[0]) for row in cursor.execute("select distinct slo_id from catalog.slo_version")]
             raise DuemarkError(f"The catalog has no SLO {slo_id!r}.", nearest(slo_id, known, "It has"))
+        withdrawn = cursor.execute(
+            # Beside the entries of its load, and for the dates before them as if the SLO had been taken out.
+            """
+            insert into catalog.slo_version
+                (slo_id, load_id, entry_no, applies_from, is_open_start, is_retired, timezone, spec)
+            select slo_id, load_id, entry_no + 1, '-infinity', false, true, timezone, spec
+            from catalog.slo_version
+            where slo_id = %(slo)s and load_id = %(load)s
+                and %(since)s::date <= all (
+                    select coalesce((spec ->> 'effective_from')::date, '-infinity')
+                    from catalog.slo_version where slo_id = %(slo)s and load_id = %(load)s
+                )
+            order by entry_no desc limit 1
+            returning (
+                select min((spec ->> 'effective_from')::date)
+                from catalog.slo_version where slo_id = %(slo)s and load_id = %(load)s
+            )
+            """,
+            {"load": load_id, "since": since, "slo": slo_id},
+        ).fetchone()
         cursor.execute(
             "insert into catalog.slo_job select slo_id, %s, entry_no, application_id, job_id from catalog.slo_job"
             " where slo_id = %s and load_id = (select max(load_id) from catalog.slo_job where slo_id = %s)",
             [load_id, slo_id, slo_id],
         )
         end_load(cursor, load_id, "catalog", f"restate {slo_id} from {since}", copied)
-    return load_id
+    return cast("date", withdrawn[0]) if withdrawn else None
 
 
 def stored_zones(settings: Settings) -> dict[str, str]:
@@ -240,10 +262,13 @@ class _Store:
             select slo_id, is_retired, spec, to_jsonb(slo_version)
             from catalog.slo_version
             where load_id = (select max(load_id) from catalog.slo_version as o where o.slo_id = slo_version.slo_id)
-            order by slo_id, entry_no
+            order by slo_id, is_retired, entry_no
             """
         ):
-            standing.setdefault(slo_id, []).append((is_retired, spec, row))
+            # Entries come first; what a restatement withdrew before them is none.
+            found = standing.setdefault(slo_id, [])
+            if not is_retired or not found:
+                found.append((is_retired, spec, row))
         added = 0
         for slo_id, slo in catalog.slos.items():
             specs = [resolve(catalog, entry) for entry in slo]

@@ -23,7 +23,7 @@ log = get_logger(__name__)
 # Feeds behind a raw table, where it isn't named as its feed.
 FEEDS = {"metric_input": ["metric_log", "uptime"]}
 # Raw tables that hold no records of a feed.
-NO_FEEDS = {"load", "landed_file", "rejected_record", "log_read", "feed_read"}
+NO_FEEDS = {"load", "landed_file", "rejected_record", "log_read", "feed_read", "unload"}
 EVENTS = {
     "insert": "referencing new table as new_rows",
     "update": "referencing new table as new_rows old table as old_rows",

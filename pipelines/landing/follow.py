@@ -75,6 +75,13 @@ class _Position:
     head_sha256: str
     tail_sha256: str
     inode: str = ""
+    modified_at: datetime | None = None
+    # What its file was ever called, where all that was read of it was taken out again.
+    void_paths: tuple[str, ...] = ()
+
+    @property
+    def is_void(self) -> bool:
+        return bool(self.void_paths)
 
 
 _NEW = _Position(None, 0, 0, 0, "", "")
@@ -187,20 +194,36 @@ def _seen(connection: Connection, feed: str, files: Sequence[LandedFile]) -> dic
 def _positions(connection: Connection, feed: str) -> dict[int, _Position]:
     rows: list[Any] = connection.execute(
         """
-        select newest.*
+        with void as (
+            select stream_id, array_agg(distinct path) as paths
+            from raw.log_read
+            where not is_copy and stream_id in (
+                select stream_id from raw.log_read
+                inner join raw.unload on log_read.load_id = unload.unloaded_load_id
+            )
+            group by stream_id
+            having bool_and(load_id is null or load_id in (select unloaded_load_id from raw.unload))
+        )
+        select newest.*, coalesce(void.paths, '{}')
         from raw.log_stream as stream
         cross join lateral (
-            select stream_id, to_offset, line_count, head_length, head_sha256, tail_sha256, inode
+            select stream_id, to_offset, line_count, head_length, head_sha256, tail_sha256, inode, modified_at
             from raw.log_read
             where stream_id = stream.stream_id and not is_copy
             order by log_read_id desc
             limit 1
         ) as newest
+        left join void on void.stream_id = stream.stream_id
         where stream.feed = %s
         """,
         [feed],
     ).fetchall()
-    return {row[0]: _Position(*row) for row in rows}
+    return {row[0]: replace(_Position(*row[:-1]), void_paths=tuple(row[-1])) for row in rows}
+
+
+def _is_rotated(file: LandedFile, position: _Position) -> bool:
+    """Whether the file is called after one that held the stream, as rotation does: access.log.1, access.log.2.gz."""
+    return any(file.label.startswith(path) and file.label != path for path in position.void_paths)
 
 
 def _sha256(data: bytes) -> str:
@@ -282,7 +305,7 @@ class _Following:
         # Of those that a truncated file held one after the other, the last.
         for position in sorted(candidates, key=lambda each: -(each.stream_id or 0)):
             relation = one.relation(position)
-            if relation == "other":
+            if relation == "other" or (position.is_void and self._is_landed_again(one, position)):
                 continue
             self.own[position.stream_id or 0] = one
             # Shorter than what was read: nothing is new, and the position stays.
@@ -294,6 +317,8 @@ class _Following:
         if not one.piece(0, 1):
             return found
         for stream_id, position in self.positions.items():
+            if position.is_void and not _is_rotated(one.file, position):
+                continue
             own = self.own.get(stream_id)
             if len(one.head()) >= position.head_length or own is None:
                 if not one.begins_like(position):
@@ -308,6 +333,11 @@ class _Following:
             if relation == "copy":
                 found = position, relation
         return found
+
+    def _is_landed_again(self, one: _Log, position: _Position) -> bool:
+        """Whether a file whose lines were all taken out was written anew: it is another time, and it has not grown."""
+        is_same = one.file.stamp.modified_at == position.modified_at
+        return not is_same and not one.length_at_least(position.to_offset + 1)
 
     # Reading.
 
@@ -362,7 +392,7 @@ class _Following:
             head = one.head()[: batch.to_offset]
             position = _Position(
                 stream_id, batch.to_offset, batch.line_count, len(head), _sha256(head), _sha256(batch.tail),
-                _inode(one.file),
+                _inode(one.file), one.file.stamp.modified_at,
             )  # fmt: skip
             self._record(
                 cursor, one, position, batch.position.to_offset,
@@ -388,7 +418,7 @@ class _Following:
     def _note(self, one: _Log, position: _Position, *, is_copy: bool) -> None:
         """Remember that the file, as it is, has nothing new."""
         with self.connection.transaction(), self.connection.cursor() as cursor:
-            here = replace(position, inode=_inode(one.file))
+            here = replace(position, inode=_inode(one.file), modified_at=one.file.stamp.modified_at)
             self._record(cursor, one, here, position.to_offset, is_copy=is_copy, is_drained=True)
         if position.stream_id is not None and not is_copy:
             self.positions[position.stream_id] = here

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # "changed" (while it was read) leaves no row in the ledger, nor does "gone" of a file that was listed and is not there
 # any more: the next ingest sees them anew. "gone" of what was quarantined does: its trouble ends with it.
 Status = Literal["loaded", "duplicate", "quarantined", "changed", "gone"]
-# Which of the files that were not loaded are tried again: those that could not be read, or all that somebody names.
+# Which of the files that were not loaded are tried again: those that could not be read, or all that somebody names,
+# those that were taken out again too.
 Retry = Literal["never", "unread", "quarantined"]
 
 
@@ -69,6 +70,10 @@ def unknown(cursor: Cursor, files: Iterable[LandedFile], retry: Retry = "unread"
                 and known.status <> 'gone'
                 and (known.fingerprint is not null or not %s)
                 and (known.status <> 'quarantined' or not %s)
+                and (not %s or not exists (
+                    select from raw.unload as taken
+                    where taken.unloaded_load_id = known.load_id and taken.path = known.path
+                ))
         )
         order by wanted.position
         """,
@@ -78,6 +83,7 @@ def unknown(cursor: Cursor, files: Iterable[LandedFile], retry: Retry = "unread"
             [file.stamp.size for file in files],
             [file.stamp.modified_at for file in files],
             retry == "unread",
+            retry == "quarantined",
             retry == "quarantined",
         ],
     )
@@ -147,10 +153,11 @@ def note_gone(cursor: Cursor, landing: str, feeds: Iterable[str], files: Iterabl
 
 
 def load_of(cursor: Cursor, feed: str, fingerprint: str) -> FileOutcome | None:
-    """The load that brought this content, as the outcome of a duplicate; None when none did."""
+    """The load that brought this content, as the outcome of a duplicate; None when none did, or it was taken out."""
     row = cursor.execute(
-        "select load_id, record_count, rejected_count, path from raw.landed_file"
-        " where feed = %s and fingerprint = %s and status = 'loaded'",
+        "select load_id, record_count, rejected_count, path from raw.landed_file as file"
+        " where feed = %s and fingerprint = %s and status = 'loaded' and not exists ("
+        " select from raw.unload as taken where taken.unloaded_load_id = file.load_id and taken.path = file.path)",
         [feed, fingerprint],
     ).fetchone()
     if row is None:
@@ -184,9 +191,13 @@ def record(cursor: Cursor, file: LandedFile, outcome: FileOutcome, fingerprint: 
         """
         insert into raw.landed_file
             (feed, path, fingerprint, size_bytes, modified_at, status, load_id, record_count, rejected_count,
-             message, hint, warnings)
+             message, hint, warnings, times_unloaded)
         select %(feed)s, %(path)s, %(fingerprint)s::text, %(size)s, %(modified_at)s, %(status)s, %(load_id)s::bigint,
-               %(records)s, %(rejected)s, %(message)s::text, %(hint)s::text, %(warnings)s::jsonb
+               %(records)s, %(rejected)s, %(message)s::text, %(hint)s::text, %(warnings)s::jsonb,
+               case when %(status)s = 'loaded' then (
+                   select count(*) from raw.landed_file
+                   where feed = %(feed)s and fingerprint = %(fingerprint)s::text and status = 'loaded'
+               ) else 0 end
         where %(fingerprint)s::text is not null or not exists (
             select from (
                 select size_bytes, modified_at, message from raw.landed_file

@@ -28,6 +28,8 @@ HORIZON = timedelta(days=35)
 LEAST_HORIZON = timedelta(days=28)
 # An open start looks no further back: a mistyped year must not make decades of misses.
 EARLIEST = date(2000, 1, 1)
+# Days after a business date within which another one opens an SLO with it; control.opens_slo has the whole rule.
+NEAR = 45
 # Rows sent at once: bounds memory for a catalog of thousands of SLOs.
 BATCH = 20_000
 # Rows added from which the planner has to be told at once; below, autovacuum does.
@@ -92,25 +94,11 @@ def _new_dates(cursor: psycopg.Cursor[Any]) -> tuple[date, date]:
     return row[0], row[1] + timedelta(days=30)
 
 
-def _has_unplanned(cursor: psycopg.Cursor[Any]) -> bool:
-    row = cursor.execute(
-        """
-        select exists (
-            select from catalog.slo_version left join catalog.plan_coverage using (slo_id, load_id, entry_no)
-            where planned_to is null and not is_retired
-        )
-        """
-    ).fetchone()
-    return row is None or bool(row[0])
-
-
 def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
-    """What is missing: versions that stand and are not covered, ahead, or back to the first status of an open start."""
+    """What is missing: versions that stand and are not covered, ahead, or back to the date that opens an open start."""
     # A business date is at most a day ahead of UTC.
     today = as_of.astimezone(UTC).date() + timedelta(days=1)
     new_from, new_to = _new_dates(cursor)
-    # Said to the planner, which need not think about what will not be read.
-    is_looking_back = _has_unplanned(cursor)
     cursor.execute(
         """
         with standing as (
@@ -119,7 +107,7 @@ def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
                 rows between unbounded preceding and 1 preceding), 'infinity') as applies_before
             from catalog.slo_version
         ),
-        -- what came since the last tick can only move the first date of its own jobs
+        -- what came since the last tick can move the start of a version; a date that is far from it cannot
         first_new as (
             select application_id, job_id, min(business_date) as business_date
             from raw.job_status
@@ -127,72 +115,99 @@ def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:
                 and business_date between %(new_from)s and %(new_to)s
             group by application_id, job_id
         ),
-        -- a version that has no promises yet looks back over all that ever came
-        first_ever as (
-            select application_id, job_id, seen.business_date
-            from (
-                select distinct application_id, job_id
-                from standing inner join catalog.slo_job using (slo_id, load_id, entry_no)
-                left join catalog.plan_coverage using (slo_id, load_id, entry_no)
-                where is_open_start and planned_to is null and not is_retired and applies_before > applies_from
-            ) as unplanned
-            cross join lateral (
-                select business_date from raw.job_status as status
-                where %(is_looking_back)s
-                    and status.application_id = unplanned.application_id
-                    and status.job_id = unplanned.job_id
-                order by business_date limit 1
-            ) as seen
-        ),
-        first_status as (
-            select slo_id, load_id, entry_no, min(first_date.business_date) as business_date
+        moved as (
+            select distinct slo_id, load_id, entry_no
             from standing inner join catalog.slo_job using (slo_id, load_id, entry_no)
-            inner join (select * from first_new union all select * from first_ever) as first_date
-                using (application_id, job_id)
-            where is_open_start
-            group by slo_id, load_id, entry_no
+            inner join first_new using (application_id, job_id)
+            inner join catalog.plan_coverage using (slo_id, load_id, entry_no)
+            where is_open_start and first_new.business_date < planned_from + %(near)s
         )
         select slo_id, load_id, entry_no, spec,
-            case when is_open_start then first_status.business_date else applies_from end as wanted_from,
+            is_open_start and (planned_to is null or moved.slo_id is not null) as is_start_asked,
+            case when not is_open_start then applies_from end as wanted_from,
             nullif(least(applies_before - 1, effective_to), 'infinity') as wanted_to,
             planned_from, planned_to
         from standing
         left join catalog.plan_coverage using (slo_id, load_id, entry_no)
-        left join first_status using (slo_id, load_id, entry_no)
+        left join moved using (slo_id, load_id, entry_no)
         where not is_retired and applies_before > applies_from
             and (
                 planned_to is null
                 or planned_to < least(%(least)s::date, applies_before - 1, effective_to)
-                or first_status.business_date < planned_from
+                or moved.slo_id is not null
             )
         order by slo_id, load_id, entry_no
         """,
-        {
-            "least": today + LEAST_HORIZON,
-            "new_from": new_from,
-            "new_to": new_to,
-            "is_looking_back": is_looking_back,
-        },
+        {"least": today + LEAST_HORIZON, "new_from": new_from, "new_to": new_to, "near": NEAR},
     )
+    rows = cursor.fetchall()
+    starts = _starts(cursor, [row[:3] for row in rows if row[4]])
     gaps = []
-    for (
-        slo_id,
-        load_id,
-        entry_no,
-        spec,
-        wanted_from,
-        wanted_to,
-        planned_from,
-        planned_to,
-    ) in cursor.fetchall():
+    for slo_id, load_id, entry_no, spec, _, wanted_from, wanted_to, planned_from, planned_to in rows:
         end = today + HORIZON if wanted_to is None else min(wanted_to, today + HORIZON)
-        start = max(wanted_from, EARLIEST) if wanted_from else (planned_from or today)
+        start = wanted_from or starts.get((slo_id, load_id, entry_no))
+        # A start that is yet to come changes nothing: promises ahead are made anyway.
+        start = max(start, EARLIEST) if start and start <= today else (planned_from or today)
         if planned_from is None:
             spans = [(start, max(start, end))]
         else:
             spans = [(start, planned_from - timedelta(days=1)), (planned_to + timedelta(days=1), end)]
         gaps += [_Gap(slo_id, load_id, entry_no, spec, first, last) for first, last in spans if first <= last]
     return gaps
+
+
+def _starts(cursor: psycopg.Cursor[Any], versions: list[tuple[Any, ...]]) -> dict[tuple[Any, ...], date]:
+    """The business dates that open versions with an open start, by all that ever came; absent where none does.
+
+    From the future and taken out again, too: there may be a promise too many, but none is missing for any moment. The
+    rule is that of the macro `open_starts`.
+    """
+    if not versions:
+        return {}
+    next_date = """
+        select min(of_job.business_date) as business_date
+        from catalog.slo_job
+        cross join lateral (
+            select status.business_date from raw.job_status as status
+            where status.application_id = slo_job.application_id and status.job_id = slo_job.job_id
+                and status.business_date > {after}
+            order by status.business_date limit 1
+        ) as of_job
+        where slo_job.slo_id = {version}.slo_id
+            and (slo_job.load_id, slo_job.entry_no) = ({version}.load_id, {version}.entry_no)
+    """
+    is_opening = """
+        control.opens_slo(
+            {version}.slo_id, {version}.load_id, {version}.entry_no, {version}.{this}, after.business_date,
+            9223372036854775807, 0, 'infinity'
+        )
+    """
+    cursor.execute(
+        f"""
+        with recursive asked as (
+            select * from unnest(%s::text[], %s::bigint[], %s::integer[]) as asked (slo_id, load_id, entry_no)
+        ),
+        begun as (
+            select asked.*, first_date.business_date
+            from asked cross join lateral ({next_date.format(version="asked", after="'-infinity'")}) as first_date
+            where first_date.business_date is not null
+        ),
+        candidate as (
+            select begun.*, after.business_date as following,
+                {is_opening.format(version="begun", this="business_date")} as is_opening
+            from begun cross join lateral ({next_date.format(version="begun", after="begun.business_date")}) as after
+            union all
+            select before.slo_id, before.load_id, before.entry_no, before.following, after.business_date,
+                {is_opening.format(version="before", this="following")}
+            from candidate as before
+            cross join lateral ({next_date.format(version="before", after="before.following")}) as after
+            where not before.is_opening and before.following is not null
+        )
+        select slo_id, load_id, entry_no, business_date from candidate where is_opening
+        """,  # noqa: S608 - of constants
+        [list(column) for column in zip(*versions, strict=True)],
+    )
+    return {(slo_id, load_id, entry_no): start for slo_id, load_id, entry_no, start in cursor.fetchall()}
 
 
 def _store(cursor: psycopg.Cursor[Any], load_id: int, gaps: list[_Gap]) -> int:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.logs import get_logger
+from pipelines.slo.lone import lone_dates
 from pipelines.warehouse.settings import Settings
 from sensors.incidents import facts, future, kpis, rules
 from sensors.incidents.model import KINDS, Ending, Incident, Key, Occurrence, Rules, Wanted
@@ -105,7 +106,8 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime) -> Summary:
     standing = open_incidents(cursor, KINDS)
     look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now)
     slos = look.slos()
-    wanted = slos + look.unregistered() + look.records() + look.future() + look.calendars() + look.kpis(slos)
+    wanted = slos + look.unregistered() + look.records() + look.future() + look.calendars()
+    wanted += look.lone_dates() + look.kpis(slos)
     done = reconcile(cursor, KINDS, wanted, look.ending, now=now, regroup_after=routes.rules.regroup_after)
     # What was over before the first look is kept, and nobody is woken up for it.
     messages = tell(cursor, routes, now, [] if mark.is_first else done.over)
@@ -240,6 +242,15 @@ class _Look:
         ends = facts.calendar_ends(self._cursor, self._mark.high)
         return rules.calendar_incidents(ends, self._rules, self._as_of)
 
+    def lone_dates(self) -> list[Wanted]:
+        """Business dates that are too far from all others to open their SLO; those of an application are a group."""
+        standing = self._of("lone_date")
+        told = {one.key: rules.as_it_stands(one) for one in standing}
+        found = rules.lone_date_incidents(lone_dates(self._cursor), self._as_of)
+        return rules.group_by(
+            [told.get(one.key, one) for one in found], standing, lambda one: one.application_id
+        )
+
     def kpis(self, slos: list[Wanted]) -> list[Wanted]:
         """KPIs beyond a threshold, held while an SLO that they wait for is overdue, and sources that fail."""
         standing = self._of("kpi_threshold")
@@ -265,6 +276,7 @@ _ENDINGS = {
     "sender_silence": Ending("heard", "It sends again, or nothing of it is missing any more."),
     "unregistered_job": Ending("registered", "The catalog has it now."),
     "kpi_stale": Ending("read", "The source was read again."),
+    "lone_date": Ending("settled", "It opens the SLO now, was taken out, or is before what was restated."),
     "calendar_ending": Ending("extended", "The calendar goes on for longer, or nothing is due by it."),
 }
 

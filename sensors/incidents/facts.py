@@ -313,6 +313,8 @@ def last_statuses(
         """
         select application_id, max(status_at) from raw.job_status
         where application_id = any(%(applications)s) and load_id <= %(high)s and status_at <= %(as_of)s
+            and (load_id not in (select unloaded_load_id from raw.unload)
+                or not raw.is_unloaded(load_id, seq, %(high)s))
             and business_date between %(first)s and %(last)s
         group by application_id
         """,

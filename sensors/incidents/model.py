@@ -18,6 +18,7 @@ Kind = Literal[
     "sender_silence",
     "unregistered_job",
     "calendar_ending",
+    "lone_date",
     "rejected_records",
     "future_status",
     "kpi_threshold",

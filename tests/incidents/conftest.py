@@ -139,8 +139,14 @@ class Bank:
         return evaluate(self.settings, as_of)
 
     def usual_day(self, date: str = "2026-03-02") -> None:
-        """All jobs of the chain reported and were on time; so that they are known to send."""
-        day = str(int(date[-2:]))
+        """All jobs of the chain reported and were on time; so that they are known to send.
+
+        And on the day before: one business date alone, received so long after it, opens no SLO.
+        """
+        for number in (int(date[-2:]) - 1, int(date[-2:])):
+            self._usual_day(f"{date[:-2]}{number:02}", str(number))
+
+    def _usual_day(self, date: str, day: str) -> None:
         for job, start, end in (
             ("core/a", "01:00", "02:00"),
             ("core/lone", "02:00", "02:30"),

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from pipelines.landing.unload import unload
 from pipelines.warehouse.connect import connect
 from sensors.incidents.commands import acknowledge, incidents, silence
 from sensors.incidents.evaluate import Summary, evaluate, remind
@@ -217,6 +218,8 @@ def test_what_is_over_before_its_silence_ends_is_never_told(bank: Bank) -> None:
 def test_later_windows_of_a_day_are_grouped_under_the_first(bank: Bank) -> None:
     bank.write("slos/window.yml", INTRADAY)
     bank.write("slos/bank.yml", "slos: []\n")
+    # Two dates: one alone, received so long after it, would open nothing.
+    bank.sends("core/window", "SUCCEED 1 06:05", date="2026-03-01")
     bank.sends("core/window", "START 2 06:00", "SUCCEED 2 06:05", date="2026-03-02")
     # Something else of core reports, so that it is this job and not its sender.
     bank.sends("core/lone", "SUCCEED 07:15")
@@ -341,9 +344,34 @@ def test_unregistered_jobs_are_told_once_and_end_when_registered(bank: Bank) -> 
     assert list(bank.open()) == ["unregistered_job nobody"]
 
 
+def test_a_lone_business_date_is_told_once_and_ends_when_it_is_none_any_more(bank: Bank) -> None:
+    bank.usual_day()
+    bank.at("02:00")
+    assert bank.messages() == []
+    bank.sends("core/lone", "SUCCEED 01:00", date="2006-03-03")
+    bank.at("02:10")
+    name = "lone_date slo-lone 2006-03-03"
+    assert list(bank.open()) == [name]
+    incident = bank.open()[name]
+    assert "slo-lone has a status for the business date 2006-03-03" in incident.message
+    assert "it starts on 2026-03-01" in incident.message
+    assert bank.messages() == [("opened", "Lone business date: slo-lone, 2006-03-03")]
+    bank.sends("core/lone", "FAIL 01:10", date="2006-03-03")
+    bank.at("02:20")
+    assert len(bank.messages()) == 1
+    for (path,) in bank.query(
+        "select path from raw.landed_file inner join raw.job_status using (load_id)"
+        " where business_date = '2006-03-03'"
+    ):
+        unload(bank.settings, path, "mistyped")
+    bank.at("02:30")
+    assert bank.open() == {}
+    assert [one.resolution for one in bank.all()] == ["settled"]
+
+
 def test_rejected_records_and_files(bank: Bank) -> None:
     good = (
-        '{"application_id": "core", "job_id": "lone", "status_code": "START", "status_at": "%s",'
+        '{"application_id": "core", "job_id": "window", "status_code": "START", "status_at": "%s",'
         ' "business_date": "2026-03-03"}'
     )
     bank.lands("\n".join(good % at("02:00").isoformat() for _ in range(400)) + "\n{}" * 3)

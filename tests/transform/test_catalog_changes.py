@@ -204,6 +204,50 @@ def test_asked_for_by_name_the_past_follows_too(warehouse: Warehouse) -> None:
     assert_as_rebuilt(warehouse, noon(1))
 
 
+def test_a_restated_effective_from_withdraws_what_was_promised_before_it(warehouse: Warehouse) -> None:
+    warehouse.store_catalog(catalog(nightly("03:00")))
+    warehouse.ingest([status("first", "SUCCEED", -6), status("first", "SUCCEED", -5)])
+    warehouse.tick(noon(1))
+    assert sorted(promised(warehouse)) == list(range(-6, 2))
+    (before,) = warehouse.query("select max(received_at) as at from raw.load")
+    entries = [nightly("05:00", effective_from=day(-3)), nightly("06:00", effective_from=day(-1))]
+    warehouse.store_catalog(catalog(*entries))
+    # Of a part of the past: what was before stays.
+    assert restate(warehouse.settings, "nightly", today() - timedelta(days=2)) is None
+    warehouse.tick(noon(1))
+    assert promised(warehouse) == {
+        **dict.fromkeys(range(-6, -2), "03:00"), -2: "05:00", **dict.fromkeys(range(-1, 2), "06:00"),
+    }  # fmt: skip
+    assert restate(warehouse.settings, "nightly", today() - timedelta(days=9)) == today() - timedelta(days=3)
+    warehouse.tick(noon(1))
+    now = {**dict.fromkeys(range(-3, -1), "05:00"), **dict.fromkeys(range(-1, 2), "06:00")}
+    assert promised(warehouse) == now
+    assert_as_rebuilt(warehouse, noon(1))
+    then = warehouse.query(
+        "select business_date from marts.slo_performance_at(%s, %s)", noon(1), before["at"]
+    )
+    assert sorted((row["business_date"] - today()).days for row in then) == list(range(-6, 2))
+
+    # It is no change of the catalog: nothing is stored again, and taken out it is retired once.
+    assert store_catalog_again(warehouse, entries) == 0
+    warehouse.store_catalog(catalog())
+    warehouse.tick(noon(1))
+    assert sorted(promised(warehouse)) == [-3, -2, -1]
+    warehouse.store_catalog(catalog(*entries))
+    warehouse.tick(noon(1))
+    assert promised(warehouse) == now
+
+
+def store_catalog_again(warehouse: Warehouse, slos: list[dict[str, Any]]) -> int:
+    """Store the catalog with another file beside it that changes nothing of its SLOs; how many versions are new."""
+    count = "select count(*) as n from catalog.slo_version"
+    (before,) = warehouse.query(count)
+    other_name = [{"id": "bank", "timezone": ZONE, "name": "The bank"}]
+    warehouse.store_catalog({**catalog(*slos), "applications": other_name})
+    (after,) = warehouse.query(count)
+    return int(after["n"] - before["n"])
+
+
 def test_a_new_slo_looks_back_to_the_first_status_of_its_jobs(warehouse: Warehouse) -> None:
     warehouse.store_catalog(catalog())
     warehouse.ingest([status("first", "SUCCEED", -3), status("first", "SUCCEED", -2)])

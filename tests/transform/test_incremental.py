@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.landing.unload import unload
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import Project
 from pipelines.warehouse.settings import Settings
-from tests.transform.support import KILL_POINTS, Warehouse, examples
+from tests.transform.support import KILL_POINTS, Status, Warehouse, examples
 from tests.transform.test_golden import CATALOG, CHARGE, HEADER
 from tests.transform.worlds import World, assert_as_judged, verdict, worlds
 
 
 @dataclass(frozen=True)
 class History:
-    """Steps in order: a load (places of statuses), a tick, or a tick that dies at a point."""
+    """Steps in order: a load (places of statuses), a tick, one that dies at a point, an unload (which of the loads)."""
 
     world: World
     steps: tuple[tuple[str, Any], ...]
@@ -40,7 +41,15 @@ def histories(draw: st.DrawFn) -> History:
     # Loads and moments each keep their order; how they meet is drawn.
     turns = [True] * len(loads) + [False] * (len(world.moments) - 1)
     chance.shuffle(turns)
-    return History(world, tuple(next(loads_left if turn else moments_left) for turn in turns))
+    steps = [next(loads_left if turn else moments_left) for turn in turns]
+    # Some of the loads are taken out again, and may be landed once more.
+    for _ in range(chance.choice([0, 0, 1, 2])):
+        place = chance.randint(1, len(steps))
+        steps.insert(place, ("unload", chance.randint(0, 9)))
+        if chance.random() < 0.3:
+            again = [step for step in steps[:place] if step[0] == "load"]
+            steps[place + 1 :] += [chance.choice(again)] if again else []
+    return History(world, tuple(steps))
 
 
 @examples(20)
@@ -49,9 +58,18 @@ def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: 
     world = history.world
     deployed.reset()
     deployed.write_catalog(world.documents)
+    standing: dict[int, list[Status]] = {}
     for step, value in history.steps:
         if step == "load":
-            deployed.ingest(world.statuses[place] for place in value)
+            part = [world.statuses[place] for place in value]
+            load_id = deployed.ingest(part).files[0].load_id
+            assert load_id is not None
+            standing[load_id] = part
+        elif step == "unload":
+            if standing:
+                load_id = sorted(standing)[value % len(standing)]
+                unload(deployed.settings, str(load_id), "a test")
+                del standing[load_id]
         elif step == "tick":
             deployed.tick(value)
         else:
@@ -65,10 +83,11 @@ def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: 
     assert grown == deployed.marts(), "a rebuild of the same warehouse differs"
 
     deployed.reset()
-    deployed.ingest(world.statuses)
+    statuses = [status for part in standing.values() for status in part]
+    deployed.ingest(statuses)
     deployed.tick(as_of)
     assert grown == deployed.marts(), "a new warehouse differs"
-    assert_as_judged(grown, verdict(deployed.settings.catalog, world.statuses, as_of))
+    assert_as_judged(grown, verdict(deployed.settings.catalog, statuses, as_of))
 
 
 @pytest.mark.parametrize("way", ["a new database", "deployed again"])

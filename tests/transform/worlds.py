@@ -177,7 +177,9 @@ def _status(chance: Random, jobs: list[tuple[str, str]], instants: list[datetime
         "status_code": chance.choice(["START", "SUCCEED", "SUCCEED", "FAIL"]),
         "status_at": status_at,
         # A status belongs to a date that has begun where its application is.
-        "business_date": status_at.astimezone(zone).date() - DAY * chance.choice([0, 0, 1, 1, 2]),
+        # Now and then it lies about as far from the others as opens an SLO, or does not.
+        "business_date": status_at.astimezone(zone).date()
+        - DAY * chance.choice([*[0, 0, 1, 1, 2] * 4, 44, 45, 46, 90]),
         "run_id": chance.choice([None, None, "r1", "r2", "R1", "é"]),
         "host_id": chance.choice([None, "h1", "h2"]),
     }
@@ -188,8 +190,11 @@ def verdict(
 ) -> Verdict:
     """What the oracle says, of a catalog that has stood as it is from the beginning.
 
-    It judges every entry of an SLO by itself: only one without `effective_from` waits for a first status.
+    It judges every entry of an SLO by itself: only one without `effective_from` waits for a first status. Statuses that
+    do not say when they were received were so just now.
     """
+    now = datetime.now(UTC)
+    statuses = [{"received_at": now, **status} for status in statuses]
     parts = []
     loaded = load_catalog(catalog)
     for slo_id, entries in loaded.slos.items():
@@ -199,7 +204,7 @@ def verdict(
                 last = following.effective_from - timedelta(days=1)
             promises = [
                 Promised(slo_id, promise)
-                for promise in expand(resolve(loaded, entry), FIRST - timedelta(days=7), last)
+                for promise in expand(resolve(loaded, entry), FIRST - timedelta(days=100), last)
             ]
             open_start = {slo_id} if entry.effective_from is None else set()
             parts.append(judge(statuses, promises, as_of, known_at, open_start))

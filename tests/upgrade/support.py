@@ -137,6 +137,9 @@ def loaded_into(
     with psycopg.connect(warehouse) as connection:
         # Else the newest dump would be one of the very project that is to be deployed.
         connection.execute("update control.tick set deployed_project = 'an earlier one'")
+        # Its statuses were received when they were sent, and not when the dump was made: months later a business date
+        # that is alone would open no SLO any more.
+        connection.execute("update raw.load set received_at = least(received_at, %s)", [dump.as_of])
     settings = replace(
         Settings.from_env({}),
         home=folder / "home",

@@ -24,6 +24,19 @@ with
             and {{ in_months("minute_at", months_of_metric_loads(is_held), "T00:00Z") }}
     ),
 
+    taken_out as (
+        select minute_at
+        from (select * from {{ source("raw", "unload") }} where {{ is_new }}) as taken
+        inner join
+            {{ source("raw", "metric_input") }} as fact
+            on taken.unloaded_load_id = fact.load_id
+            and taken.first_seq <= fact.seq
+            and taken.end_seq > fact.seq
+        where
+            minute_at <= {{ tick("as_of") }}
+            and {{ in_months("minute_at", months_of_metric_loads(is_new), "T00:00Z") }}
+    ),
+
     all_if_an_indicator_changed as (
         select minute_at
         from {{ source("raw", "metric_input") }}
@@ -53,6 +66,9 @@ with
         union
         select date_trunc('hour', minute_at, 'UTC') as hour_at
         from now_due_to_be_seen
+        union
+        select date_trunc('hour', minute_at, 'UTC') as hour_at
+        from taken_out
         union
         select date_trunc('hour', minute_at, 'UTC') as hour_at
         from all_if_an_indicator_changed

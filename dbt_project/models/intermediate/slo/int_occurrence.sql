@@ -1,6 +1,13 @@
 {{ config(indexes=[{"columns": ["slo_id", "business_date", "slot"], "unique": true}]) }}
 
-{#- What is visible only ever grows: the scope holds what was not seen before. -#}
-{%- set seen = [ref("scope_job_date"), seen_before()] -%}
+{%- set starts -%}
+    (
+        select slo_id, load_id, entry_no, start_date from {{ ref("int_slo_start") }}
+        union all
+        select slo_id, load_id, entry_no, start_date
+        from {{ starts_before() }} as before
+        where slo_id not in (select slo_id from {{ ref("int_slo_start") }})
+    )
+{%- endset -%}
 
-{{ occurrences_of(ref("scope_occurrence"), ref("stg_slo_version"), seen, tick("as_of")) }}
+{{ occurrences_of(ref("scope_occurrence"), ref("stg_slo_version"), starts, seen_now(), tick("as_of")) }}

@@ -47,27 +47,27 @@ with
         where slo_version.load_id > {{ tick("low") }} and promise.business_date >= slo_version.applies_from
     ),
 
-    by_first_date as (
-        -- an open start that moved: the dates between the old first status and the new one
-        select slo_version.slo_id, promise.business_date
-        from slo_version
-        inner join {{ source("catalog", "slo_job") }} as slo_job using (slo_id, load_id, entry_no)
-        inner join
-            (select distinct application_id, job_id from scope_job_date) as changed_job using (
-                application_id, job_id
-            )
-        inner join
-            lateral({{ first_business_date("slo_job", [ref("scope_job_date"), seen_before()]) }}) as first_now
-            on true
-        left join lateral({{ first_business_date("slo_job", [seen_before()]) }}) as first_before on true
-        inner join
-            promise
-            on slo_version.slo_id = promise.slo_id
-            and promise.business_date >= first_now.business_date
-            and promise.business_date < coalesce(first_before.business_date, 'infinity'::date)
+    by_start as (
+        -- an open start that moved: the dates between the old one and the new one
+        select slo_id, promise.business_date
+        from
+            (
+                select slo_id, load_id, entry_no, start_date
+                from {{ ref("int_slo_start") }}
+                where load_id is not null
+            ) as now_at
+        full join
+            (
+                select slo_id, load_id, entry_no, start_date
+                from {{ starts_before() }} as published
+                where slo_id in (select slo_id from {{ ref("int_slo_start") }})
+            ) as before using (slo_id, load_id, entry_no)
+        inner join promise using (slo_id)
         where
-            slo_version.is_open_start
-            and first_now.business_date < coalesce(first_before.business_date, 'infinity'::date)
+            promise.business_date >= least(now_at.start_date, before.start_date)
+            and promise.business_date < greatest(
+                coalesce(now_at.start_date, 'infinity'::date), coalesce(before.start_date, 'infinity'::date)
+            )
     ),
 
     final as (
@@ -81,7 +81,7 @@ with
         from by_promise
         union
         select slo_id, business_date
-        from by_first_date
+        from by_start
     )
 
 select slo_id, business_date

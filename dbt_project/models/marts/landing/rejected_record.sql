@@ -4,6 +4,8 @@ with
     record as (
         select feed, path, line_no, reasons, record, rejected_at, load_id
         from {{ source("raw", "rejected_record") }}
+        -- what was taken out is nobody's to mend
+        where (load_id, path) not in (select unloaded_load_id, path from {{ source("raw", "unload") }})
         union all
         -- no line's fault, but nobody else would tell of it
         select

@@ -9,12 +9,27 @@ with
 
     totals as (
         select
-            feed,
-            path,
-            sum(record_count)::bigint as record_count,
-            sum(rejected_count)::bigint as rejected_count
-        from {{ source("raw", "log_read") }}
-        group by feed, path
+            log_read.feed,
+            log_read.path,
+            coalesce(sum(record_count) filter (where taken.load_id is null), 0)::bigint as record_count,
+            coalesce(sum(rejected_count) filter (where taken.load_id is null), 0)::bigint as rejected_count
+        from {{ source("raw", "log_read") }} as log_read
+        left join {{ source("raw", "unload") }} as taken on log_read.load_id = taken.unloaded_load_id
+        group by log_read.feed, log_read.path
+    ),
+
+    -- of each log the newest unload that took out any of it
+    unloaded as (
+        select distinct
+            on (log_read.stream_id)
+            log_read.stream_id,
+            unload.received_at as unloaded_at,
+            taken.unloaded_by,
+            taken.reason as unload_reason
+        from {{ source("raw", "unload") }} as taken
+        inner join {{ source("raw", "log_read") }} as log_read on taken.unloaded_load_id = log_read.load_id
+        inner join {{ source("raw", "load") }} as unload on taken.load_id = unload.load_id
+        order by log_read.stream_id, unload.load_id desc
     ),
 
     -- few, if any: of other loads the months say so
@@ -32,6 +47,7 @@ with
             {{ source("raw", "metric_input") }} as fact
             on old_load.load_id = fact.load_id
             and date_trunc('hour', fact.minute_at, 'UTC') < old_load.kept_from
+        where log_read.load_id not in (select unloaded_load_id from {{ source("raw", "unload") }})
         group by log_read.feed, log_read.path
     )
 
@@ -45,7 +61,11 @@ select
     totals.rejected_count,
     coalesce(too_late.too_late_count, 0) as too_late_count,
     newest.is_copy,
-    newest.read_at
+    newest.read_at,
+    unloaded.unloaded_at,
+    unloaded.unloaded_by,
+    unloaded.unload_reason
 from newest
 inner join totals using (feed, path)
 left join too_late using (feed, path)
+left join unloaded on newest.stream_id = unloaded.stream_id and not newest.is_copy

@@ -26,7 +26,9 @@ with
     versions as ({{ standing_versions(high) }}),
 
     visible as not materialized(
-        select * from {{ source("raw", "job_status") }} where load_id <= {{ high }} and status_at <= $1
+        select *
+        from {{ source("raw", "job_status") }} as status
+        where load_id <= {{ high }} and status_at <= $1 and {{ standing("status", high) }}
     ),
 
     keys as (
@@ -40,7 +42,11 @@ with
             and opens_at <= (select control.within_plan($1)) + interval '26 hours'
     ),
 
-    occurrences as ({{ occurrences_of("keys", "versions", ["visible"], "$1") }}),
+    versions_in_keys as (select * from versions where slo_id in (select slo_id from keys)),
+
+    starts as ({{ open_starts("versions_in_keys", ["visible"], high, "$1") }}),
+
+    occurrences as ({{ occurrences_of("keys", "versions", "starts", ["visible"], "$1") }}),
 
     job_dates as (
         select distinct promise_job.application_id, promise_job.job_id, promise_job.business_date
