@@ -243,13 +243,9 @@ def tick(as_of: str | None, rebuild: bool) -> None:
     report = run_tick(Project(settings), moment, rebuild=rebuild)
     for problem in report.problems:
         click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
-<<<<<<< HEAD
-    rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications)) or "none has changed"
-=======
     for warning in warnings(settings):
         click.echo(f"warning: {warning}", err=True)
-    rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications))
->>>>>>> 9a2178b (Open starts, restatements, unloads: what was promised or landed by mistake can be taken back)
+    rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications)) or "none has changed"
     done = "rebuilt" if report.is_rebuild else "published"
     loads = f"loads {report.low + 1} to {report.high}" if report.high > report.low else "no new loads"
     click.echo(f"{done} as of {report.as_of.isoformat()}, {loads}; rows: {rows}")

@@ -186,6 +186,8 @@ class _Look:
         self._now = now
         self._occurrences: dict[tuple[str, str], Occurrence] = {}
         self._kpis: dict[Key, kpis.Standing] = {}
+        # Of what was taken out again.
+        self._unloaded: set[Key] = set()
         # Loads may be cut off by a restored database: then there is nothing before them to look through.
         self._low = min(mark.scanned_load_id, mark.high)
         self.scanned_load_id = facts.next_load(cursor, self._low, mark.high)
@@ -214,8 +216,12 @@ class _Look:
         wanted = {one.key: one for one in rules.unregistered_incidents(new, self._as_of)}
         standing = self._of("unregistered_job")
         known = facts.registered(self._cursor, [one.key.subject for one in standing])
+        gone = facts.reported_no_more(
+            self._cursor, self._low, self.scanned_load_id, [one.key.subject for one in standing]
+        )
+        self._unloaded |= {one.key for one in standing if one.key.subject in gone}
         for one in standing:
-            if one.key.subject not in known:
+            if one.key.subject not in known | gone:
                 wanted[one.key] = rules.as_it_stands(one)
         return rules.group_by(wanted.values(), standing, lambda one: one.application_id)
 
@@ -225,6 +231,9 @@ class _Look:
         files, self.scanned_file_id = facts.landed_files(self._cursor, self._mark.scanned_file_id, since)
         found = rules.rejected_incidents(files, self._rules)
         standing = self._of("rejected_records")
+        gone = facts.unloaded_files(self._cursor, [one.key.occurrence for one in standing])
+        self._unloaded |= {one.key for one in standing if one.key.occurrence in gone}
+        standing = [one for one in standing if one.key not in self._unloaded]
         rejected = rules.still_wanted(standing, found, self._rules, self._now)
         return rules.group_by(rejected, standing, rules.by_sender)
 
@@ -261,6 +270,8 @@ class _Look:
 
     def ending(self, incident: Incident) -> Ending:
         """How an incident that is not wanted any more ended."""
+        if incident.key in self._unloaded:
+            return _UNLOADED
         if incident.key.kind in SLO_KINDS:
             return rules.slo_ending(incident, self._occurrences.get(incident.key[1:]))
         if incident.key.kind in RECORD_KINDS:
@@ -272,6 +283,7 @@ class _Look:
         return _ENDINGS[incident.key.kind]
 
 
+_UNLOADED = Ending("unloaded", "What it was about was taken out again.")
 _ENDINGS = {
     "sender_silence": Ending("heard", "It sends again, or nothing of it is missing any more."),
     "unregistered_job": Ending("registered", "The catalog has it now."),

@@ -397,6 +397,41 @@ def registered(cursor: Cursor, subjects: Collection[str]) -> set[str]:
     return {str(row[0]) for row in rows}
 
 
+def reported_no_more(cursor: Cursor, low: int, high: int, subjects: Collection[str]) -> set[str]:
+    """Those of `subjects`, applications or application/job, all of whose statuses were taken out again.
+
+    Asked only when one of the loads after `low` up to `high` took something out.
+    """
+    rows = cursor.execute(
+        """
+        select subject from unnest(%(subjects)s::text[]) as subject
+        where exists (select from raw.unload where load_id > %(low)s and load_id <= %(high)s)
+            and not exists (
+                select from raw.job_status
+                where application_id = split_part(subject, '/', 1)
+                    and (strpos(subject, '/') = 0 or job_id = substr(subject, strpos(subject, '/') + 1))
+                    and (load_id not in (select unloaded_load_id from raw.unload)
+                        or not raw.is_unloaded(load_id, seq, %(high)s))
+            )
+        """,
+        {"subjects": list(subjects), "low": low, "high": high},
+    )
+    return {str(row[0]) for row in rows}
+
+
+def unloaded_files(cursor: Cursor, file_ids: Collection[str]) -> set[str]:
+    """Those of these rows of the ledger whose records were taken out again."""
+    rows = cursor.execute(
+        """
+        select landed_file_id::text from raw.landed_file as file
+        inner join raw.unload as taken on taken.unloaded_load_id = file.load_id and taken.path = file.path
+        where landed_file_id = any(%s::bigint[])
+        """,
+        [list(file_ids)],
+    )
+    return {str(row[0]) for row in rows}
+
+
 def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[LandedFile], int]:
     """Files with rejected records, and quarantined ones, that landed since `since` and have no incident yet.
 
@@ -414,6 +449,10 @@ def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[La
         from raw.landed_file as file
         where landed_file_id > %(scanned)s and seen_at > %(since)s
             and (status = 'quarantined' or status = 'loaded' and rejected_count > 0)
+            and not exists (
+                select from raw.unload as taken
+                where taken.unloaded_load_id = file.load_id and taken.path = file.path
+            )
             and not exists (
                 select from ops.incident
                 where incident.kind = 'rejected_records' and incident.subject = file.path

@@ -369,6 +369,21 @@ def test_a_lone_business_date_is_told_once_and_ends_when_it_is_none_any_more(ban
     assert [one.resolution for one in bank.all()] == ["settled"]
 
 
+def test_what_was_taken_out_again_troubles_nobody(bank: Bank) -> None:
+    bank.sends("core/stray", "SUCCEED 01:00")
+    bank.lands("\n".join(["{}"] * 9))
+    bank.tick("02:00")
+    (now,) = bank.query("select now()")[0]
+    evaluate(bank.settings, now)
+    assert sorted(one.key.kind for one in bank.open().values()) == ["rejected_records", "unregistered_job"]
+    for (path,) in bank.query("select path from raw.landed_file where status = 'loaded'"):
+        unload(bank.settings, path, "of another bank")
+    bank.tick("02:10")
+    evaluate(bank.settings, now)
+    assert bank.open() == {}
+    assert {one.resolution for one in bank.all()} == {"unloaded"}
+
+
 def test_rejected_records_and_files(bank: Bank) -> None:
     good = (
         '{"application_id": "core", "job_id": "window", "status_code": "START", "status_at": "%s",'
