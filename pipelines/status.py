@@ -23,7 +23,11 @@ from pipelines.warehouse.version import known
 HEARTBEAT_AGE = timedelta(minutes=2)
 WATCHER_AGE = timedelta(minutes=2)
 LANDING_AGE = timedelta(minutes=5)
+# Something may wait for a tick: while one is under way, and while none is.
 TICK_AGE = timedelta(minutes=5)
+NO_TICK_AGE = timedelta(minutes=2)
+# So often in a row is again and again.
+TICK_FAILURES = 2
 DELIVERY_AGE = timedelta(minutes=5)
 LEAST_FREE_BYTES = 2 << 30
 TIMEOUT_SECONDS = 5
@@ -208,14 +212,22 @@ def _landing_folder(settings: Settings) -> Part:
 
 
 def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime) -> Part:
+    from pipelines.transform.attempts import attempts
     from pipelines.transform.waiting import waiting
 
+    with connection.cursor() as cursor:
+        last = attempts(cursor)
+    failed = ""
+    if last.failures and last.failed_at:
+        times = "once" if last.failures == 1 else f"{last.failures} times in a row"
+        failed = f"it has failed {times}, last {_age(now - last.failed_at)} ago: {last.reason}"
     high, published_at, as_of, needs_rebuild = _one(
         connection,
         "select published_high, published_at, nullif(published_as_of, '-infinity'), needs_rebuild from control.tick",
     )
     if published_at is None or as_of is None:
-        return Part("tick", False, "there was none yet: `duemark tick`, or `duemark up`")
+        none = "there was none yet: `duemark tick`, or `duemark up`"
+        return Part("tick", False, f"{failed}; {none}" if failed else none, {"failures": last.failures})
     found = waiting(settings, now)
     facts = {
         "high": high,
@@ -223,7 +235,12 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
         "published_at": published_at,
         "waiting_loads": found.loads,
         "needs_rebuild": needs_rebuild,
+        "failures": last.failures,
+        "begun_at": last.begun_at,
     }
+    if last.failures >= TICK_FAILURES:
+        stands = f"the marts stand as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {_age(now - published_at)} ago"
+        return Part("tick", False, f"{failed}; {stands}", facts)
     reason = f"loads up to {high}, as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {_age(now - published_at)} ago"
     if found.since is None:
         return Part("tick", True, f"{reason}; nothing waits", facts)
@@ -234,9 +251,13 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
         what = f"{_waits(found.loads, 'load')}, for {_age(age)}"
     else:
         what = f"a due time has passed since, {_age(age)} ago"
+    if last.begun_at is not None:
+        what += f"; one is under way since {_age(now - last.begun_at)}"
+    if failed:
+        what += f"; {failed}"
     return Part(
         "tick",
-        age <= TICK_AGE,
+        age <= (NO_TICK_AGE if last.begun_at is None else TICK_AGE),
         f"{reason}; {what}",
         facts | {"waiting_seconds": round(age.total_seconds())},
     )

@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
+from pipelines.transform.attempts import attempts
 from pipelines.transform.waiting import Waiting, waiting
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -50,6 +51,14 @@ UNDER_WAY = [
 def is_under_way(instance: dg.DagsterInstance) -> bool:
     """Whether a run of the job `tick` is queued or runs."""
     return bool(instance.get_runs(dg.RunsFilter(job_name=TICK_JOB, statuses=UNDER_WAY), limit=1))
+
+
+def has_failed_of_late(settings: Settings) -> bool:
+    """Whether the last tick raised, a moment ago: so would the next. One whose process died is done again at once."""
+    with connect(settings, "operate") as connection, connection.cursor() as cursor:
+        last = attempts(cursor)
+    is_recent = last.failed_at is not None and datetime.now(UTC) - last.failed_at < timedelta(minutes=1)
+    return last.has_raised and is_recent
 
 
 def advance(

@@ -14,7 +14,15 @@ import dagster as dg
 from pipelines.landing.ledger import pending
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.settings import Settings
-from sensors.advance import TICK_JOB, advance, is_under_way, look_at_catalog, look_at_landing, warm_up
+from sensors.advance import (
+    TICK_JOB,
+    advance,
+    has_failed_of_late,
+    is_under_way,
+    look_at_catalog,
+    look_at_landing,
+    warm_up,
+)
 from sensors.newer import rests_beside_a_newer_database
 from sensors.own import tracked
 
@@ -25,6 +33,10 @@ if TYPE_CHECKING:
 SECONDS = 9
 
 
+def _count(loads: int) -> str:
+    return "1 load waits" if loads == 1 else f"{loads} loads wait"
+
+
 def arrivals_sensor(describe: "Mapping[str, Describe]") -> dg.SensorDefinition:
     """The sensor `arrivals`; `describe` is what subjects tell of their marts after a tick, by the mart's name."""
 
@@ -33,20 +45,25 @@ def arrivals_sensor(describe: "Mapping[str, Describe]") -> dg.SensorDefinition:
         job_name=TICK_JOB,
         minimum_interval_seconds=SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Looks whether files have landed. Few and small ones are loaded and published at once; for more it"
-        " asks for one run of the job `tick`, and for none while one is under way.",
+        description="Looks whether files have landed, or loads wait, as after a tick that died. Few and small ones are"
+        " loaded and published at once; for more it asks for one run of the job `tick`, and for none while one is under"
+        " way.",
     )
     @rests_beside_a_newer_database
     def _arrivals(
         context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
     ) -> dg.SkipReason | dg.RunRequest:
         files = pending(settings)
-        if not files:
+        found = waiting(settings)
+        if not files and not found.loads:
             warm_up(settings)
             return dg.SkipReason("nothing has landed")
+        what = f"{len(files)} files landed" if files else _count(found.loads)
         if is_under_way(context.instance):
-            return dg.SkipReason(f"{len(files)} files landed; a run of the job tick is under way")
-        return advance(settings, context.instance, describe, files, waiting(settings))
+            return dg.SkipReason(f"{what}; a run of the job tick is under way")
+        if not files and has_failed_of_late(settings):
+            return dg.SkipReason(f"{what}; the last tick failed, and the minute's tries again")
+        return advance(settings, context.instance, describe, files, found)
 
     return _arrivals
 

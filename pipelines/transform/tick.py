@@ -18,6 +18,7 @@ from uuid import uuid4
 from pipelines.catalog.store import refresh_catalog
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
+from pipelines.transform.attempts import attempt
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import ModelResult, Project, generators_problems
 from pipelines.transform.publish import Publication, publish
@@ -73,7 +74,11 @@ def tick(
     seconds: dict[str, float] = {}
     timer = _Timer(seconds)
     problems: list[DuemarkError] = []
-    with connect(settings, "transform", autocommit=True) as connection, _alone(connection, wait=wait):
+    with (
+        connect(settings, "transform", autocommit=True) as connection,
+        _alone(connection, wait=wait),
+        attempt(connection, TickRefusedError, KeyboardInterrupt),
+    ):
         with timer("deploy"):
             deploy(project)
         with timer("catalog"):

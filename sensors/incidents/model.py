@@ -38,6 +38,7 @@ OTHER_KINDS = (
     "daemon_dead",
     "run_stuck",
     "delivery_failed",
+    "tick_failed",
     "database_down",
     "database_restarted",
 )

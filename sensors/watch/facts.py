@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from pipelines.logs import get_logger
 from pipelines.orchestration.locations import Answer, Declared, Server, ask, error_text, has_run
+from pipelines.transform.attempts import Attempts, attempts
+from pipelines.transform.waiting import waiting
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -24,6 +27,8 @@ from sensors.watch.limits import Limits
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]
     Connection = psycopg.Connection[Any]
+
+log = get_logger(__name__)
 
 # Whoever writes to the event log commits within this; rows of the log are looked at twice rather than not at all.
 OVERLAP = timedelta(minutes=10)
@@ -333,6 +338,9 @@ class Facts:
     covered: Mapping[Key, datetime] = field(default_factory=dict)
     """The last failure that an incident of the key has told of."""
     last_event_id: int = 0
+    attempts: Attempts = field(default_factory=Attempts)
+    waiting_since: datetime | None = None
+    """Since when something waits for a tick."""
     server_started_at: datetime | None = None
     """Since when the database runs without an interruption."""
     is_restart_known: bool = False
@@ -385,6 +393,8 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
         waiting=_waiting(cursor, limits, now),
         declared={one.location: one.declared for one in asked.answers if one.declared is not None},
         covered=_covered(cursor, since),
+        attempts=attempts(cursor),
+        waiting_since=_tick_waits_since(settings, now),
     )
     with dagster_connection(settings) as connection, connection.cursor() as dagster:
         started_at = _server_started_at(dagster)
@@ -703,6 +713,14 @@ def _check(cursor: Cursor, asset: str, check: str, partition: str, floor: dateti
 def _published_at(cursor: Cursor) -> datetime | None:
     row = cursor.execute("select published_at from control.tick").fetchone()
     return row[0] if row else None
+
+
+def _tick_waits_since(settings: Settings, now: datetime) -> datetime | None:
+    try:
+        return waiting(settings, now).since
+    except Exception as error:  # noqa: BLE001 - it asks every subject, and what one of them lacks must not blind us
+        log.warning("not known what waits for a tick", error=str(error))
+        return None
 
 
 def _open_checks(cursor: Cursor) -> set[tuple[str, str, str]]:

@@ -28,6 +28,7 @@ SENSOR_OFF = "sensor_off"
 DAEMON_DEAD = "daemon_dead"
 RUN_STUCK = "run_stuck"
 DELIVERY_FAILED = "delivery_failed"
+TICK_FAILED = "tick_failed"
 # And what is below all of them.
 DATABASE_RESTARTED = "database_restarted"
 KINDS = (
@@ -40,9 +41,11 @@ KINDS = (
     DAEMON_DEAD,
     RUN_STUCK,
     DELIVERY_FAILED,
+    TICK_FAILED,
     DATABASE_RESTARTED,
 )
 
+TICKING = Key(TICK_FAILED, "tick")
 # Of a restart: what it breaks for a moment is its symptom, and is not told by itself unless it lasts.
 WAREHOUSE = "warehouse"
 RESTARTED = Key(DATABASE_RESTARTED, WAREHOUSE)
@@ -55,6 +58,21 @@ MARGIN = timedelta(minutes=1)
 
 DAEMON = "daemon"
 QUEUE = "queue"
+TICK = "tick"
+# So often in a row is again and again.
+AGAIN = 2
+# What says of a tick that fails the same, or why none begins: it is told in its place.
+SAY_WHY_IT_FAILS = (
+    Key(SENSOR_FAILED, "pipelines/tick"),
+    Key(SENSOR_FAILED, "pipelines/arrivals"),
+    Key(RUN_FAILED, TICK),
+)
+SAY_WHY_NONE_BEGINS = (
+    Key(LOCATION_FAILED, "pipelines"),
+    Key(SENSOR_OFF, "pipelines/tick"),
+    Key(SENSOR_LATE, "pipelines/tick"),
+    *SAY_WHY_IT_FAILS,
+)
 # Runs without a job of their own: somebody materialised assets by hand.
 ASSET_JOB = "__ASSET_JOB"
 
@@ -68,6 +86,7 @@ _ENDINGS = {
     DAEMON_DEAD: Ending("alive", "It gives heartbeats again."),
     RUN_STUCK: Ending("moving", "It goes on, or has ended."),
     DELIVERY_FAILED: Ending("delivered", "What was waiting has been delivered."),
+    TICK_FAILED: Ending("published", "A tick was published, or nothing waits for one any more."),
     DATABASE_RESTARTED: Ending("steady", "It has been running since without another interruption."),
 }
 WITHDRAWN = Ending("withdrawn", "What failed is no longer there: somebody has deleted it.")
@@ -123,6 +142,11 @@ def judge(
     for one in standing:
         if one.key not in wanted and look.is_unknown(one):
             wanted[one.key] = as_it_stands(one)
+    if TICKING in wanted:
+        reasons = look.reasons_of_the_tick()
+        wanted[TICKING] = replace(
+            wanted[TICKING], cause=next((one for one in reasons if one in wanted), None)
+        )
     wanted |= _restarted(facts, limits, wanted, {one.key: one for one in standing})
     return list(wanted.values())
 
@@ -224,6 +248,7 @@ class _Look:
         yield from self._locations()
         yield from self._instigators()
         yield from self._runs()
+        yield from self._tick()
         for route in self._facts.waiting:
             yield Finding(
                 DELIVERY_FAILED,
@@ -461,6 +486,48 @@ class _Look:
                     run.active_at,
                     occurrence=run.run_id,
                 )
+
+    # A tick that fails, wherever it is done
+
+    def _tick(self) -> Iterator[Finding]:
+        last = self._facts.attempts
+        reason = f" The last one failed on {clock(last.failed_at)}: {last.reason}" if last.failed_at else ""
+        if last.failures >= AGAIN and last.since is not None:
+            yield Finding(
+                TICK_FAILED,
+                TICK,
+                "The tick fails again and again",
+                f"The tick has failed {last.failures} times in a row since {clock(last.since)}. The marts stand as they"
+                f" were.{reason}",
+                last.since,
+            )
+            return
+        since = self._facts.waiting_since
+        if since is None or last.begun_at is not None or self._is_tick_queued() or not self._is_watched():
+            return
+        due = max(since, self._could_tick_since("pipelines"))
+        if self._now - due >= self._limits.waiting or (TICKING in self._standing and not last.failures):
+            yield Finding(
+                TICK_FAILED,
+                TICK,
+                "Nothing is ticked",
+                f"Since {clock(since)} loads, or a due time that has passed, wait for a tick, and none is under way."
+                f"{reason}",
+                due,
+            )
+
+    def _is_tick_queued(self) -> bool:
+        """What is wrong with such a run is told of the run."""
+        return any(run.job == TICK for run in self._facts.pending_runs)
+
+    def reasons_of_the_tick(self) -> Sequence[Key]:
+        """What is told in place of a tick that fails, by what it says of it."""
+        if self._facts.attempts.failures >= AGAIN:
+            return SAY_WHY_IT_FAILS
+        daemon = self._memory.daemon
+        # Where no daemon ever was, somebody ticks by cron.
+        is_dead = daemon is not None and not daemon.is_up and bool(daemon.who)
+        return ((Key(DAEMON_DEAD, DAEMON),) if is_dead else ()) + SAY_WHY_NONE_BEGINS
 
     def _stuck(self, run: PendingRun) -> str | None:
         if run.status == "QUEUED":

@@ -37,6 +37,8 @@ class Limits:
     """A run that is under way may give no event."""
     orphaned: timedelta = timedelta(seconds=60)
     """The same when the code server that started it says that its process is gone."""
+    waiting: timedelta = timedelta(seconds=100)
+    """Loads, or a due time that has passed, may wait for a tick while none is under way."""
     undelivered: timedelta = timedelta(seconds=60)
     """A message may stand in the outbox."""
     forgotten: timedelta = timedelta(days=7)

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from pipelines.definitions import build_defs
+from pipelines.landing.ingest import ingest
 from pipelines.orchestration.instance import load_instance
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.locks import Lock, held
@@ -92,6 +93,16 @@ def test_a_small_file_is_published_at_once(built: House, instance: dg.DagsterIns
     ]
     assert instance.get_runs_count() == runs
     assert arrivals(built, instance).skip_message == "nothing has landed"
+
+
+def test_loads_that_a_tick_left_are_published_by_the_next_look(
+    built: House, instance: dg.DagsterInstance
+) -> None:
+    """As a warm tick leaves them that dies: loaded, and nothing in the landing folder says so."""
+    built.land("left.csv", HEADER + record("2026-03-03", "left"))
+    ingest(built.settings)
+    assert "published up to load" in arrivals(built, instance).skip_message
+    assert "left" in runs_shown(built)
 
 
 def test_much_is_left_to_one_run(
