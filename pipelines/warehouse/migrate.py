@@ -21,6 +21,10 @@ ANALYST_CONNECTIONS = 50
 ANALYST_FILES = "10GB"
 
 
+class MigrationFailedError(Exception):
+    """A migration failed, a defect of ours: the database stands as after the last one that succeeded."""
+
+
 def migrate(settings: Settings) -> None:
     """Make the warehouse and Dagster's database where they are missing, and run what migrations are due.
 
@@ -53,10 +57,12 @@ def migrate(settings: Settings) -> None:
                 with engine.connect() as connection:
                     config.attributes["connection"] = connection
                     command.upgrade(config, "head")
-            except ProgrammingError as error:
-                if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
-                    raise _refused(error.orig) from error
-                raise
+            except (ProgrammingError, psycopg.Error) as error:
+                # Of Alembic's own statements it comes wrapped, of those of a migration as it is.
+                cause = error.orig if isinstance(error, ProgrammingError) else error
+                if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+                    raise _refused(cause) from error
+                raise MigrationFailedError(str(cause).strip().splitlines()[0]) from error
             finally:
                 engine.dispose()
             if settings.database_url is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import dagster as dg
 import psycopg
@@ -12,8 +14,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from click.testing import CliRunner
 from dagster._core.test_utils import instance_for_test
+from psycopg import sql
 
 from pipelines.cli import main
+from pipelines.errors import DuemarkError
 from pipelines.warehouse import version
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.migrate import migrate
@@ -119,3 +123,26 @@ def test_nothing_to_migrate_is_seen_without_alembic(settings: Settings, tmp_path
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("[]\n", "")
     migrate(settings)
+
+
+def test_a_user_who_may_not_migrate_is_told_what_is_missing(settings: Settings) -> None:
+    name = f"poor_{os.getpid()}"
+    with psycopg.connect(str(settings.database_url), autocommit=True) as owner:
+        owner.execute(sql.SQL("create role {} login password 'word'").format(sql.Identifier(name)))
+        owner.execute(sql.SQL("grant create on schema public to {}").format(sql.Identifier(name)))
+        owner.execute(
+            sql.SQL("grant connect on database {} to {}").format(
+                sql.Identifier(settings.dagster_database), sql.Identifier(name)
+            )
+        )
+        owner.execute("drop table public.alembic_version")
+        try:
+            parts = urlsplit(str(settings.database_url))
+            place = parts.netloc.rpartition("@")[2]
+            url = urlunsplit(parts._replace(netloc=f"{name}:word@{place}"))
+            with pytest.raises(DuemarkError, match="The migrations were refused") as caught:
+                migrate(replace(settings, database_url=url))
+            assert "needs CREATE on the database and CREATEROLE" in caught.value.hint
+        finally:
+            owner.execute(sql.SQL("drop owned by {}").format(sql.Identifier(name)))
+            owner.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
