@@ -21,9 +21,10 @@ from sensors.watch.facts import Facts, FailedRun, Heartbeat, Memory, PendingRun
 from sensors.watch.findings import TICKING, judge
 from sensors.watch.limits import Limits
 from sensors.watch.look import look
-from tests.transform.support import HUNG, Warehouse, held, waiting_backend
+from tests.transform.support import Warehouse, held, waiting_backend
 from tests.transform.test_golden import CATALOG, CHARGE, HEADER
 from tests.transform.test_killed_ticks import CHILD
+from tests.waiting import HUNG
 
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
 
