@@ -25,6 +25,7 @@ from pipelines.catalog.documents import (
     Location,
     Problem,
     file_name,
+    key_path,
     read_document,
     without_collector,
     yaml_files,
@@ -379,8 +380,12 @@ class _Loader:
         try:
             valid = model.model_validate(raw)
         except ValidationError as error:
+            refused = {problem.key for problem in document.problems}
             for details in error.errors(include_url=False):
                 for location, message, hint in explain(model, details):
+                    if details["type"] == "missing" and key_path((*at, *location)) in refused:
+                        # It is there, and was told already.
+                        continue
                     self._problems.append(document.problem((*at, *location), message, hint))
         return Declared(document, at, raw if isinstance(raw, dict) else {}, valid)
 

@@ -120,6 +120,15 @@ def test_values_that_no_catalog_has(tmp_path: Path, text: str, line: int, messag
     assert problem.hint
 
 
+def test_a_value_that_was_refused_is_not_missing_too(write: Write) -> None:
+    with pytest.raises(CatalogError) as caught:
+        load_catalog(
+            write({"jobs/odd.yml": "jobs:\n  - id: 0x" + "f" * 4000 + "\n    application: deposits\n"})
+        )
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.key, problem.message) == (2, "jobs[0].id", "a number of 4002 characters")
+
+
 def test_emoji_as_json_escapes_them(tmp_path: Path) -> None:
     path = tmp_path / "odd.yml"
     path.write_text('{"a\\ud83d\\ude00": "\\ud83d\\udc68 \\u00fc"}')
