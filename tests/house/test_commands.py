@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from click.testing import CliRunner
 from pipelines.cli import main
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
+from tests.waiting import until
 
 # A command that raises what its argument says: the way out is the one of all commands.
 BROKEN = """
@@ -147,12 +147,9 @@ def sleeping(settings: Settings) -> list[int]:
     return [int(str(pid)) for (pid,) in rows]
 
 
-def until(what: object, settings: Settings) -> None:
-    """Wait until somebody sleeps in the database, or nobody does; a minute is plenty for any machine."""
-    deadline = time.monotonic() + 120
-    while bool(sleeping(settings)) != what:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+def until_one_sleeps(is_so: bool, settings: Settings) -> None:
+    """Wait until somebody sleeps in the database, or nobody does."""
+    until(lambda: bool(sleeping(settings)) == is_so)
 
 
 def test_a_question_that_is_interrupted_ends_in_the_server_too(settings: Settings) -> None:
@@ -160,20 +157,20 @@ def test_a_question_that_is_interrupted_ends_in_the_server_too(settings: Setting
         command("sql", "select pg_sleep(600)"),
         env=given(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    until(True, settings)
+    until_one_sleeps(True, settings)
     asked.send_signal(signal.SIGINT)
     _, told = asked.communicate()
     assert asked.returncode == 130
     assert told == "duemark: interrupted\n  A question changes nothing.\n"
-    until(False, settings)
+    until_one_sleeps(False, settings)
 
 
 def test_a_question_ends_with_a_client_that_was_killed(settings: Settings) -> None:
     asked = subprocess.Popen(command("sql", "select pg_sleep(600)"), env=given(settings))
-    until(True, settings)
+    until_one_sleeps(True, settings)
     asked.kill()
     asked.wait()
-    until(False, settings)
+    until_one_sleeps(False, settings)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import shutil
 import signal
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -36,6 +35,7 @@ from sensors.watch.findings import RESTARTED, judge
 from sensors.watch.limits import Limits
 from sensors.watch.look import Seen, look
 from sensors.watch.outside import Outside
+from tests.waiting import until
 
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
 STARTED = ("opened", "database_restarted")
@@ -78,9 +78,7 @@ class Server:
             os.kill(connection.info.backend_pid, signal.SIGKILL)
             with suppress(psycopg.Error):
                 connection.execute("select pg_sleep(60)")
-        deadline = time.monotonic() + 60
-        while not embedded.is_ready(self.settings.home) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until(lambda: embedded.is_ready(self.settings.home))
 
     def look(self, seconds: float = 10) -> Seen:
         """The next look, so much later."""
@@ -99,13 +97,13 @@ class Server:
 
 
 def gone(process: psutil.Process) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with suppress(psutil.NoSuchProcess):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(0.05)
-                continue
-        return
+    until(lambda: not is_alive(process))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @pytest.fixture(scope="module")
