@@ -137,9 +137,14 @@ def loaded_into(
     with psycopg.connect(warehouse) as connection:
         # Else the newest dump would be one of the very project that is to be deployed.
         connection.execute("update control.tick set deployed_project = 'an earlier one'")
-        # Its statuses were received when they were sent, and not when the dump was made: months later a business date
-        # that is alone would open no SLO any more.
-        connection.execute("update raw.load set received_at = least(received_at, %s)", [dump.as_of])
+        if dump.revision < "0015":
+            # A lone business date opens no SLO any more (tests/transform/test_open_start.py), and one had: kept as if
+            # the SLOs had an `effective_from`, or every number of that SLO would be another one.
+            connection.execute(
+                "update catalog.slo_version as version set is_open_start = false, applies_from = found.first_date"
+                " from (select slo_id, min(business_date) as first_date from marts.slo_performance group by slo_id)"
+                " as found where version.slo_id = found.slo_id and version.is_open_start"
+            )
     settings = replace(
         Settings.from_env({}),
         home=folder / "home",
