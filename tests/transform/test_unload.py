@@ -9,6 +9,7 @@ import pytest
 from pipelines.errors import DuemarkError
 from pipelines.landing.ingest import ingest
 from pipelines.landing.unload import unload
+from pipelines.warehouse.connect import connect
 from tests.transform.support import Warehouse
 from tests.transform.test_open_start import (
     AGES_AGO,
@@ -150,3 +151,27 @@ def test_rejected_records_of_it_are_nobodys_to_mend(bank: Warehouse) -> None:
     assert bank.rows("rejected_record", "path") == [(str(file),)]
     unload(bank.settings, str(file), "a test")
     assert bank.rows("rejected_record", "path") == []
+
+
+def test_of_a_load_of_several_files_one_is_taken_out(bank: Warehouse) -> None:
+    file = landed(bank, done(-1), done(-2), done(-1, "report"))
+    other = file.with_name("other.csv")
+    with connect(bank.settings) as connection:
+        # As if its last record had been another file's, loaded with it.
+        connection.execute("update raw.landed_file set record_count = 2 where path = %s", [str(file)])
+        connection.execute(
+            "insert into raw.landed_file"
+            " (feed, path, fingerprint, size_bytes, status, load_id, first_seq, record_count)"
+            " select feed, %s, 'other', 1, 'loaded', load_id, 2, 1 from raw.landed_file where path = %s",
+            [str(other), str(file)],
+        )
+    bank.tick(noon())
+    assert unload(bank.settings, str(other), "a test").paths == [str(other)]
+    bank.tick(noon())
+    assert bank.rows("job_run", "job_id") == [("load",), ("load",)]
+    assert_as_rebuilt(bank, noon())
+    # By the number of the load the rest goes too.
+    load = bank.query("select load_id from raw.landed_file where path = %s", str(file))[0]["load_id"]
+    assert unload(bank.settings, str(load), "a test").paths == [str(file)]
+    bank.tick(noon())
+    assert bank.rows("job_run", "job_id") == []
