@@ -9,7 +9,7 @@ import click
 import structlog
 from rich.console import Console
 
-from bench import build, catalog, graph, ingest, kpi, logs, tick, visible
+from bench import bombs, build, catalog, graph, ingest, kpi, logs, tick, visible
 from bench.scale import FULL, QUICK, Scale
 from bench.table import Row, section, sections, table, whole
 from bench.warehouse import Workshop, workshop
@@ -19,6 +19,7 @@ from pipelines.warehouse.settings import Settings
 # Each makes what it needs in the workshop, and yields rows as it has them.
 BENCHES: dict[str, Callable[[Workshop, Scale], Iterator[Row]]] = {
     "ingest": ingest.rows,
+    "bombs": bombs.rows,
     "build": build.rows,
     "tick": tick.rows,
     "graph": graph.rows,

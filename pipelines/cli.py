@@ -212,7 +212,8 @@ def _tell_ingest(report: IngestReport) -> None:
             if file.hint:
                 click.echo(f"  {file.hint}", err=True)
         elif file.rejected_count:
-            click.echo(f"rejected: {file.path}: {file.rejected_count} of its records", err=True)
+            kept = "" if file.rejected_kept is None else f", of which the first {file.rejected_kept} are kept"
+            click.echo(f"rejected: {file.path}: {file.rejected_count} of its records{kept}", err=True)
     if rejected:
         click.echo('  duemark sql "select path, line_no, reasons from rejected_record" shows them.', err=True)
     if not report.files:

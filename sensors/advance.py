@@ -36,6 +36,9 @@ TICK_JOB = "tick"
 # Landed bytes, and records of loads, that an evaluation takes upon itself: a few seconds' work.
 WARM_BYTES = 4 << 20
 WARM_RECORDS = 50_000
+# Files that it takes: a thousand a second, of a store that is asked for each by the network a few.
+WARM_FILES = 2_000
+WARM_REMOTE_FILES = 100
 # Lines of logs are only counted: as quick as a sixteenth of their bytes in records.
 LOG_BYTES_PER_BYTE = 16
 
@@ -132,7 +135,8 @@ def _is_small(
         unread.get(file, file.stamp.size) * (8 if file.path.endswith((".gz", ".parquet")) else 1)
         for file in files
     )
-    if not most or size > most or not _is_deployed(settings):
+    is_many = len(files) > (WARM_REMOTE_FILES if "://" in settings.landing else WARM_FILES)
+    if not most or size > most or is_many or not _is_deployed(settings):
         return False
     with connect(settings, "transform") as connection:
         row = connection.execute(

@@ -87,6 +87,17 @@ class Breaches:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What is odd about a field of the record at `position`, and stops nothing: told once by file and `kind`."""
+
+    position: int
+    field: str
+    kind: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class Checked:
     """The answer of a check.
 
@@ -96,6 +107,7 @@ class Checked:
 
     rows: pa.Table
     breaches: Breaches
+    notes: Sequence[Note] = ()
 
 
 @dataclass(frozen=True)

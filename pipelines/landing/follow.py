@@ -31,6 +31,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 from pipelines.landing import ledger, registry, source
 from pipelines.landing.feed import Context, LogFeed, LogReader, Reason
 from pipelines.landing.ledger import FileOutcome
+from pipelines.landing.limits import Limits
 from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.source import LandedFile, landed
 from pipelines.logs import get_logger
@@ -150,6 +151,7 @@ def follow(
     files: Sequence[LandedFile],
     context: Context,
     tell: Callable[[LandedFile, int, int], None] | None = None,
+    limits: Limits | None = None,
 ) -> Followed:
     """Read on in those of `files` that have grown, all of them of feeds that are followed.
 
@@ -161,7 +163,9 @@ def follow(
     with held(connection, Lock.FOLLOW):
         for name in dict.fromkeys(file.feed for file in files):
             of_feed = [file for file in files if file.feed == name]
-            _Following(connection, registry.log_feed(name), context, tell, result).run(of_feed)
+            _Following(
+                connection, registry.log_feed(name), context, tell, result, limits or Limits.from_env()
+            ).run(of_feed)
     return result
 
 
@@ -240,12 +244,14 @@ class _Following:
         context: Context,
         tell: Callable[[LandedFile, int, int], None] | None,
         result: Followed,
+        limits: Limits,
     ) -> None:
         self.connection = connection
         self.feed = feed
         self.context = context
         self.tell = tell
         self.result = result
+        self.limits = limits
         self.positions: dict[int, _Position] = {}
         # Files that are there and hold a stream, by the stream.
         self.own: dict[int, _Log] = {}
@@ -256,7 +262,7 @@ class _Following:
         with contextlib.ExitStack() as stack:
             strange: list[_Log] = []
             for file in files:
-                one = _Log(file)
+                one = _Log(file, self.limits)
                 stack.callback(one.close)
                 last = seen.get(file.label)
                 if last is None or not last.is_of(file):
@@ -280,6 +286,8 @@ class _Following:
                 self._note(one, position, is_copy=True)
             else:
                 self._read(one, position)
+        except _TooMuchError as error:
+            outcome = self._too_much(one, *error.args)
         except FileNotFoundError:
             outcome = None  # moved away meanwhile: the next look finds it under its new name
         except (OSError, EOFError, zlib.error) as error:
@@ -347,6 +355,8 @@ class _Following:
         one.head()  # before its lines are read one after the other
         batch = _Batch(self.feed.reader(self.context), position)
         outcome = FileOutcome(one.file.label, self.feed.name, "loaded")
+        # How many rejected lines may still be kept, once it matters.
+        left: int | None = None
         if one.length_at_least(position.to_offset + 1):
             batch.tail = one.piece(
                 max(0, position.to_offset - HEAD_BYTES), min(HEAD_BYTES, position.to_offset)
@@ -357,7 +367,10 @@ class _Following:
                     accepted = 0
                 else:
                     accepted, rejected = batch.reader.take(without_fill(piece.block), batch.line_count + 1)
-                batch.add(piece, accepted, rejected)
+                if rejected and left is None:
+                    left = self._left(position)
+                batch.add(piece, accepted, rejected[:left], len(rejected))
+                left = left if left is None else max(0, left - len(rejected))
                 if self.tell is not None:
                     done = min(batch.to_offset, one.file.stamp.size)
                     self.tell(one.file, done, outcome.record_count + batch.record_count)
@@ -371,6 +384,14 @@ class _Following:
         if outcome.load_id is not None:
             self.result.outcomes.append(outcome)
 
+    def _left(self, position: _Position) -> int:
+        row = self.connection.execute(
+            "select coalesce(sum(coalesce(rejected_kept, rejected_count)), 0) from raw.log_read"
+            " where stream_id = %s",
+            [position.stream_id],
+        ).fetchone()
+        return max(0, self.limits.rejected_kept - int(str(row[0])) if row else 0)
+
     def _commit(
         self, one: _Log, batch: _Batch, outcome: FileOutcome, *, is_drained: bool
     ) -> tuple[FileOutcome, _Position]:
@@ -381,7 +402,9 @@ class _Following:
         with self.connection.transaction(), self.connection.cursor() as cursor:
             load_id = begin_load(cursor)
             writer = Writer(cursor, self.feed, one.file.label, load_id)
-            for part in writer.ready([Part(rows, batch.rejected)]):
+            for part in writer.ready(
+                [Part(rows, batch.rejected, batch.rejected_count - len(batch.rejected))]
+            ):
                 writer.write(part)
             stream_id = batch.position.stream_id
             if stream_id is None:
@@ -397,10 +420,10 @@ class _Following:
             self._record(
                 cursor, one, position, batch.position.to_offset,
                 is_drained=is_drained, load_id=load_id, record_count=batch.record_count,
-                rejected_count=len(batch.rejected), row_count=rows.num_rows,
+                rejected_count=batch.rejected_count, rejected_kept=writer.kept, row_count=rows.num_rows,
             )  # fmt: skip
             end_load(
-                cursor, load_id, self.feed.name, one.file.label, batch.record_count, len(batch.rejected),
+                cursor, load_id, self.feed.name, one.file.label, batch.record_count, batch.rejected_count,
                 months=writer.months, latest_at=writer.latest_at,
             )  # fmt: skip
         self.positions[stream_id] = position
@@ -411,7 +434,11 @@ class _Following:
             outcome,
             load_id=load_id,
             record_count=outcome.record_count + batch.record_count,
-            rejected_count=outcome.rejected_count + len(batch.rejected),
+            rejected_count=outcome.rejected_count + batch.rejected_count,
+            rejected_kept=None
+            if writer.kept is None and outcome.rejected_kept is None
+            else (outcome.rejected_count if outcome.rejected_kept is None else outcome.rejected_kept)
+            + len(batch.rejected),
         )
         return told, position
 
@@ -448,6 +475,15 @@ class _Following:
             sql.SQL(", ").join(sql.Placeholder() * len(values)),
         )
         cursor.execute(statement, list(values.values()))
+
+    def _too_much(self, one: _Log, message: str, hint: str) -> FileOutcome:
+        """What came of its beginning stays; the file is not looked at again until it changes."""
+        outcome = FileOutcome(one.file.label, self.feed.name, "quarantined", message=message, hint=hint)
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            ledger.record(cursor, one.file, outcome, None)
+        found = next((sid for sid, log in self.own.items() if log is one), None)
+        self._note(one, self.positions.get(found or 0, _NEW), is_copy=False)
+        return outcome
 
     def _unreadable(self, one: _Log, error: Exception) -> FileOutcome:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -492,14 +528,17 @@ class _Batch:
     tail: bytes = b""
     record_count: int = 0
     rejected: list[Rejected] = field(default_factory=list)
+    # All of them, kept or not.
+    rejected_count: int = 0
 
     def __post_init__(self) -> None:
         self.to_offset = self.position.to_offset
         self.line_count = self.position.line_count
 
-    def add(self, piece: _Piece, accepted: int, rejected: list[Rejected]) -> None:
+    def add(self, piece: _Piece, accepted: int, rejected: list[Rejected], rejected_count: int) -> None:
         self.record_count += accepted
         self.rejected += rejected
+        self.rejected_count += rejected_count
         self.to_offset += piece.size
         self.line_count += piece.line_count
         self.tail = (self.tail + piece.tail)[-HEAD_BYTES:]
@@ -524,11 +563,16 @@ class _Piece:
     too_long: bool = False
 
 
+class _TooMuchError(Exception):
+    """A packed file holds more than it may: message and way out."""
+
+
 class _Log:
     """The bytes that a file holds, unpacked; opened when they are asked for."""
 
-    def __init__(self, file: LandedFile) -> None:
+    def __init__(self, file: LandedFile, limits: Limits) -> None:
         self.file = file
+        self._limits = limits
         self._raw: IO[bytes] | None = None
         self._unpacked: gzip.GzipFile | None = None
         self._at = 0
@@ -573,6 +617,8 @@ class _Log:
         else:
             data = cast("IO[bytes]", self._raw).read(size)
         self._at += len(data)
+        if self._unpacked is not None and self._at > self._limits.most_unpacked(self.file.stamp.size):
+            raise _TooMuchError(*self._limits.too_much(self.file.stamp.size))
         return data
 
     def piece(self, offset: int, size: int) -> bytes:

@@ -18,21 +18,21 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, cast
 
-import numpy as np
 import psycopg
-import pyarrow as pa
 from psycopg import errors, sql
 
 from pipelines.catalog.store import refresh_catalog, stored_packages, stored_zones
 from pipelines.errors import DuemarkError
 from pipelines.landing import ledger, registry, source
-from pipelines.landing.feed import Checked, Context, Feed, FileError
+from pipelines.landing.feed import Context, Feed, FileError
 from pipelines.landing.follow import follow
 from pipelines.landing.ledger import FileOutcome
+from pipelines.landing.limits import Limits
 from pipelines.landing.load import begin_load, end_load
-from pipelines.landing.records import BLOCK_BYTES, Chunk, Rejected, Warnings, format_of, read_chunks
+from pipelines.landing.records import BLOCK_BYTES, Unpacked, Warnings, format_of, read_chunks
+from pipelines.landing.small import MOST_BYTES, MOST_FILES, Small, load_small, read_small
 from pipelines.landing.source import LandedFile
-from pipelines.landing.write import Batch, Part, Writer
+from pipelines.landing.write import Batch, Part, Writer, part_of
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -89,6 +89,7 @@ def ingest(
     wanted = list(feeds or ([feed] if feed else registry.names()))
     for name in (*wanted, *([feed] if feed else ())):
         registry.known(name)
+    limits = Limits.from_env()
     warnings: list[str] = []
     began_at = datetime.now(UTC)
     if paths:
@@ -125,23 +126,21 @@ def ingest(
             zones=stored_zones(settings) if new else {}, packages=stored_packages(settings) if logs else ()
         )
         gained: dict[str, int] = {}
-        for number, file in enumerate(new, start=1):
-            loading = _Loading(connection, file, registry.feed(file.feed), context, retry)
-            if progress is not None:
-                loading.tell = _teller(progress, file, number, len(new))
-            outcome = loading.run()
-            if outcome is not None:
-                outcomes.append(outcome)
-                _log(outcome)
-            for table, rows in loading.gained.items():
-                gained[table] = gained.get(table, 0) + rows
-        followed = follow(connection, logs, context, _log_teller(progress, len(logs)))
+        way = _Way(connection, context, retry, limits, progress, len(new))
+        for outcome in way.load(new):
+            outcomes.append(outcome)
+            _log(outcome)
+        for table, rows in way.gained.items():
+            gained[table] = gained.get(table, 0) + rows
+        followed = follow(connection, logs, context, _log_teller(progress, len(logs)), limits)
         for outcome in followed.outcomes:
             outcomes.append(outcome)
             _log(outcome)
         for table, rows in followed.gained.items():
             gained[table] = gained.get(table, 0) + rows
         _analyze(connection, gained)
+        if not paths and limits.loaded_files != "keep":
+            warnings += _put_away(connection, settings.landing, others, limits)
         if not paths:
             incomplete = {outcome.feed for outcome in outcomes if outcome.status == "changed"}
             incomplete |= {file.feed for file in files} - {file.feed for file in [*others, *logs, *refused]}
@@ -164,6 +163,27 @@ def _refuse(cursor: Cursor, file: LandedFile) -> FileOutcome:
     )
     ledger.record(cursor, file, outcome, None)
     return outcome
+
+
+def _put_away(connection: Connection, landing: str, files: Sequence[LandedFile], limits: Limits) -> list[str]:
+    """Archive or delete those of `files` that are loaded, and not changed since; what is in the way, as warnings."""
+    _, root = source.store_of(landing)
+    problems: list[str] = []
+    with connection.cursor() as cursor:
+        loaded = ledger.loaded_as_they_are(cursor, files)
+    for file in loaded:
+        try:
+            file.store.put_away(
+                file.path, file.stamp, f"{root}/{file.feed}", is_kept=limits.loaded_files == "archive"
+            )
+        except FileNotFoundError:
+            continue  # another ingest was faster
+        except Exception as error:
+            if not source.is_storage_error(error):
+                raise
+            problems.append(f"{file.label} is loaded, but cannot be put away: {error}.")
+            log.warning("not put away", file=file.label, problem=str(error))
+    return problems[:1] + ([f"So it is with {len(problems) - 1} more."] if len(problems) > 1 else [])
 
 
 def _has_packages(settings: Settings) -> bool:
@@ -258,6 +278,86 @@ def _analyze(connection: Connection, gained: dict[str, int]) -> None:
             connection.execute(sql.SQL("analyze {}").format(sql.Identifier(*table.split("."))))
 
 
+@dataclass
+class _Way:
+    """The files of an ingest, in their order: small ones together, the others one by one."""
+
+    connection: Connection
+    context: Context
+    retry: ledger.Retry
+    limits: Limits
+    progress: Callable[[Progress], None] | None
+    file_count: int
+    number: int = 0
+    gained: dict[str, int] = field(default_factory=dict)
+
+    def load(self, files: Iterable[LandedFile]) -> Iterator[FileOutcome]:
+        together: list[Small] = []
+        size = 0
+        for file in files:
+            if len(together) >= MOST_FILES or size >= MOST_BYTES:
+                yield from self._together(together)
+                together, size = [], 0
+            small = read_small(file, registry.feed(file.feed), self.limits)
+            if together and (small is None or file.feed != together[0].file.feed):
+                yield from self._together(together)
+                together, size = [], 0
+            if small is None:
+                yield from self._alone(file)
+            else:
+                together.append(small)
+                size += len(small.body)
+        if together:
+            yield from self._together(together)
+
+    def _together(self, smalls: list[Small]) -> Iterator[FileOutcome]:
+        feed = registry.feed(smalls[0].file.feed)
+        outcomes: list[FileOutcome | None] = []
+        gained: dict[str, int] = {}
+        if len(smalls) > 1:
+            try:
+                outcomes, gained = load_small(
+                    self.connection, smalls, feed, self.context, self.retry, self.limits
+                )
+            except (FileError, psycopg.DataError, psycopg.IntegrityError) as error:
+                log.info("small files go one by one", files=len(smalls), problem=str(error))
+            except (DuemarkError, MemoryError, psycopg.Error):
+                raise
+            except Exception:
+                # A defect of a check: whose file it was is found out one by one.
+                log.info("small files go one by one", files=len(smalls), exc_info=True)
+        if not outcomes:
+            for small in smalls:
+                yield from self._alone(small.file)
+            return
+        self._add(gained)
+        for small, outcome in zip(smalls, outcomes, strict=True):
+            self.number += 1
+            if self.progress is not None and outcome is not None:
+                size = small.file.stamp.size
+                self.progress(
+                    Progress(small.file.path, size, size, outcome.record_count, self.number, self.file_count)
+                )
+            if outcome is not None:
+                yield outcome
+
+    def _alone(self, file: LandedFile) -> Iterator[FileOutcome]:
+        self.number += 1
+        loading = _Loading(
+            self.connection, file, registry.feed(file.feed), self.context, self.retry, self.limits
+        )
+        if self.progress is not None:
+            loading.tell = _teller(self.progress, file, self.number, self.file_count)
+        outcome = loading.run()
+        self._add(loading.gained)
+        if outcome is not None:
+            yield outcome
+
+    def _add(self, gained: dict[str, int]) -> None:
+        for table, rows in gained.items():
+            self.gained[table] = self.gained.get(table, 0) + rows
+
+
 class _KnownError(Exception):
     """Another ingest dealt with the file meanwhile."""
 
@@ -281,16 +381,6 @@ class _UnreadableError(Exception):
         self.cause = cause
 
 
-def _part(chunk: Chunk, checked: Checked) -> Part:
-    good = checked.breaches.good
-    line_numbers = chunk.frame.index.to_numpy(dtype=np.int64)
-    rejected = chunk.rejected + [
-        Rejected(int(line_numbers[position]), chunk.record(position), checked.breaches.reasons(position))
-        for position in np.flatnonzero(~good).tolist()
-    ]
-    return Part(checked.rows.append_column("line_no", pa.array(line_numbers[good])), rejected)
-
-
 @dataclass
 class _Loading:
     """One file on its way into the database."""
@@ -300,6 +390,7 @@ class _Loading:
     feed: Feed
     context: Context
     retry: ledger.Retry
+    limits: Limits
     tell: Callable[[int, int], None] | None = None
     # Rows added by table or partition, once they are committed.
     gained: dict[str, int] = field(default_factory=dict)
@@ -366,8 +457,9 @@ class _Loading:
                 if is_whole:
                     self._refuse_known(cursor, content.fingerprint())
                 writer = Writer(cursor, self.feed, file.label, load_id)
+                batches = writer.ready(itertools.chain(head, parts))
                 # Closed before anybody else reads on: the next part is being read.
-                with contextlib.closing(_ahead(writer.ready(itertools.chain(head, parts)))) as ready:
+                with contextlib.closing(batches if is_whole else _ahead(batches)) as ready:
                     for batch in ready:
                         writer.write(batch)
                         if self.tell is not None:
@@ -381,6 +473,7 @@ class _Loading:
                     load_id=load_id,
                     record_count=writer.record_count,
                     rejected_count=writer.rejected_count,
+                    rejected_kept=writer.kept,
                 )
                 ledger.record(cursor, file, outcome, fingerprint)
                 end_load(
@@ -398,8 +491,13 @@ class _Loading:
 
     def _parts(self, content: _Content) -> Iterator[Part]:
         chunks = read_chunks(
-            content.for_reading(self.file.path, self.feed), self.file.label, self.feed, self.warnings
+            content.for_reading(self.file.path, self.feed),
+            self.file.label,
+            self.feed,
+            self.warnings,
+            Unpacked(self.file.stamp.size, self.limits),
         )
+        most = self.limits.rejected_kept
         while True:
             with self._guarded("Reading the file"), _reading():
                 chunk = next(chunks, None)
@@ -407,7 +505,11 @@ class _Loading:
                 return
             with self._guarded(f"The check of the feed {self.feed.name}"):
                 checked = self.feed.check(chunk.frame, self.context)
-            yield _part(chunk, checked)
+            for note in checked.notes:
+                self.warnings.note(int(chunk.frame.index[note.position]), note)
+            part = part_of(chunk, checked, most)
+            most -= len(part.rejected)
+            yield part
 
     @contextlib.contextmanager
     def _guarded(self, what: str) -> Iterator[None]:

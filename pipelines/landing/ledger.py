@@ -8,7 +8,7 @@ all (its row has no fingerprint) is tried again: giving a permission leaves its 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +37,7 @@ class FileOutcome:
     """What became of one file.
 
     `load_id` and the counts of records are of this load, or for a duplicate of the one that brought the same content;
+    `rejected_kept`: how many of the rejected records are kept, None: all;
     `warnings`: {line, column, message, hint}.
     """
 
@@ -49,6 +50,7 @@ class FileOutcome:
     message: str = ""
     hint: str = ""
     warnings: tuple[dict[str, str | int | None], ...] = ()
+    rejected_kept: int | None = None
 
 
 def unknown(cursor: Cursor, files: Iterable[LandedFile], retry: Retry = "unread") -> list[LandedFile]:
@@ -154,25 +156,27 @@ def note_gone(cursor: Cursor, landing: str, feeds: Iterable[str], files: Iterabl
 
 def load_of(cursor: Cursor, feed: str, fingerprint: str) -> FileOutcome | None:
     """The load that brought this content, as the outcome of a duplicate; None when none did, or it was taken out."""
-    row = cursor.execute(
-        "select load_id, record_count, rejected_count, path from raw.landed_file as file"
-        " where feed = %s and fingerprint = %s and status = 'loaded' and not exists ("
+    return loads_of(cursor, feed, [fingerprint]).get(fingerprint)
+
+
+def loads_of(cursor: Cursor, feed: str, fingerprints: Iterable[str]) -> dict[str, FileOutcome]:
+    """The same of several, by fingerprint; what none brought is not in it."""
+    rows = cursor.execute(
+        "select fingerprint, load_id, path, record_count, rejected_count from raw.landed_file as file"
+        " where feed = %s and fingerprint = any(%s) and status = 'loaded' and not exists ("
         " select from raw.unload as taken where taken.unloaded_load_id = file.load_id and taken.path = file.path)",
-        [feed, fingerprint],
-    ).fetchone()
-    if row is None:
-        return None
-    load_id, records, rejected = (int(str(value)) for value in row[:3])
-    return FileOutcome(
-        "",
-        feed,
-        "duplicate",
-        load_id,
-        records,
-        rejected,
-        f"Its content was loaded before, from {row[3]}.",
-        "Nothing to do.",
-    )
+        [feed, list(fingerprints)],
+    ).fetchall()
+    return {
+        str(row[0]): duplicate_of(feed, int(str(row[1])), str(row[2]), int(str(row[3])), int(str(row[4])))
+        for row in rows
+    }
+
+
+def duplicate_of(feed: str, load_id: int, path: str, records: int = 0, rejected: int = 0) -> FileOutcome:
+    """The outcome of a file whose content `path` brought before."""
+    message = f"Its content was loaded before, from {path}."
+    return FileOutcome("", feed, "duplicate", load_id, records, rejected, message, "Nothing to do.")
 
 
 def is_size_known(cursor: Cursor, file: LandedFile) -> bool:
@@ -191,13 +195,14 @@ def record(cursor: Cursor, file: LandedFile, outcome: FileOutcome, fingerprint: 
         """
         insert into raw.landed_file
             (feed, path, fingerprint, size_bytes, modified_at, status, load_id, record_count, rejected_count,
-             message, hint, warnings, times_unloaded)
+             message, hint, warnings, times_unloaded, rejected_kept)
         select %(feed)s, %(path)s, %(fingerprint)s::text, %(size)s, %(modified_at)s, %(status)s, %(load_id)s::bigint,
                %(records)s, %(rejected)s, %(message)s::text, %(hint)s::text, %(warnings)s::jsonb,
                case when %(status)s = 'loaded' then (
                    select count(*) from raw.landed_file
                    where feed = %(feed)s and fingerprint = %(fingerprint)s::text and status = 'loaded'
-               ) else 0 end
+               ) else 0 end,
+               %(kept)s::bigint
         where %(fingerprint)s::text is not null or not exists (
             select from (
                 select size_bytes, modified_at, message from raw.landed_file
@@ -220,7 +225,60 @@ def record(cursor: Cursor, file: LandedFile, outcome: FileOutcome, fingerprint: 
             "message": outcome.message or None,
             "hint": outcome.hint or None,
             "warnings": json.dumps(outcome.warnings),
+            "kept": outcome.rejected_kept,
         },
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file whose outcome is to be written down; `first_seq`: of its rows in its load."""
+
+    file: LandedFile
+    outcome: FileOutcome
+    fingerprint: str
+    first_seq: int
+
+
+def record_all(cursor: Cursor, entries: Sequence[Entry]) -> None:
+    """Add the rows of files that were read, in their order."""
+    loaded = [entry.outcome.status == "loaded" for entry in entries]
+    cursor.execute(
+        """
+        insert into raw.landed_file
+            (feed, path, fingerprint, size_bytes, modified_at, status, load_id, record_count, rejected_count,
+             message, hint, warnings, rejected_kept, first_seq, times_unloaded)
+        select feed, path, fingerprint, size_bytes, modified_at, status, load_id, record_count, rejected_count,
+            message, hint, warnings, rejected_kept, first_seq,
+            case when status = 'loaded' then (
+                select count(*) from raw.landed_file as before
+                where before.feed = entry.feed and before.fingerprint = entry.fingerprint and before.status = 'loaded'
+            ) else 0 end
+        from unnest(
+            %s::text[], %s::text[], %s::text[], %s::bigint[], %s::timestamptz[], %s::text[], %s::bigint[],
+            %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::jsonb[], %s::bigint[], %s::bigint[]
+        ) with ordinality as entry (
+            feed, path, fingerprint, size_bytes, modified_at, status, load_id, record_count, rejected_count,
+            message, hint, warnings, rejected_kept, first_seq, position
+        )
+        order by position
+        """,
+        [
+            [entry.file.feed for entry in entries],
+            [entry.file.label for entry in entries],
+            [entry.fingerprint for entry in entries],
+            [entry.file.stamp.size for entry in entries],
+            [entry.file.stamp.modified_at for entry in entries],
+            [entry.outcome.status for entry in entries],
+            [entry.outcome.load_id for entry in entries],
+            [entry.outcome.record_count * new for entry, new in zip(entries, loaded, strict=True)],
+            [entry.outcome.rejected_count * new for entry, new in zip(entries, loaded, strict=True)],
+            [entry.outcome.message or None for entry in entries],
+            [entry.outcome.hint or None for entry in entries],
+            [json.dumps(entry.outcome.warnings) for entry in entries],
+            [entry.outcome.rejected_kept for entry in entries],
+            [entry.first_seq * new for entry, new in zip(entries, loaded, strict=True)],
+        ],
     )
 
 
@@ -233,11 +291,94 @@ def pending(settings: Settings, feeds: Iterable[str] | None = None) -> list[Land
     if not files:
         return []
     refused = [file for file in files if file.refused]
-    files = [file for file in files if not file.refused]
     with connect(settings, role="ingest") as connection, connection.cursor() as cursor:
-        new = unknown(cursor, files, "never") + untold(cursor, refused)
-        unread = [file for file in unknown(cursor, files, "unread") if file not in new]
-    return sorted(new + [file for file in unread if _opens(file)], key=lambda file: file.order)
+        settled = _settled_of(cursor, settings)
+        asked = [file for file in files if not file.refused and _key(file) not in settled]
+        states = _states(cursor, asked)
+        new = [file for file, state in zip(asked, states, strict=True) if state == "new"]
+        new += untold(cursor, refused)
+    unread = [file for file, state in zip(asked, states, strict=True) if state == "unread" and _opens(file)]
+    settled.update(_key(file) for file, state in zip(asked, states, strict=True) if state == "read")
+    return sorted(new + unread, key=lambda file: file.order)
+
+
+# Files that the ledger knows, as long as nothing was added to it: most of what lies in a folder was loaded long ago.
+_settled: dict[Settings, tuple[object, set[tuple[object, ...]]]] = {}
+
+
+def _settled_of(cursor: Cursor, settings: Settings) -> set[tuple[object, ...]]:
+    state = cursor.execute(
+        "select (select max(landed_file_id) from raw.landed_file), (select max(load_id) from raw.load),"
+        " pg_postmaster_start_time(), current_database()"
+    ).fetchone()
+    before, files = _settled.get(settings, (None, set()))
+    if before != state:
+        files = set()
+        _settled[settings] = (state, files)
+    return files
+
+
+def _key(file: LandedFile) -> tuple[object, ...]:
+    return file.feed, file.path, file.stamp
+
+
+def _states(cursor: Cursor, files: Sequence[LandedFile]) -> list[Literal["new", "unread", "read"]]:
+    """Of each file, as it is now: whether the ledger has it not, as one that could not be read, or as one that was."""
+    if not files:
+        return []
+    rows = cursor.execute(
+        """
+        select known.is_read
+        from unnest(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
+            with ordinality as wanted (feed, path, size_bytes, modified_at, position)
+        cross join lateral (
+            select bool_or(fingerprint is not null) as is_read
+            from raw.landed_file as known
+            where known.feed = wanted.feed
+                and known.path = wanted.path
+                and known.size_bytes = wanted.size_bytes
+                and known.modified_at = wanted.modified_at
+                and known.status <> 'gone'
+        ) as known
+        order by wanted.position
+        """,
+        [
+            [file.feed for file in files],
+            [file.label for file in files],
+            [file.stamp.size for file in files],
+            [file.stamp.modified_at for file in files],
+        ],
+    ).fetchall()
+    return ["new" if row[0] is None else "read" if row[0] else "unread" for row in rows]
+
+
+def loaded_as_they_are(cursor: Cursor, files: Iterable[LandedFile]) -> list[LandedFile]:
+    """Those of `files` of which the ledger says last that they, as they are now, are loaded."""
+    files = list(files)
+    if not files:
+        return []
+    cursor.execute(
+        """
+        select wanted.position
+        from unnest(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
+            with ordinality as wanted (feed, path, size_bytes, modified_at, position)
+        cross join lateral (
+            select status, size_bytes, modified_at from raw.landed_file
+            where feed = wanted.feed and path = wanted.path
+            order by landed_file_id desc limit 1
+        ) as newest
+        where newest.status in ('loaded', 'duplicate')
+            and newest.size_bytes = wanted.size_bytes and newest.modified_at = wanted.modified_at
+        order by wanted.position
+        """,
+        [
+            [file.feed for file in files],
+            [file.label for file in files],
+            [file.stamp.size for file in files],
+            [file.stamp.modified_at for file in files],
+        ],
+    )
+    return [files[int(str(row[0])) - 1] for row in cursor.fetchall()]
 
 
 def _opens(file: LandedFile) -> bool:

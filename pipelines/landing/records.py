@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import csv
 import difflib
+import functools
 import gzip
 import io
 import json
+import math
+import re
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
 import numpy as np
@@ -26,14 +29,31 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipelines.landing.feed import Feed, FileError, Mask, Reason
+from pipelines.landing.feed import Feed, FileError, Mask, Note, Reason
+from pipelines.landing.limits import Limits
 
 BLOCK_BYTES = 4 << 20
 BATCH_ROWS = 50_000
+# What a value takes at least, also where it is nothing.
+VALUE_BYTES = 8
+# Floats tell whole numbers apart up to here.
+MOST_WHOLE = 2**53
+# Seconds since 1970 of the years 1 and 10000.
+FIRST_SECOND, END_SECOND = -62_135_596_800, 253_402_300_800
+# Columns in which pandas keeps its index, when it is not told to leave it out.
+INDEX = re.compile(r"Unnamed: \d+(\.\d+)*|__index_level_\d+__")
 LONGEST_LINE = 1 << 20
 # Of a longer line so much is kept; all other rejected records are kept whole.
 LONGEST_KEPT = 16 << 20
 MOST_WARNINGS = 50
+# Of short lines a block has no more than these: what is said of each takes more memory than the line.
+MOST_LINES = 65_536
+# Arrow takes kilobytes for each column, whatever is in it.
+MOST_COLUMNS = 10_000
+# More rejected lines than any file has.
+ALL = 1 << 62
+# Names and texts that are shown in messages.
+MOST_SHOWN = 10
 
 FORMATS = {
     "columns": {
@@ -67,27 +87,46 @@ class Chunk:
     """Some consecutive records.
 
     `frame`: text columns, the index is the line number; `record(position)` is the record as it came; `rejected` are
-    the lines among them that are no records.
+    the lines among them that are no records, `only_counted` how many more there are after these.
     """
 
     frame: pd.DataFrame
     record: Callable[[int], str]
     rejected: list[Rejected]
+    only_counted: int = 0
 
 
 class Warnings:
-    """What is worth a word but stops nothing: at most one entry for each column, with line, message and way out."""
+    """What is worth a word but stops nothing: one entry at most for each column or `key`, with line and way out."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, str | int | None]] = []
         self._seen: set[str] = set()
 
-    def add(self, line: int, column: str | None, message: str, hint: str) -> None:
-        key = message if column is None else column
-        if key in self._seen or len(self.entries) >= MOST_WARNINGS:
+    def add(self, line: int, column: str | None, message: str, hint: str, key: str | None = None) -> None:
+        key = key or (message if column is None else column)
+        if not self.are_wanted(key):
             return
         self._seen.add(key)
-        self.entries.append({"line": line, "column": column, "message": message, "hint": hint})
+        self.entries.append(
+            {"line": line, "column": column and column[:200], "message": message, "hint": hint}
+        )
+
+    def note(self, line: int, note: Note) -> None:
+        """What a check notes of the record on a line."""
+        self.add(line, note.field, note.message, note.hint, f"{note.field}: {note.kind}")
+
+    def no_line_end(self, line: int) -> None:
+        self.add(
+            line,
+            None,
+            "The last line has no line end.",
+            "If the file was cut off there, deliver it again; else end every line with a line feed.",
+        )
+
+    def are_wanted(self, key: str) -> bool:
+        """Whether another word of this column would be kept."""
+        return key not in self._seen and len(self.entries) < MOST_WARNINGS
 
 
 def format_of(name: str, feed: Feed) -> tuple[str, bool]:
@@ -106,38 +145,97 @@ def format_of(name: str, feed: Feed) -> tuple[str, bool]:
     return known[extension], gzipped
 
 
-def read_chunks(stream: IO[bytes], name: str, feed: Feed, warnings: Warnings) -> Iterator[Chunk]:
+@dataclass(frozen=True)
+class Unpacked:
+    """How much a file of `packed` bytes may hold; None of both: as much as it does."""
+
+    packed: int = 0
+    limits: Limits | None = None
+
+    def check(self, size: int) -> None:
+        """FileError when `size` bytes are more than it may hold."""
+        if self.limits is not None and size > self.limits.most_unpacked(self.packed):
+            raise FileError(*self.limits.too_much(self.packed))
+
+
+def read_chunks(
+    stream: IO[bytes], name: str, feed: Feed, warnings: Warnings, unpacked: Unpacked | None = None
+) -> Iterator[Chunk]:
     """Read a file of `feed`, whose `name` tells the format, in chunks of some megabytes.
+
+    `unpacked` bounds what compressed and Parquet files hold.
 
     Raises FileError, also in the middle, when the file as a whole cannot be taken, and OSError when `stream` does.
     """
     kind, gzipped = format_of(name, feed)
+    unpacked = unpacked or Unpacked()
     if gzipped:
-        stream = cast("IO[bytes]", _Unzipped(stream))
+        stream = cast("IO[bytes]", Unzipped(stream, unpacked))
     if kind == "parquet":
-        yield from _parquet(stream, feed, warnings, spool=gzipped)
+        yield from _parquet(stream, feed, warnings, unpacked, spool=gzipped)
         return
     lines = _lines(stream, kind, warnings)
+    most = unpacked.limits.rejected_kept if unpacked.limits is not None else ALL
     if kind == "csv":
-        yield from _csv(lines, feed, warnings)
+        yield from _csv(lines, feed, warnings, most)
     elif kind == "ndjson":
-        yield from _ndjson(lines, feed, warnings)
+        yield from _ndjson(lines, feed, warnings, most)
     else:
         yield from _plain(lines, feed)
 
 
-class _Unzipped(io.BufferedIOBase):
+def is_text(data: bytes, kind: str) -> bool:
+    """Whether nothing about these bytes as a whole is odd, so that they can be read together with others alike."""
+    try:
+        _look(data, kind)
+    except FileError:
+        return False
+    return b"\0" not in data
+
+
+@functools.lru_cache(maxsize=64)
+def is_header(line: bytes, feed: Feed) -> bool:
+    """Whether a line names the columns of a feed."""
+    try:
+        _header(line, feed, Warnings())
+    except FileError:
+        return False
+    return True
+
+
+def chunk_of_lines(
+    kind: str, header: bytes, data: bytes, feed: Feed, warnings: Warnings, first_line: int
+) -> Chunk | None:
+    """Whole lines of CSV below a header, or of NDJSON, as one chunk; None of no lines.
+
+    Raises FileError when the header is none.
+    """
+    names = _header(header, feed, warnings) if kind == "csv" else None
+    if not data:
+        return None
+    block = _block(data, first_line)
+    if names is not None:
+        return _csv_chunk(block, names, feed, 0, ALL)
+    return next(_ndjson(iter([block]), feed, warnings, ALL))
+
+
+class Unzipped(io.BufferedIOBase):
     """A gzip stream that says in our words what is wrong with it."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], unpacked: Unpacked) -> None:
         self._inner = gzip.GzipFile(fileobj=stream)
+        self._unpacked = unpacked
+        self._size = 0
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
         try:
-            return self._inner.read(size)
+            data = self._inner.read(size)
+            self._size += len(data)
+            self._unpacked.check(self._size)
+            return data
         except EOFError:
             raise FileError(
                 "The gzip file is cut off: it ends before its end mark.",
@@ -217,6 +315,20 @@ def _block(data: bytes, first_line: int) -> _Block:
     return _Block(data, first_line, starts, trimmed)
 
 
+def _blocks(data: bytes, first_line: int) -> Iterator[_Block]:
+    """Blocks of the whole lines in `data`, none of them with too many."""
+    if data.count(b"\n") <= MOST_LINES:
+        yield _block(data, first_line)
+        return
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == 10)[MOST_LINES - 1 :: MOST_LINES] + 1
+    start = 0
+    for end in [*ends.tolist(), len(data)]:
+        if end > start:
+            yield _block(data[start:end], first_line)
+            first_line += MOST_LINES
+            start = end
+
+
 def _lines(stream: IO[bytes], kind: str, warnings: Warnings) -> Iterator[_Block | _LongLine]:
     """Cut a stream into blocks of whole lines; a line longer than a block comes by itself."""
     data = _read(stream)
@@ -238,9 +350,9 @@ def _lines(stream: IO[bytes], kind: str, warnings: Warnings) -> Iterator[_Block 
         data = carry + data
         cut = data.rfind(b"\n") + 1
         if cut:
-            block = _block(data[:cut], line_no)
-            yield block
-            line_no += len(block.starts)
+            for block in _blocks(data[:cut], line_no):
+                yield block
+                line_no += len(block.starts)
         carry = data[cut:]
         if len(carry) > LONGEST_LINE:
             long = _LongLine(line_no)
@@ -250,12 +362,7 @@ def _lines(stream: IO[bytes], kind: str, warnings: Warnings) -> Iterator[_Block 
     if long is not None:
         yield long
     elif carry:
-        warnings.add(
-            line_no,
-            None,
-            "The last line has no line end.",
-            "If the file was cut off there, deliver it again; else end every line with a line feed.",
-        )
+        warnings.no_line_end(line_no)
         yield _block(carry, line_no)
 
 
@@ -337,7 +444,11 @@ def _candidates(block: _Block, bad: dict[int, list[Reason]], shortest: int = 1) 
 
 
 def _chunk(
-    block: _Block, kept: Positions, columns: dict[str, pa.ChunkedArray], bad: dict[int, list[Reason]]
+    block: _Block,
+    kept: Positions,
+    columns: dict[str, pa.ChunkedArray],
+    bad: dict[int, list[Reason]],
+    only_counted: int = 0,
 ) -> Chunk:
     """Put a chunk together from the columns of the lines `kept` and the lines that are `bad`."""
     frame = pd.DataFrame(
@@ -350,7 +461,7 @@ def _chunk(
     rejected = [
         Rejected(block.first_line + i, _text(block.line(i)), reasons) for i, reasons in sorted(bad.items())
     ]
-    return Chunk(frame, lambda position: _text(block.line(int(kept[position]))), rejected)
+    return Chunk(frame, lambda position: _text(block.line(int(kept[position]))), rejected, only_counted)
 
 
 def _only_rejected(feed: Feed, rejected: list[Rejected]) -> Chunk:
@@ -371,14 +482,16 @@ def _names(feed: Feed) -> dict[str, str]:
 
 
 def _unknown(feed: Feed, name: str, line: int, warnings: Warnings) -> None:
+    if not warnings.are_wanted(name):
+        return
     known = _names(feed)
     spelled = {_folded(n): n for column in feed.columns for n in (column.name, *column.aliases)}
-    near = difflib.get_close_matches(_folded(name), known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(_folded(name[:200]), known, n=1, cutoff=0.6)
     meant = f" Is {spelled[near[0]]} meant?" if near else ""
     warnings.add(
         line,
         name,
-        f"Line {line}: the feed {feed.name} has no column {name!r}; its values are not loaded.{meant}"
+        f"Line {line}: the feed {feed.name} has no column {_shown(name)}; its values are not loaded.{meant}"
         if name.strip()
         else f"Line {line}: a column has no name; its values are not loaded.",
         "If they were to be loaded, rename it and deliver the file again; otherwise nothing needs doing.",
@@ -387,6 +500,11 @@ def _unknown(feed: Feed, name: str, line: int, warnings: Warnings) -> None:
 
 def _resolve(names: Sequence[str], feed: Feed, where: str, warnings: Warnings) -> dict[str, int]:
     """Feed columns -> positions among the `names` of a file. FileError when one is missing or there twice."""
+    if len(names) > MOST_COLUMNS:
+        raise FileError(
+            f"{where} has {len(names):,} columns, {MOST_COLUMNS:,} are allowed.",
+            "Is it turned on its side? One record a line.",
+        )
     known = _names(feed)
     found: dict[str, int] = {}
     seen: set[str] = set()
@@ -395,16 +513,16 @@ def _resolve(names: Sequence[str], feed: Feed, where: str, warnings: Warnings) -
         if column is not None and column in found:
             other = names[found[column]]
             twice = (
-                f"{name!r} twice"
+                f"{_shown(name)} twice"
                 if _folded(other) == _folded(name)
-                else f"{other!r} and {name!r}, which are one column"
+                else f"{_shown(other)} and {_shown(name)}, which are one column"
             )
             raise FileError(f"{where} has {twice}.", "Leave one of them out and deliver the file again.")
         if column is not None:
             found[column] = position
         elif _folded(name) in seen and name.strip():
             raise FileError(
-                f"{where} has {name!r} twice.", "Leave one of them out and deliver the file again."
+                f"{where} has {_shown(name)} twice.", "Leave one of them out and deliver the file again."
             )
         seen.add(_folded(name))
     wanted = f"Wanted are {', '.join(column.name for column in feed.columns)}, in any order."
@@ -415,11 +533,19 @@ def _resolve(names: Sequence[str], feed: Feed, where: str, warnings: Warnings) -
     missing = [column.name for column in feed.columns if column.required and column.name not in found]
     unknown = [name for name in names if _folded(name) not in known]
     if missing:
-        extra = f" It has {', '.join(map(_shown, unknown))}, which the feed does not know." if unknown else ""
+        extra = f" It has {_listed(map(_shown, unknown))}, which the feed does not know." if unknown else ""
         raise FileError(f"{where} lacks {', '.join(missing)}.{extra}", wanted)
-    for name in unknown:
-        _unknown(feed, name, 1, warnings)
+    for position, name in enumerate(names):
+        is_index = INDEX.fullmatch(name) or (position == 0 and not name.strip())
+        if _folded(name) not in known and not is_index:
+            _unknown(feed, name, 1, warnings)
     return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - MOST_SHOWN:,} more" if len(shown) > MOST_SHOWN else ""
+    return ", ".join(shown[:MOST_SHOWN]) + more
 
 
 def _shown(value: str) -> str:
@@ -436,7 +562,7 @@ class _Header:
     columns: dict[str, int]
 
 
-def _csv(lines: Iterator[_Block | _LongLine], feed: Feed, warnings: Warnings) -> Iterator[Chunk]:
+def _csv(lines: Iterator[_Block | _LongLine], feed: Feed, warnings: Warnings, most: int) -> Iterator[Chunk]:
     header: _Header | None = None
     for block in lines:
         if isinstance(block, _LongLine):
@@ -454,7 +580,7 @@ def _csv(lines: Iterator[_Block | _LongLine], feed: Feed, warnings: Warnings) ->
                 continue
             header = _header(block.line(skip), feed, warnings)
             skip += 1
-        yield _csv_chunk(block, header, feed, skip)
+        yield _csv_chunk(block, header, feed, skip, most)
     if header is None:
         raise FileError("The file is empty.", "A CSV file without records still has its header.")
 
@@ -482,7 +608,7 @@ def _header(line: bytes, feed: Feed, warnings: Warnings) -> _Header:
     return _Header(delimiter, names, _resolve(names, feed, "Line 1, the header,", warnings))
 
 
-def _csv_chunk(block: _Block, header: _Header, feed: Feed, skip: int) -> Chunk:
+def _csv_chunk(block: _Block, header: _Header, feed: Feed, skip: int, most: int) -> Chunk:
     bad = _screen(block)
     width = len(header.names)
     wanted = [column.name for column in feed.columns if column.name in header.columns]
@@ -492,7 +618,9 @@ def _csv_chunk(block: _Block, header: _Header, feed: Feed, skip: int) -> Chunk:
 
     careful, fields = _shape_of_lines(block, header.delimiter)
     plain = candidates[~careful[candidates]]
-    for index in plain[fields[plain] != width].tolist():
+    wrong = plain[fields[plain] != width]
+    # No word of what nobody would keep: of a file of nothing else it would take minutes.
+    for index in wrong[:most].tolist():
         bad[index] = [_wrong_width(int(fields[index]), header)]
     plain = plain[fields[plain] == width]
 
@@ -512,7 +640,7 @@ def _csv_chunk(block: _Block, header: _Header, feed: Feed, skip: int) -> Chunk:
         column.name: table.column(column.name) if column.name in header.columns else missing
         for column in feed.columns
     }
-    return _chunk(block, order, columns_of, bad)
+    return _chunk(block, order, columns_of, bad, max(0, len(wrong) - most))
 
 
 def _shape_of_lines(block: _Block, delimiter: str) -> tuple[Mask, Positions]:
@@ -544,7 +672,7 @@ def _wrong_width(count: int, header: _Header) -> Reason:
     if count > len(names):
         hint = f"A {DELIMITERS[header.delimiter]} inside a value? Put the value in double quotes."
     else:
-        hint = f"{', '.join(names[count:])} {'is' if len(names) - count == 1 else 'are'} missing."
+        hint = f"{_listed(names[count:])} {'is' if len(names) - count == 1 else 'are'} missing."
     return Reason(None, f"The line has {count} fields, the header has {len(names)}.", hint)
 
 
@@ -631,7 +759,9 @@ def _unparsable(error: str) -> Reason:
 # --- NDJSON and plain lines -----------------------------------------------------------------------------------------
 
 
-def _ndjson(lines: Iterator[_Block | _LongLine], feed: Feed, warnings: Warnings) -> Iterator[Chunk]:
+def _ndjson(
+    lines: Iterator[_Block | _LongLine], feed: Feed, warnings: Warnings, most: int
+) -> Iterator[Chunk]:
     keys = _Keys(feed, warnings)
     for block in lines:
         if isinstance(block, _LongLine):
@@ -640,11 +770,16 @@ def _ndjson(lines: Iterator[_Block | _LongLine], feed: Feed, warnings: Warnings)
         bad = _screen(block)
         kept: list[int] = []
         objects: list[dict[str, Any]] = []
+        described = only_counted = 0
         for index in _candidates(block, bad, shortest=8).tolist():
             line = block.line(index)
             try:
                 value = orjson.loads(line)
             except orjson.JSONDecodeError as error:
+                described += 1
+                if described > most:
+                    only_counted += 1
+                    continue
                 bad[index] = [
                     Reason(
                         None,
@@ -656,14 +791,19 @@ def _ndjson(lines: Iterator[_Block | _LongLine], feed: Feed, warnings: Warnings)
             if isinstance(value, dict):
                 kept.append(index)
                 objects.append(value)
+                continue
+            described += 1
+            if described > most:
+                only_counted += 1
             else:
                 bad[index] = [
                     Reason(None, f"The line is a JSON {_kind(value)}, not an object.", "One object a line.")
                 ]
         if feed.shape == "document":
-            yield _documents(block, kept, objects, bad)
+            chunk = _documents(block, kept, objects, bad)
         else:
-            yield _json_chunk(block, kept, objects, bad, keys)
+            chunk = _json_chunk(block, kept, objects, bad, keys)
+        yield replace(chunk, only_counted=only_counted) if only_counted else chunk
 
 
 def _kind(value: object) -> str:
@@ -672,11 +812,17 @@ def _kind(value: object) -> str:
 
 
 def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_has_nul(part) for pair in value.items() for part in pair)
-    return isinstance(value, list) and any(map(_has_nul, value))
+    # No recursion: orjson takes more levels than Python.
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str) and "\0" in one:
+            return True
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+    return False
 
 
 _NUL = "A NUL character stands in the value."
@@ -703,6 +849,7 @@ class _Keys:
         self._warnings = warnings
         self._known = _names(feed)
         self._cache: dict[tuple[str, ...], tuple[dict[str, str], list[Reason]]] = {}
+        self._cached = 0
 
     def resolve(self, keys: tuple[str, ...], line_no: int) -> tuple[dict[str, str], list[Reason]]:
         """Column -> key, and what is wrong with these keys."""
@@ -715,12 +862,13 @@ class _Keys:
                 if column is None:
                     _unknown(self.feed, key, line_no, self._warnings)
                 elif column in columns:
-                    message = f"{columns[column]!r} and {key!r} are one column."
+                    message = f"{_shown(columns[column])} and {_shown(key)} are one column."
                     reasons.append(Reason(column, message, "Leave one of them out."))
                 else:
                     columns[column] = key
             found = (columns, reasons)
-            if len(self._cache) < 10_000:
+            self._cached += sum(map(len, keys)) + len(keys)
+            if self._cached < 4 << 20:
                 self._cache[keys] = found
         return found
 
@@ -780,7 +928,14 @@ def _texts(
             result.append(value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             # Read again: 1e3, 1.50 and twenty digits are to stay what they are.
-            written = json.loads(block.line(index), parse_int=str, parse_float=str)
+            try:
+                written = json.loads(block.line(index), parse_int=str, parse_float=str)
+            except RecursionError:
+                result.append(None)
+                bad.setdefault(index, []).append(
+                    Reason(None, "The line is nested too deeply.", "One flat object a line.")
+                )
+                continue
             columns, _ = keys.resolve(tuple(written), block.first_line + index)
             result.append(written[columns[name]])
         else:
@@ -806,7 +961,9 @@ def _plain(lines: Iterator[_Block | _LongLine], feed: Feed) -> Iterator[Chunk]:
 # --- Parquet --------------------------------------------------------------------------------------------------------
 
 
-def _parquet(stream: IO[bytes], feed: Feed, warnings: Warnings, *, spool: bool) -> Iterator[Chunk]:
+def _parquet(
+    stream: IO[bytes], feed: Feed, warnings: Warnings, unpacked: Unpacked, *, spool: bool
+) -> Iterator[Chunk]:
     with tempfile.TemporaryFile() as spooled:
         if spool:
             # Parquet is read from its end.
@@ -816,32 +973,58 @@ def _parquet(stream: IO[bytes], feed: Feed, warnings: Warnings, *, spool: bool) 
         source: Any = spooled if spool else stream
         if not source.seek(0, io.SEEK_END):
             raise FileError("The file is empty.", "Deliver it again.")
-        source.seek(0)
         try:
-            # Unbuffered it would hold a whole row group.
-            file = pq.ParquetFile(source, buffer_size=1 << 20, pre_buffer=False)
+            file = _parquet_file(source)
         except (pa.ArrowException, OSError) as error:
             raise FileError(f"The file is not Parquet: {_first_line(error)}.", "Deliver it again.") from None
         schema = file.schema_arrow
         columns = _resolve(schema.names, feed, "The Parquet file", warnings)
+        names = {name: schema.names[position] for name, position in columns.items()}
         for name, position in columns.items():
             kind = schema.field(position).type
             if not _takes(kind):
                 raise FileError(
-                    f"Column {schema.names[position]!r} ({name}) is of type {kind}.",
-                    "Write it as string; integers, dates and timestamps are taken too.",
+                    f"Column {_shown(schema.names[position])} ({name}) is of type {kind}.",
+                    "Write it as string; whole numbers, dates and timestamps are taken too.",
                 )
-        row = 1
+        unpacked.check(_least_size(file.metadata, len(feed.columns)))
+        row, size = 1, 0
         try:
-            for batch in file.iter_batches(
-                _batch_rows(file.metadata), columns=[schema.names[p] for p in columns.values()]
-            ):
-                yield _parquet_chunk(batch, row, columns, schema.names, feed)
-                row += batch.num_rows
+            # Texts stay in their dictionary until it is known how much they are.
+            file = _parquet_file(
+                source, [name for name in names.values() if _is_text(schema.field(name).type)]
+            )
+            for batch in file.iter_batches(_batch_rows(file.metadata), columns=list(names.values())):
+                for piece, its_size in _pieces(batch):
+                    size += its_size
+                    unpacked.check(size)
+                    yield _parquet_chunk(piece, row, columns, schema.names, feed)
+                    row += piece.num_rows
         except (pa.ArrowException, OSError) as error:
             raise FileError(
                 f"The Parquet file is damaged: {_first_line(error)}.", "Deliver it again."
             ) from None
+
+
+def _parquet_file(source: Any, dictionaries: list[str] | None = None) -> pq.ParquetFile:
+    source.seek(0)
+    # Unbuffered it would hold a whole row group.
+    return pq.ParquetFile(
+        source,
+        buffer_size=1 << 20,
+        pre_buffer=False,
+        read_dictionary=dictionaries,
+        # In nanoseconds they would wrap in 2262.
+        coerce_int96_timestamp_unit="us",
+        thrift_container_size_limit=1_000_000,
+        thrift_string_size_limit=64 << 20,
+    )
+
+
+def _least_size(metadata: pq.FileMetaData, width: int) -> int:
+    """Bytes that the file says it holds, or that its values take at least."""
+    groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
+    return int(max(sum(group.total_byte_size for group in groups), metadata.num_rows * width * VALUE_BYTES))
 
 
 def _batch_rows(metadata: pq.FileMetaData) -> int:
@@ -850,8 +1033,32 @@ def _batch_rows(metadata: pq.FileMetaData) -> int:
     return int(max(1, min(BATCH_ROWS, 4 * BLOCK_BYTES * metadata.num_rows // max(size, 1))))
 
 
+def _pieces(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """The batch in pieces of about the size of a block, each with its size once its texts are written out."""
+    sizes = np.full(batch.num_rows, VALUE_BYTES * batch.num_columns, dtype=np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):
+            lengths = pc.binary_length(column.dictionary).take(column.indices)
+        elif _is_text(column.type):
+            lengths = pc.binary_length(column)
+        else:
+            continue
+        sizes += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < batch.num_rows:
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + BLOCK_BYTES, side="right")))
+        yield batch.slice(start, stop - start), int(ends[stop - 1]) - before
+        start = stop
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _takes(kind: pa.DataType) -> bool:
@@ -862,6 +1069,8 @@ def _takes(kind: pa.DataType) -> bool:
         "is_large_string",
         "is_string_view",
         "is_integer",
+        "is_floating",
+        "is_decimal",
         "is_timestamp",
         "is_date",
         "is_null",
@@ -869,18 +1078,53 @@ def _takes(kind: pa.DataType) -> bool:
     return any(getattr(pa.types, test)(kind) for test in tests)
 
 
-def _as_text(column: pa.Array) -> pa.Array:
-    """ISO text of dates and timestamps (a zone's as UTC, cut to the microsecond), digits of integers, text as it is."""
+def _as_text(column: pa.Array, name: str, bad: dict[int, list[Reason]]) -> pa.Array:
+    """ISO text of dates and timestamps (a zone's as UTC, cut to the microsecond), digits of whole numbers, texts.
+
+    A fraction, or an instant outside the years 1 to 9999, is a breach.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_timestamp(column.type):
-        zoned = column.type.tz is not None
-        micros = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.timestamp("us"))
+    kind = column.type
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _whole(column, name, bad)
+    if pa.types.is_timestamp(kind):
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+        column = _in_range(column, per_second, name, bad)
+        micros = column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.timestamp("us"))
         text = pc.strftime(micros, "%Y-%m-%dT%H:%M:%S")
-        return pc.binary_join_element_wise(text, "Z", "") if zoned else text
-    if pa.types.is_date(column.type):
-        return pc.strftime(column.cast(pa.date32()), "%Y-%m-%d")
+        return pc.binary_join_element_wise(text, "Z", "") if kind.tz is not None else text
+    if pa.types.is_date(kind):
+        column = _in_range(column, 1000 if pa.types.is_date64(kind) else 1 / 86_400, name, bad)
+        return pc.strftime(column.cast(pa.date32(), safe=False), "%Y-%m-%d")
     return column.cast(pa.string())
+
+
+def _in_range(column: pa.Array, per_second: float, name: str, bad: dict[int, list[Reason]]) -> pa.Array:
+    """The column with null for what is outside the years 1 to 9999, where a cast would wrap."""
+    numbers = pc.fill_null(
+        column.view(pa.int32() if pa.types.is_date32(column.type) else pa.int64()), 0
+    ).to_numpy(zero_copy_only=False)
+    outside = (numbers < FIRST_SECOND * per_second) | (numbers >= END_SECOND * per_second)
+    for position in np.flatnonzero(outside).tolist():
+        message = f"{name} lies outside the years 1 to 9999."
+        bad.setdefault(position, []).append(Reason(name, message, "ISO 8601, as text, is read as it stands."))
+    return pc.if_else(pa.array(~outside), column, pa.scalar(None, column.type)) if outside.any() else column
+
+
+def _whole(column: pa.Array, name: str, bad: dict[int, list[Reason]]) -> pa.Array:
+    """Digits of numbers that are whole: a column of integers where some are missing is one of floats in pandas."""
+    result: list[str | None] = []
+    for position, value in enumerate(column.to_pylist()):
+        if value is None or value != value:  # NaN
+            result.append(None)
+        elif math.isfinite(value) and value == int(value) and abs(value) < MOST_WHOLE:
+            result.append(str(int(value)))
+        else:
+            result.append(None)
+            message = f"{name} is the number {value}; text is wanted."
+            bad.setdefault(position, []).append(Reason(name, message, "Write it as string."))
+    return pa.array(result, pa.string())
 
 
 def _parquet_chunk(
@@ -893,7 +1137,10 @@ def _parquet_chunk(
         if column.name not in columns:
             arrays[column.name] = pa.nulls(batch.num_rows, pa.string())
             continue
-        came[column.name] = text = _as_text(batch.column(names[columns[column.name]]))
+        text = _shortened(
+            _as_text(batch.column(names[columns[column.name]]), column.name, bad), column.name, bad
+        )
+        came[column.name] = text
         try:
             text.validate(full=True)
         except pa.ArrowInvalid:
@@ -921,6 +1168,20 @@ def _parquet_chunk(
         Rejected(first_row + position, record(position), reasons) for position, reasons in sorted(bad.items())
     ]
     return Chunk(frame, lambda position: record(int(good[position])), rejected)
+
+
+def _shortened(text: pa.Array, name: str, bad: dict[int, list[Reason]]) -> pa.Array:
+    """The array with the beginning of what is longer than a line may be, each such value a breach."""
+    lengths = pc.fill_null(pc.binary_length(text), 0).to_numpy(zero_copy_only=False)
+    places = np.flatnonzero(lengths > LONGEST_LINE).tolist()
+    if not places:
+        return text
+    values: list[bytes | None] = text.cast(pa.binary()).to_pylist()
+    for position in places:
+        values[position] = (values[position] or b"")[:LONGEST_LINE]
+        message = f"{name} has {lengths[position]:,} bytes, {LONGEST_LINE:,} are allowed; the first of them are kept."
+        bad.setdefault(position, []).append(Reason(name, message, "One value a field."))
+    return pa.array(values, pa.binary()).view(pa.string())
 
 
 def _valid(text: pa.Array, name: str, bad: dict[int, list[Reason]]) -> pa.Array:

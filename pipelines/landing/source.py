@@ -105,6 +105,9 @@ class Store(Protocol):
     def open(self, path: str) -> IO[bytes]:
         """Open a file for reading. Raises OSError, also when it is no regular file any more."""
 
+    def put_away(self, path: str, stamp: Stamp, folder: str, *, is_kept: bool) -> bool:
+        """Move a file of `folder` into its `.loaded`, or delete it; False where it is not as `stamp` says."""
+
     def within(self, *folders: str) -> Store:
         """The same store, which follows links to files in these folders only; what is read lies in the last."""
 
@@ -235,19 +238,64 @@ class Local:
                 raise
         return _opened_below(*target)
 
+    def put_away(self, path: str, stamp: Stamp, folder: str, *, is_kept: bool) -> bool:
+        *folders, name = path.removeprefix(folder).lstrip("/").split("/")
+        with _folder_below(folder, folders) as here:
+            if _stamp(os.stat(name, dir_fd=here, follow_symlinks=False)) != stamp:
+                return False
+            with _folder_below(folder, [LOADED, *folders], is_made=True) as there:
+                aside = _free_name(name, there)
+                os.rename(name, aside, src_dir_fd=here, dst_dir_fd=there)
+                if _stamp(os.stat(aside, dir_fd=there, follow_symlinks=False)) != stamp:
+                    # Something else was put under the name at this moment: it goes back, unless there is a third.
+                    with contextlib.suppress(FileExistsError):
+                        os.link(aside, name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+                        os.unlink(aside, dir_fd=there)
+                    return False
+                if not is_kept:
+                    os.unlink(aside, dir_fd=there)
+        return True
+
+
+# Where loaded files are put: in the folder of their feed, for that is one file system, and hidden.
+LOADED = ".loaded"
+
+
+@contextlib.contextmanager
+def _folder_below(root: str, folders: Iterable[str], *, is_made: bool = False) -> Iterator[int]:
+    """Descriptor of a folder below another, in whose path there is no link."""
+    here = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            if is_made:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(folder, dir_fd=here)
+            inner = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = inner
+        yield here
+    finally:
+        os.close(here)
+
+
+def _free_name(name: str, folder: int) -> str:
+    """The name, with a number where it is taken."""
+    found, number = name, 0
+    while True:
+        try:
+            os.stat(found, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return found
+        number += 1
+        # The longest name leaves no room for more.
+        found = f"{number}.{name}" if len(os.fsencode(name)) < 240 else f"{number}.{name[-100:]}"
+
 
 def _opened_below(root: str, below: str) -> int:
     """Descriptor of a file below a folder; ELOOP if there is a link in its path, at this moment."""
     *folders, name = below.split("/")
-    here = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-    try:
-        for folder in folders:
-            inner = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-            os.close(here)
-            here = inner
+    with _folder_below(root, folders) as here:
         return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=here)
-    finally:
-        os.close(here)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -315,6 +363,22 @@ class Remote:
 
     def open(self, path: str) -> IO[bytes]:
         return cast("IO[bytes]", self.filesystem.open(path, "rb"))
+
+    def put_away(self, path: str, stamp: Stamp, folder: str, *, is_kept: bool) -> bool:
+        if not path.startswith(f"{folder}/") or self.stamp(path) != stamp:
+            return False
+        if is_kept:
+            below = path.removeprefix(folder).lstrip("/")
+            target, number = f"{folder}/{LOADED}/{below}", 0
+            while self.filesystem.exists(target):
+                number += 1
+                target = f"{folder}/{LOADED}/{number}/{below}"
+            self.filesystem.copy(path, target)
+            # Stores have no renaming: what was written meanwhile stays.
+            if self.stamp(path) != stamp:
+                return False
+        self.filesystem.rm_file(path)
+        return True
 
     def _found(self, path: str, info: dict[str, Any]) -> Found:
         # Some stores (SFTP) have links, and devices: whatever stands behind them is not followed there.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.landing.feed import Breaches, Checked, Column, Context, Feed, Mask
+from pipelines.landing.feed import Breaches, Checked, Column, Context, Feed, Mask, Note
 from pipelines.landing.zones import DAY, EPOCH, FIRST, HOUR, LAST, Instants, offsets, to_utc
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 STATUS_CODES = ("START", "SUCCEED", "FAIL")
 LONGEST = {"application_id": 200, "job_id": 200, "run_id": 50, "host_id": 150}
+
+# In lower case: of pandas, Python, SQL and COPY.
+STAND_INS = ("nan", "<na>", "nat", "none", "null", "\\n")
+WHOLE_FLOAT = r"^(\d{1,48})\.0$"
+# A date as pandas writes it: a timestamp of its midnight, without a zone.
+MIDNIGHT = r"^(\d{4}-\d{2}-\d{2})[T ]00:00(?::00(?:\.0{1,9})?)?$"
 
 # Nowhere is it later: the date check of an application whose zone is not known.
 LATEST_OFFSET = 14 * HOUR
@@ -31,6 +37,10 @@ _ABSENT, _ZONED, _LOCAL, _DATE, _UNREADABLE, _OUT_OF_RANGE = range(6)
 def check(frame: pd.DataFrame, context: Context) -> Checked:
     """Statuses of a frame, by the rules of the feed: all breaches of a record are collected."""
     texts = {name: _trimmed(frame[name]) for name in frame.columns}
+    notes: list[Note] = []
+    for name in ("run_id", "host_id"):
+        texts[name] = _without_stand_ins(texts[name], name, notes)
+    texts["run_id"] = _without_fraction(texts["run_id"], "run_id", notes)
     breaches = Breaches(len(frame))
     for name, longest in LONGEST.items():
         _check_length(breaches, name, texts[name], longest, is_required=name in {"application_id", "job_id"})
@@ -60,7 +70,7 @@ def check(frame: pd.DataFrame, context: Context) -> Checked:
             "is_ambiguous": pa.array(is_ambiguous),
         }
     )
-    return Checked(rows if breaches.good.all() else rows.filter(good), breaches)
+    return Checked(rows if breaches.good.all() else rows.filter(good), breaches, notes)
 
 
 JOB_STATUS = Feed(
@@ -88,6 +98,44 @@ def _trimmed(column: pd.Series[str]) -> pa.Array:
         values = values.combine_chunks()
     values = pc.utf8_trim_whitespace(values)
     return pc.if_else(pc.equal(pc.binary_length(values), 0), pa.scalar(None, values.type), values)
+
+
+def _without_stand_ins(texts: pa.Array, name: str, notes: list[Note]) -> pa.Array:
+    """Null for the words by which programs say that there is no value."""
+    if pc.all(pc.is_null(texts)).as_py():
+        return texts
+    found = _mask(pc.is_in(pc.utf8_lower(texts), pa.array(STAND_INS, texts.type)))
+    if not found.any():
+        return texts
+    first = int(found.argmax())
+    notes.append(
+        Note(
+            first,
+            name,
+            "stand-in",
+            f"{name} is {texts[first].as_py()!r}, which stands for no value: it is taken as missing.",
+            "Leave the field empty; if it is meant, give it another name.",
+        )
+    )
+    return pc.if_else(pa.array(found), pa.scalar(None, texts.type), texts)
+
+
+def _without_fraction(texts: pa.Array, name: str, notes: list[Note]) -> pa.Array:
+    """Whole numbers that were written as floats, as pandas does where some are missing, as they were meant."""
+    found = _mask(pc.match_substring_regex(texts, WHOLE_FLOAT))
+    if not found.any():
+        return texts
+    first = int(found.argmax())
+    notes.append(
+        Note(
+            first,
+            name,
+            "fraction",
+            f"{name} is {texts[first].as_py()!r}, a whole number written as a float: it is taken without its fraction.",
+            "Write it as text, in pandas by astype('Int64') or astype('string').",
+        )
+    )
+    return pc.replace_substring_regex(texts, WHOLE_FLOAT, r"\1")
 
 
 def _mask(values: pa.Array) -> Mask:
@@ -229,7 +277,10 @@ def _check_status_at(breaches: Breaches, texts: pa.Array, kinds: npt.NDArray[np.
 
 
 def _read_dates(texts: pa.Array) -> tuple[Instants, Mask]:
-    """Days since 1970, and which texts are dates."""
+    """Days since 1970, and which texts are dates, or the midnight of one without a zone."""
+    longest = pc.max(pc.binary_length(texts)).as_py()
+    if longest is not None and longest > len("2026-03-01"):
+        texts = pc.replace_substring_regex(texts, MIDNIGHT, r"\1")
     try:
         parsed = texts.cast(pa.date32())
     except pa.ArrowInvalid:

@@ -6,8 +6,8 @@ from bench.run import BENCHES, run
 from bench.scale import QUICK
 from bench.table import Row, section, sections, table, whole
 
-# `visible` and `logs` take minutes even in small; tests of `duemark up` and of metrics do the same steps.
-NAMES = [name for name in BENCHES if name not in {"visible", "logs"}]
+# These take minutes even in small; tests of `duemark up`, of metrics and of landing do the same steps.
+NAMES = [name for name in BENCHES if name not in {"visible", "logs", "bombs"}]
 
 
 def test_quick_bench_fills_its_rows() -> None:

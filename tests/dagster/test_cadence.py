@@ -125,6 +125,19 @@ def test_much_is_left_to_one_run(
     assert "big" in runs_shown(built)
 
 
+def test_many_files_are_left_to_a_run_however_small(
+    built: House, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensors.advance.WARM_FILES", 3)
+    for n in range(4):
+        built.land(f"small-{n}.csv", HEADER + record("2026-03-04", f"small-{n}"))
+    (request,) = arrivals(built, instance).run_requests
+    assert request.tags["duemark/reason"] == "4 files landed"
+    monkeypatch.undo()
+    arrivals(built, instance)
+    assert "small-3" in runs_shown(built)
+
+
 def test_a_tick_under_way_is_not_waited_for(built: House, instance: dg.DagsterInstance) -> None:
     built.land("beside.csv", HEADER + record("2026-03-05", "beside"))
     with connect(built.settings, "transform", autocommit=True) as other, held(other, Lock.TICK):

@@ -100,7 +100,7 @@ def statuses(**columns: pa.Array) -> bytes:
             "Column 'run_id' (run_id) is of type struct<a: int64>.",
         ),
         ("a.parquet", statuses(hostId=pa.array([b"x"])), "Column 'hostId' (host_id) is of type binary."),
-        ("a.parquet", statuses(run_id=pa.array([1.5])), "Column 'run_id' (run_id) is of type double."),
+        ("a.parquet", statuses(run_id=pa.array([True])), "Column 'run_id' (run_id) is of type bool."),
         ("a.xlsx", GOOD, "Files of the feed job_status do not end in .xlsx."),
         ("README", GOOD, "Its name tells no format."),
     ],

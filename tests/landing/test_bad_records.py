@@ -103,8 +103,8 @@ def messages(query: Query) -> list[tuple[int, str | None, str]]:
         ),
         ("deposits,load,FAIL,2026-03-02T05:00Z,,,", ("business_date", "business_date is missing.")),
         (
-            "deposits,load,FAIL,2026-03-02T05:00Z,2026-03-01T00:00:00,,",
-            ("business_date", "business_date is '2026-03-01T00:00:00': no date."),
+            "deposits,load,FAIL,2026-03-02T05:00Z,2026-03-01T00:00:01,,",
+            ("business_date", "business_date is '2026-03-01T00:00:01': no date."),
         ),
         (
             "deposits,load,FAIL,2026-03-02T04:59:59Z,2026-03-02,,",

@@ -63,31 +63,37 @@ def statuses(file: int, count: int) -> str:
 
 
 def assert_all_there_once(query: Query, files: dict[str, int]) -> None:
-    """Every file is one load, with all its records, numbered without a gap, and nothing else is there."""
-    loads = query(
+    """Every file is there with all its records, numbered without a gap in its load, and nothing else is there."""
+    loaded = query(
         """
-        select load.source, load.record_count, load.rejected_count, good.*, rejected.*
-        from raw.load,
+        select file.path, file.record_count, file.rejected_count, good.*, rejected.*
+        from raw.landed_file as file,
             lateral (
                 select
                     count(*),
                     count(distinct (seq, line_no)),
-                    sum(seq)::bigint,
-                    bool_and(run_id = 'r' || seq and line_no = seq + 2)
-                from raw.job_status where load_id = load.load_id
+                    sum(seq - first_seq)::bigint,
+                    bool_and(run_id = 'r' || seq - first_seq and line_no = seq - first_seq + 2)
+                from raw.job_status
+                where load_id = file.load_id and seq >= first_seq and seq < first_seq + record_count
             ) as good,
-            lateral (select count(*) from raw.rejected_record where load_id = load.load_id) as rejected
-        order by load.source
+            lateral (
+                select count(*) from raw.rejected_record where load_id = file.load_id and path = file.path
+            ) as rejected
+        where status = 'loaded'
+        order by file.path
         """
     )
-    assert loads == [(path, n, 1, n, n, n * (n - 1) // 2, True, 1) for path, n in sorted(files.items())]
+    assert loaded == [(path, n, 1, n, n, n * (n - 1) // 2, True, 1) for path, n in sorted(files.items())]
     assert query("select count(*) from raw.job_status") == [(sum(files.values()),)]
     assert query("select count(*) from raw.rejected_record") == [(len(files),)]
-    assert query("select path from raw.landed_file where status = 'loaded' order by path") == [
-        (p,) for p in sorted(files)
-    ]
-    # Numbers in the order in which loads became visible.
-    assert query("select load_id from raw.load order by received_at") == [(n + 1,) for n in range(len(files))]
+    # Numbers in the order in which loads became visible, and what each says of itself.
+    loads = query("select load_id, record_count, rejected_count from raw.load order by received_at")
+    assert loads == query(
+        "select load_id, sum(record_count), sum(rejected_count) from raw.landed_file"
+        " where status = 'loaded' group by 1 order by 1"
+    )
+    assert [row[0] for row in loads] == list(range(1, len(loads) + 1))
 
 
 def test_killed_at_any_moment(settings: Settings, drop: Drop, query: Query, start: Callable[[], Any]) -> None:
@@ -106,6 +112,37 @@ def test_killed_at_any_moment(settings: Settings, drop: Drop, query: Query, star
     ingest(settings)
     assert_all_there_once(query, files)
     assert ingest(settings).files == ()
+
+
+def test_small_files_are_killed_at_any_moment(
+    settings: Settings, drop: Drop, query: Query, start: Callable[[], Any]
+) -> None:
+    names = [str(drop(f"{n:04}.csv", statuses(n, 3))) for n in range(3000)]
+    chance = random.Random(11)
+    for _ in range(4):
+        child, pipe = start()
+        pipe.send("go")
+        child.join(chance.uniform(0.3, 1.2))
+        child.kill()
+        child.join()
+    ingest(settings)
+    # Every row is of one file, and every file has all of its own.
+    assert query(
+        """
+        select file.path, file.record_count, file.rejected_count,
+            count(status.load_id), min(status.job_id), max(status.job_id), min(line_no), max(line_no)
+        from raw.landed_file as file
+        left join raw.job_status as status
+            on status.load_id = file.load_id
+            and status.seq >= file.first_seq and status.seq < file.first_seq + file.record_count
+        group by file.landed_file_id order by file.path
+        """
+    ) == [(name, 3, 1, 3, f"job-{n}", f"job-{n}", 2, 4) for n, name in enumerate(names)]
+    assert query("select count(*) from raw.job_status") == [(9000,)]
+    assert query("select path, line_no from raw.rejected_record order by path") == [
+        (name, 5) for name in names
+    ]
+    assert query("select sum(record_count), sum(rejected_count) from raw.load") == [(9000, 3000)]
 
 
 def test_several_at_once(settings: Settings, drop: Drop, query: Query, start: Callable[[], Any]) -> None:
@@ -202,7 +239,8 @@ def test_a_file_that_is_replaced_while_it_is_read(settings: Settings, drop: Drop
     assert query("select run_id from raw.job_status") == [("r2",)]
 
 
-def test_a_file_that_goes_away(settings: Settings, drop: Drop) -> None:
+def test_a_file_that_goes_away(settings: Settings, drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.landing.ingest.MOST_FILES", 1)
     drop("a.csv", HEADER + LINE)
     second = drop("b.csv", HEADER + LINE.replace("r1", "r2"))
     os.utime(second, (2_000_000_000, 2_000_000_000))

@@ -6,6 +6,7 @@ select
     case when taken.load_id is not null then 'unloaded' else file.status end as status,
     file.record_count,
     file.rejected_count,
+    coalesce(file.rejected_kept, file.rejected_count) as rejected_kept,
     file.message,
     file.hint,
     file.warnings,
