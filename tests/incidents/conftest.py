@@ -65,6 +65,7 @@ slos:
   - id: slo-window
     application: core
     calendar: every_day
+    effective_from: 2026-03-02
     every: {minutes: 30, from: "06:00", to: "08:00", due_after: 10m}
     jobs: [{job: window}]
 """

@@ -218,8 +218,6 @@ def test_what_is_over_before_its_silence_ends_is_never_told(bank: Bank) -> None:
 def test_later_windows_of_a_day_are_grouped_under_the_first(bank: Bank) -> None:
     bank.write("slos/window.yml", INTRADAY)
     bank.write("slos/bank.yml", "slos: []\n")
-    # Two dates: one alone, received so long after it, would open nothing.
-    bank.sends("core/window", "SUCCEED 1 06:05", date="2026-03-01")
     bank.sends("core/window", "START 2 06:00", "SUCCEED 2 06:05", date="2026-03-02")
     # Something else of core reports, so that it is this job and not its sender.
     bank.sends("core/lone", "SUCCEED 07:15")

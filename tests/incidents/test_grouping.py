@@ -328,7 +328,7 @@ def test_rejected_files_stand_together_by_their_sender() -> None:
 
 def test_a_file_that_could_not_be_read_is_told_beside_one_with_rejected_records(bank: Bank) -> None:
     good = (
-        '{"application_id": "core", "job_id": "lone", "status_code": "START", "status_at": "%s",'
+        '{"application_id": "core", "job_id": "window", "status_code": "START", "status_at": "%s",'
         ' "business_date": "2026-03-03"}'
     )
     bank.lands(good % at("02:00").isoformat() + "\n{}" * 6)

@@ -31,7 +31,12 @@ def verdicts(warehouse: Warehouse) -> list[tuple[Any, ...]]:
 
 def test_a_first_status_on_a_date_that_is_no_business_date(warehouse: Warehouse) -> None:
     warehouse.store_catalog(catalog({"weekdays": DAYS}))
-    warehouse.ingest(HEADER + STATUS.format("SUCCEED", "2026-03-02T18:00:00", "2026-03-02"))
+    # Two dates: one alone, received so long after it, would open nothing.
+    warehouse.ingest(
+        HEADER
+        + STATUS.format("SUCCEED", "2026-03-02T18:00:00", "2026-03-02")
+        + STATUS.format("START", "2026-03-03T10:00:00", "2026-03-03")
+    )
     warehouse.tick("2026-03-03 11:00")
     before = warehouse.marts()["slo_performance"]
     assert verdicts(warehouse) == [("posted", "2026-03-02", "on_time"), ("posted", "2026-03-03", "not_due")]
