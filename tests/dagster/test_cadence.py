@@ -14,6 +14,7 @@ import pytest
 from pipelines.definitions import build_defs
 from pipelines.landing.ingest import ingest
 from pipelines.orchestration.instance import load_instance
+from pipelines.transform.project import DbtError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.locks import Lock, held
 from pipelines.warehouse.settings import ROOT
@@ -99,10 +100,26 @@ def test_loads_that_a_tick_left_are_published_by_the_next_look(
     built: House, instance: dg.DagsterInstance
 ) -> None:
     """As a warm tick leaves them that dies: loaded, and nothing in the landing folder says so."""
-    built.land("left.csv", HEADER + record("2026-03-03", "left"))
+    built.land("left.csv", HEADER + record("2026-03-10", "left"))
     ingest(built.settings)
     assert "published up to load" in arrivals(built, instance).skip_message
     assert "left" in runs_shown(built)
+
+
+def test_a_tick_that_raises_is_not_hammered(built: House, instance: dg.DagsterInstance) -> None:
+    built.land("refused.csv", HEADER + record("2026-03-11", "refused"))
+    with connect(built.settings, autocommit=True) as connection:
+        # Not valid: the rows that are there may break it, no new one may.
+        connection.execute(
+            "alter table marts.job_run add constraint refusal check (run_id <> 'refused') not valid"
+        )
+        with pytest.raises(DbtError, match="job_run was not published"):
+            arrivals(built, instance)
+        waits = arrivals(built, instance)
+        connection.execute("alter table marts.job_run drop constraint refusal")
+    assert "the last tick failed, and the minute's tries again" in waits.skip_message
+    assert "published up to load" in minute(built, instance).skip_message
+    assert "refused" in runs_shown(built)
 
 
 def test_much_is_left_to_one_run(
