@@ -166,7 +166,8 @@ def _fields(path: Path, part: int) -> None:
 
 
 def _dictionary(path: Path, part: int) -> None:
-    _parquet(path, pa.array(["x" * 5000]).take(pa.array([0] * (450_000 // part))))
+    indices = pa.array([0] * (450_000 // part), pa.int32())
+    _parquet(path, pa.DictionaryArray.from_arrays(indices, ["x" * 5000]))
 
 
 def _long_text(path: Path, part: int) -> None:

@@ -147,7 +147,7 @@ def test_many_files_are_left_to_a_run_however_small(
 ) -> None:
     monkeypatch.setattr("sensors.advance.WARM_FILES", 3)
     for n in range(4):
-        built.land(f"small-{n}.csv", HEADER + record("2026-03-04", f"small-{n}"))
+        built.land(f"small-{n}.csv", HEADER + record(f"2026-02-0{n + 2}", f"small-{n}"))
     (request,) = arrivals(built, instance).run_requests
     assert request.tags["duemark/reason"] == "4 files landed"
     monkeypatch.undo()
