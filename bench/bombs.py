@@ -137,7 +137,7 @@ def _short_lines(path: Path, part: int) -> None:
 
 
 def _one_line(path: Path, part: int) -> None:
-    path.write_text(HEADER + "x")
+    path.write_text(HEADER + "x" * 20_000)
     # Sparse: it takes no disk.
     os.truncate(path, (2 << 30) // part)
 
