@@ -129,7 +129,7 @@ def _gzip(path: Path, part: int) -> None:
 
 def _members(path: Path, part: int) -> None:
     member = gzip.compress((_line(0) * 10_000).encode())
-    path.write_bytes(gzip.compress(HEADER.encode()) + member * (2000 // part))
+    path.write_bytes(gzip.compress(HEADER.encode()) + member * (200 // part))
 
 
 def _short_lines(path: Path, part: int) -> None:
