@@ -33,8 +33,8 @@ def without(*columns: str) -> Callable[[Row], Row]:
 
 DIFFERENCES: tuple[Difference, ...] = ()
 
-# What tells when a tick ran, not of what.
-_OF_THE_MOMENT = {"tick": without("published_at")}
+# What tells when a tick ran, and whether it had to plan before it judged, not what of.
+_OF_THE_MOMENT = {"tick": without("published_at", "high")}
 
 
 def of_facts(marts: Tables) -> Tables:

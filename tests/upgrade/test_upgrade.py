@@ -134,7 +134,8 @@ def standing(ops: Tables) -> dict[tuple[str, str, str], tuple[int, str | None]]:
     }
 
 
-def test_a_backup_is_restored_as_the_page_says(dump: Dump, tmp_path: Path) -> None:
+def test_a_backup_is_restored_as_the_page_says(tmp_path: Path) -> None:
+    dump = DUMPED[-1]
     login, roles, *_ = blocks(chapter("A PostgreSQL of your own"), "sql")
     save, restore, *_ = blocks(chapter("Backup"), "sh")
     restore = restore.replace("tick --rebuild", f"tick --rebuild --as-of {dump.as_of.isoformat()}")
