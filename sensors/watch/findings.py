@@ -266,6 +266,8 @@ class _Look:
             return not self._memory.locations
         if kind in {SENSOR_FAILED, SENSOR_LATE, SENSOR_OFF}:
             return not self._is_heard(subject.split("/", 1)[0])
+        if kind == TICK_FAILED:
+            return self._facts.waiting_since is not None and self._is_daemon_silent()
         if kind == RUN_STUCK:
             return subject == QUEUE and not self._is_daemon_up()
         return False
@@ -505,6 +507,8 @@ class _Look:
         since = self._facts.waiting_since
         if since is None or last.begun_at is not None or self._is_tick_queued() or not self._is_watched():
             return
+        if self._is_daemon_silent():
+            return
         due = max(since, self._could_tick_since("pipelines"))
         if self._now - due >= self._limits.waiting or (TICKING in self._standing and not last.failures):
             yield Finding(
@@ -515,6 +519,11 @@ class _Look:
                 f"{reason}",
                 due,
             )
+
+    def _is_daemon_silent(self) -> bool:
+        """Whether the daemon that should tick may be dead: that is told then. Where none ever was, cron ticks."""
+        daemon = self._memory.daemon
+        return daemon is not None and bool(daemon.who) and not self._is_heard("pipelines")
 
     def _is_tick_queued(self) -> bool:
         """What is wrong with such a run is told of the run."""

@@ -76,5 +76,7 @@ def watched(house: Watched) -> Watched:
         connection.execute(sql.SQL("truncate {} restart identity").format(sql.SQL(", ").join(tables)))
     with connect(house.settings, "operate") as connection:
         connection.execute("truncate ops.incident, ops.alert_outbox, ops.notice, ops.watch, ops.watcher")
+        connection.execute("set role transform")
+        connection.execute("update control.tick set published_at = null")
     (house.settings.home / "alerts.jsonl").unlink(missing_ok=True)
     return replace(house, now=datetime.now(UTC))
