@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from pipelines.cli import main
@@ -25,7 +26,14 @@ HEADER = "event,kind,subject,occurrence,route\n"
 
 
 def run(bank: Bank, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["judge", *arguments], env=bank.settings.as_env(), catch_exceptions=False)
+    before = structlog.get_config()
+    try:
+        return CliRunner().invoke(
+            main, ["judge", *arguments], env=bank.settings.as_env(), catch_exceptions=False
+        )
+    finally:
+        # A command sets up logging for its own stderr, which is closed when it is over.
+        structlog.configure(**before)
 
 
 def told(result: Result) -> list[tuple[str, ...]]:
