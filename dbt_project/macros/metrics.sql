@@ -44,11 +44,6 @@
     group by hour_at, dimension
 {%- endmacro %}
 
-{#- How long records are kept, counted back from as_of; one that is exactly so old still is. -#}
-{% macro indicator_retention() -%}
-    '{{ env_var("DUEMARK_INDICATOR_RETENTION", "1 year") }}'::interval
-{%- endmacro %}
-
 {#- Months of the loads of all feeds that bring metric inputs. -#}
 {% macro months_of_metric_loads(condition) -%}
     {{ months_of_loads("metric_log", condition) }}

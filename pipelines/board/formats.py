@@ -30,6 +30,8 @@ SHARE = frozenset({"share", "ratio", "fraction"})
 
 def number(value: Decimal) -> str:
     """A number with as many digits as say something: 12,345 or 1,234.5 or 3.14 or 0.00123."""
+    if not value.is_finite():
+        return str(value)
     size = abs(value)
     if value == value.to_integral_value():
         return _signed(f"{value:,.0f}")
@@ -61,7 +63,7 @@ def quantity(value: Decimal | None, unit: str) -> str:
 
 def difference(value: Decimal | None, unit: str) -> str:
     """A change, with its sign; shares and percents in points."""
-    if value is None:
+    if value is None or not value.is_finite():
         return NONE
     sign = "+" if value > 0 else ""
     if unit in SHARE or unit in PERCENT:
@@ -71,7 +73,7 @@ def difference(value: Decimal | None, unit: str) -> str:
 
 def percent(value: Decimal | None) -> str:
     """A relative change, in percent, without a sign."""
-    return NONE if value is None else f"{_percent(abs(value))}{GAP}%"
+    return NONE if value is None or not value.is_finite() else f"{_percent(abs(value))}{GAP}%"
 
 
 def _percent(value: Decimal) -> str:

@@ -141,7 +141,7 @@ def _value(value: Decimal | None, json: Any, unit: str) -> str:
 
 
 def _change(percent: Decimal | None, direction: str | None) -> str:
-    if percent is None:
+    if percent is None or not percent.is_finite():
         return ""
     if direction == "stable":
         return "→ stable"

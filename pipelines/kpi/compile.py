@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
+
+import sqlglot
+from sqlglot import exp
 
 from pipelines.errors import DuemarkError
 from pipelines.kpi.project import PLAN
@@ -26,6 +30,12 @@ from pipelines.kpi.registry import COMPOSING, GRAINS, WAREHOUSE, Kpi, Registry, 
 HOUR, QUARTER, DAY = 60, 15, 1440
 # Zones whose offset had other minutes before are of no interest.
 SINCE = 1980
+# Zones whose clocks were changed oddly before have no rows from then.
+ODD_SINCE = 1900
+# A number of this size or more is none: it would end as an infinity, in a chart or in another number.
+TOO_LARGE = "1e300"
+# By which column a source that is purged is noted: pipelines/metrics/purge.py.
+PURGED_BY = {"marts.indicator_record": "indicator_id"}
 PERIOD_ALIASES = {
     "grain": "p grain", "period_start": "p start", "period_end": "p end", "start_date": "p first",
     "last_date": "p last", "period": "p period",
@@ -91,6 +101,41 @@ def part_hours(timezone: str) -> bool:
     moments = (datetime(year, month, 1, tzinfo=UTC) for year in range(SINCE, 2041) for month in range(1, 13))
     offsets = {moment.astimezone(zone).utcoffset() or timedelta() for moment in moments}
     return any(offset % timedelta(hours=1) for offset in offsets)
+
+
+@cache
+def odd_clocks(timezone: str) -> tuple[bool, bool]:
+    """Whether clocks of a zone were ever changed within an hour that they show, and back over midnight."""
+    zone = ZoneInfo(timezone)
+
+    def offset(at: datetime) -> timedelta:
+        return at.astimezone(zone).utcoffset() or timedelta()
+
+    odd_hours = odd_days = False
+    low, end, step = (
+        datetime(ODD_SINCE, 1, 1, tzinfo=UTC),
+        datetime(2041, 1, 1, tzinfo=UTC),
+        timedelta(days=10),
+    )
+    while low < end:
+        high = low + step
+        before, after = offset(low), offset(high)
+        if before != after:
+            while high - low > timedelta(seconds=1):
+                middle = low + (high - low) // timedelta(seconds=2) * timedelta(seconds=1)
+                low, high = (middle, high) if offset(middle) == before else (low, middle)
+            local = (high + before).replace(tzinfo=None)
+            odd_hours |= bool((after - before) % timedelta(hours=1) or local.minute or local.second)
+            odd_days |= (local - timedelta(seconds=1)).date() > (local + (after - before)).date()
+        low = high
+    return odd_hours, odd_days
+
+
+def hour_start(at: str, timezone: str) -> str:
+    """SQL: where the hour around an instant begins."""
+    if odd_clocks(timezone)[0]:
+        return f"kpi.hour_start({at}, {literal(timezone)})"
+    return f"date_trunc('hour', {at}, {literal(timezone)})"
 
 
 def _hash(*parts: object) -> str:
@@ -230,6 +275,24 @@ def number(column: str, source: Source) -> str:
     return name
 
 
+def may_be_odd(variable: Variable) -> bool:
+    """Whether what it aggregates may be no number (NaN, an infinity): counts and whole numbers never are."""
+    if variable.column is None or variable.aggregation in {"count", "count_distinct"}:
+        return False
+    kind = dict(variable.source.columns).get(variable.column, "numeric").lower()
+    return not kind.startswith(("smallint", "integer", "bigint", "int", "bool", "money")) or kind.startswith(
+        "interval"
+    )
+
+
+def extreme(part: str, column: str, variable: Variable) -> str:
+    """`min` or `max` of a column, an infinity where any of it is no number."""
+    if not may_be_odd(variable):
+        return f"{part}({column})"
+    beyond = "-Infinity" if part == "min" else "Infinity"
+    return f"{part}(case when abs({column}) >= 'Infinity' then '{beyond}' else {column} end)"
+
+
 def states_of(variable: Variable) -> list[tuple[str, tuple[str, str]]]:
     """The states that a variable needs: name → (aggregate over rows, how it adds up), the count of its rows first."""
     found = [(row_state(variable), (_aggregate("count", "", scope_of(variable), variable), "sum"))]
@@ -239,7 +302,11 @@ def states_of(variable: Variable) -> list[tuple[str, tuple[str, str]]]:
         return found
     column = number(variable.column, variable.source) if variable.column else ""
     parts = {"avg": ["sum", "count"], "sum": ["sum", "count"] if variable.kind == "snapshot" else ["sum"]}
-    for part in parts.get(variable.aggregation, [variable.aggregation]):
+    found_parts = parts.get(variable.aggregation, [variable.aggregation])
+    if variable.kind == "snapshot" and may_be_odd(variable):
+        # What came as no number is none until it goes: less itself it would be no number for ever.
+        found_parts = [*found_parts, "odd"]
+    for part in found_parts:
         text = _aggregate(part, column, variable.condition, variable)
         found.append((state_name(variable, part), (text, part if part in {"min", "max"} else "sum")))
     return found
@@ -257,8 +324,14 @@ def _aggregate(part: str, column: str, condition: str, variable: Variable) -> st
         if part == "count":
             conditions += [f"{column} is not null"] if column else []
             text = "sum(moved)"
+        elif part == "odd":
+            conditions.append(f"abs({column}) >= 'Infinity'")
+            text = "sum(moved)"
         else:
+            conditions += [f"abs({column}) < 'Infinity'"] if may_be_odd(variable) else []
             text = f"sum(moved * {column})"
+    elif part in {"min", "max"}:
+        text = extreme(part, column, variable)
     else:
         text = f"{part}({column or '*'})"
     return text + (f" filter (where {' and '.join(conditions)})" if conditions else "")
@@ -309,7 +382,7 @@ def _state_text(state: StateModel) -> str:
         stands = ""
         if state.until_column is not None:
             until, begin = quoted(state.until_column), quoted(state.time_column)
-            stands = f" and {begin} is not null and ({until} is null or {until} > {begin})"
+            stands = f" and isfinite({begin}) and ({until} is null or {until} > {begin})"
         streams.append(
             f"    select {_bucket(column, state.minutes, is_date=state.is_date)} as bucket_at, {sign} as moved,"
             " moves.*\n"
@@ -345,6 +418,7 @@ def _kpi_plan(kpi: Kpi, model: str) -> dict[str, Any]:
         "allow_late": int(kpi.allow_late.total_seconds()), "slos": list(kpi.slos), "metadata": dict(kpi.metadata),
         "retention": dict(kpi.retention), "fills_gaps": kpi.fills_gaps, "frequency": kpi.frequency,
         "clocks": sorted({f"{each.source.relation}:{each.time_column}" for each in kpi.variables}),
+        "reads": [_read(kpi, each) for each in kpi.variables if each.source.relation in PURGED_BY],
         "variables": {
             each.name: {
                 "aggregation": each.aggregation, "table": each.source.table, "database": each.source.database,
@@ -356,6 +430,39 @@ def _kpi_plan(kpi: Kpi, model: str) -> dict[str, Any]:
             for each in kpi.variables
         },
     }  # fmt: skip
+
+
+def _read(kpi: Kpi, variable: Variable) -> dict[str, Any]:
+    """What a variable reads of a source that is purged: which parts (None: any), over which window."""
+    column = PURGED_BY[variable.source.relation]
+    # Whether there is a cell at all is up to the rows that the definition's own filters let pass.
+    condition = variable.condition if kpi.formula == "custom" else scope_of(variable)
+    return {
+        "relation": variable.source.relation, "parts": _parts(condition, column),
+        "days": variable.window.days if variable.window else None,
+        "to_date": variable.window.to_date if variable.window else None,
+        "is_snapshot": variable.kind == "snapshot", "is_date": variable.is_date,
+    }  # fmt: skip
+
+
+def _parts(condition: str, column: str) -> list[str] | None:
+    """The values that a condition allows a column, where it says so outright."""
+    return _allowed(sqlglot.parse_one(condition, dialect="postgres"), column) if condition else None
+
+
+def _allowed(node: exp.Expr, column: str) -> list[str] | None:
+    node = node.unnest()
+    if isinstance(node, exp.And):
+        return _allowed(node.this, column) or _allowed(node.expression, column)
+    values = node.expressions if isinstance(node, exp.In) else [node.args.get("expression")]
+    is_said = (
+        isinstance(node, exp.EQ | exp.In) and isinstance(node.this, exp.Column) and node.this.name == column
+    )
+    return [each.name for each in values] if is_said and values and all(map(_is_whole, values)) else None
+
+
+def _is_whole(node: exp.Expr | None) -> bool:
+    return isinstance(node, exp.Literal) and not node.is_string and node.name.isdigit()
 
 
 def _yml(plan: dict[str, Any]) -> str:
@@ -452,9 +559,11 @@ class _Values:
         is_date = self.compiler.states[piece.state].is_date
         kind = "midnight" if is_date else "instant"
         if grain == "hour":
-            same = f"p.period_start = date_trunc('hour', s.bucket_at, {zone})"
+            same = f"p.period_start = {hour_start('s.bucket_at', self.group.timezone)}"
         else:
             local = f"s.bucket_at at time zone {literal('UTC') if is_date else zone}"
+            if not is_date and odd_clocks(self.group.timezone)[1]:
+                local = f"kpi.local_time(s.bucket_at, {zone})"
             same = f"p.start_date = date_trunc({literal(grain)}, {local})::date"
         return f"p.grain = {literal(grain)} and {same} and (true /* within {kind} {grain} s.bucket_at */)"
 
@@ -583,7 +692,7 @@ window cell as (partition by {cell} order by "p end")"""
         if self._is_own(piece, grain):
             kind = "date" if state.is_date else "instant"
             place = (
-                f"date_trunc('hour', {own}, {literal(self.group.timezone)})"
+                hour_start(own, self.group.timezone)
                 if grain == "hour"
                 else f"({own} /* start of {kind} {grain} */)"
             )
@@ -634,19 +743,45 @@ window cell as (partition by {cell} order by "p end")"""
             f"({self._variable(kpi, each, rows[each.source.relation])})::numeric as {quoted(each.name)}"
             for each in kpi.variables
         )
-        components = ", ".join(f"{literal(each.name)}, v.{quoted(each.name)}" for each in kpi.variables)
-        divisors = [str(each) for each in getattr(kpi, "divisors", ())]
-        division = "".join(f" when ({each}) = 0 then 'division by zero'" for each in divisors)
-        reason = f"case{division} else 'no rows' end" if division else "'no rows'"
+        odd = [f"abs(v.{quoted(each.name)}) >= {TOO_LARGE}" for each in kpi.variables if may_be_odd(each)]
+        components = ", ".join(
+            f"{literal(each.name)}, "
+            + (f"case when abs({name}) < {TOO_LARGE} then {name} end" if may_be_odd(each) else name)
+            for each in kpi.variables
+            for name in [f"v.{quoted(each.name)}"]
+        )
+        value = f"({kpi.expression})::numeric"
+        if odd:
+            value = f"case when {' or '.join(odd)} then 'NaN' else {value} end"
         grains = ", ".join(literal(grain) for grain in kpi.grains)
         where = f"u.grain in ({grains})"
         where += f" and ({exists} or u.dimensions = '{{}}')" if kpi.fills_gaps else f" and ({exists})"
         return (
             f"select {literal(kpi.id)}::text as kpi_id, jsonb_build_object({components}) as components,"
-            f' v."= value", case when v."= value" is null then {reason} end as reason\n'
-            f'from (select v.*, ({kpi.expression})::numeric as "= value" from (select {columns}) as v) as v\n'
+            f' case when abs(v."= value") < {TOO_LARGE} then v."= value" end as "= value",'
+            f' case when v."= value" is null then {self._reason(kpi, rows)}'
+            f""" when abs(v."= value") >= {TOO_LARGE} then 'not a number' end as reason\n"""
+            f'from (select v.*, {value} as "= value" from (select {columns} offset 0) as v offset 0) as v\n'
             f"where {where}"
         )
+
+    def _reason(self, kpi: Kpi, rows: Mapping[str, str]) -> str:
+        """Why a value is null: what would not be one without it."""
+        divided = kpi.expression
+        for divisor in reversed(kpi.divisors):
+            divided = divided.replace(
+                f"nullif({divisor}, 0)", f"(case when {divisor} = 0 then 1 else {divisor} end)"
+            )
+        found = [f"when ({divided}) is not null then 'division by zero'"] if kpi.divisors else []
+        # A default stands where a source has no rows, and nowhere else.
+        lacking = [
+            f"(v.{quoted(each.name)} is null and not ({rows[each.source.relation]}))"
+            for each in kpi.variables
+            if each.default is None
+        ]
+        found += [f"when {' or '.join(lacking)} then 'no rows'"] if lacking else []
+        nothing = " or ".join(f"v.{quoted(each.name)} is null" for each in kpi.variables)
+        return f"case {' '.join(found)} when {nothing} then 'no values' else 'by formula' end"
 
     def _exists(self, kpi: Kpi, rows: dict[str, str]) -> str:
         """A cell is there where a source that has all of its dimensions has rows."""
@@ -677,8 +812,11 @@ window cell as (partition by {cell} order by "p end")"""
                 text = f"coalesce({text}, 0)"
         elif variable.aggregation == "avg":
             text = f"{state('sum')} / nullif({state('count')}, 0)"
+            if snapshot and may_be_odd(variable):
+                text = f"case when {state('odd')} > 0 then 'NaN' else {text} end"
         elif variable.aggregation == "sum" and snapshot:
-            text = f"case when {state('count')} > 0 then {state('sum')} end"
+            odd = f"when {state('odd')} > 0 then 'NaN' " if may_be_odd(variable) else ""
+            text = f"case {odd}when {state('count')} > 0 then {state('sum')} end"
         elif variable.aggregation == "count":
             text = f"coalesce({state('count')}, 0)"
         else:
@@ -701,12 +839,12 @@ window cell as (partition by {cell} order by "p end")"""
         if variable.aggregation == "count_distinct":
             text = f"count(distinct {quoted(str(variable.column))})"
         elif variable.aggregation in {"min", "max"}:
-            text = f"{variable.aggregation}({column})"
+            text = extreme(variable.aggregation, column, variable)
         else:
             share = (
                 "0.5" if variable.aggregation == "median" else f"{int(variable.aggregation[1:]) / 100:.2f}"
             )
-            text = _exact_percentile(column, share, variable.condition)
+            text = _exact_percentile(column, share, variable)
         if variable.condition and "filter" not in text:
             text += f" filter (where {variable.condition})"
         known = {known: name for name, known in self.direct.setdefault(key, {}).items()}
@@ -763,10 +901,27 @@ def _members(present: Sequence[str], columns: dict[str, str]) -> str:
     return "".join(f", s.{quoted(_member(columns[name]))} as {quoted(f'd {name}')}" for name in present)
 
 
-def _exact_percentile(column: str, share: str, condition: str) -> str:
-    """percentile_cont as numeric: of doubles it would depend on the last bit, of intervals it is seconds already."""
-    where = f" filter (where {condition})" if condition else ""
-    return f"(percentile_cont({share}) within group (order by ({column})::double precision){where})::numeric"
+def _exact_percentile(column: str, share: str, variable: Variable) -> str:
+    """percentile_cont as numeric: of doubles it would depend on the last bit, of intervals it is seconds already.
+
+    Where any of it is no number, the result is none either: that is the least or the greatest of all, in one sort.
+    """
+    where = f" filter (where {variable.condition})" if variable.condition else ""
+    if not may_be_odd(variable):
+        return (
+            f"(percentile_cont({share}) within group (order by ({column})::double precision){where})::numeric"
+        )
+    kind = dict(variable.source.columns).get(str(variable.column), "numeric").lower()
+    if kind in {"numeric", "decimal"}:
+        # What no double can hold.
+        column = (
+            f"case when abs({column}) >= {TOO_LARGE} then 'Infinity' when abs({column}) < 1e-300 then 0"
+            f" else {column} end"
+        )
+    return (
+        f"kpi.middle_one(percentile_cont(array[0, {share}, 1]) within group"
+        f" (order by ({column})::double precision){where})"
+    )
 
 
 def _dimensions_json(present: Sequence[str], prefix: str = "") -> str:
@@ -798,6 +953,7 @@ def _custom(group: Group, kpi: Kpi, states: dict[str, StateModel]) -> str:
     return (
         '{{ config(materialized="kpi_values", schema="kpi") }}\n\n'
         f"{reads}\nselect {literal(kpi.id)}::text as kpi_id, v.grain, v.period_start, '{{}}'::jsonb as dimensions,"
-        " v.components, v.value::numeric as value, v.value_json, null::text as reason\n"
+        f" v.components, case when abs(v.value) < {TOO_LARGE} then v.value::numeric end as value, v.value_json,"
+        f" case when abs(v.value) >= {TOO_LARGE} then 'not a number' end as reason\n"
         f"from (\n{{{{ {kpi.expression}({given}) }}}}\n) as v\n"
     )

@@ -721,12 +721,12 @@ def _since(
 ) -> Any:
     """From which value of the cursor column on rows are read; None for all."""
     cursor = str(table.cursor)
-    # Nothing comes after infinity, so it says not how far was read.
-    known = (
-        sql.SQL("where {} between '1000-01-01' and '9999-12-30'").format(sql.Identifier(cursor))
-        if columns[cursor] in TIMES
-        else sql.SQL("")
-    )
+    # Nothing comes after infinity, nor after NaN, so they say not how far was read.
+    known: sql.Composable = sql.SQL("")
+    if columns[cursor] in TIMES:
+        known = sql.SQL("where {} between '1000-01-01' and '9999-12-30'").format(sql.Identifier(cursor))
+    elif columns[cursor].startswith(("numeric", "double", "real")):
+        known = sql.SQL("where {} < 'Infinity'").format(sql.Identifier(cursor))
     row: Any = connection.execute(
         sql.SQL("select max({}) from {} {}").format(sql.Identifier(cursor), target, known)
     ).fetchone()

@@ -28,21 +28,22 @@ with
     local as (
         select *, case grain when 'hour' then interval '1 hour' when 'quarter' then interval '3 months'
                 else ('1 ' || grain)::interval end as step,
-            date_trunc(grain, %(published)s at time zone zone) as begun,
-            date_trunc(grain, (%(published)s - late) at time zone zone) as ended
+            date_trunc(grain, kpi.local_time(%(published)s, zone)) as begun,
+            date_trunc(grain, kpi.local_time(%(published)s - late, zone)) as ended
         from kind
     ),
     period as (
         -- the one that is open; of those that may still change for what comes late: the one that closes next, and the
         -- one before, which waits for its sources only
         select *,
-            case grain when 'hour' then date_trunc('hour', %(published)s, zone) + step
+            case grain when 'hour' then kpi.hour_end(%(published)s, zone)
                 else kpi.day_start((begun + step)::date, zone) end as next_begin,
-            case grain when 'hour' then date_trunc('hour', %(published)s - late, zone)
+            case grain when 'hour' then kpi.hour_start(%(published)s - late, zone)
                 else kpi.day_start(ended::date, zone) end as closing_start,
-            case grain when 'hour' then date_trunc('hour', %(published)s - late, zone) + step
+            case grain when 'hour' then kpi.hour_end(%(published)s - late, zone)
                 else kpi.day_start((ended + step)::date, zone) end as closing_end,
-            case grain when 'hour' then date_trunc('hour', %(published)s - late, zone) - step
+            case grain when 'hour'
+                then kpi.hour_start(kpi.hour_start(%(published)s - late, zone) - interval '1 microsecond', zone)
                 else kpi.day_start((ended - step)::date, zone) end as waiting_start
         from local
     )

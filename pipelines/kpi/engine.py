@@ -7,7 +7,6 @@ very transaction. Time alone opens and closes periods, and ends what is kept. Al
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -42,6 +41,10 @@ create temp table if not exists kpi_period (
     is_gone boolean not null default false
 ) on commit delete rows
 """
+# Of the KPIs at work, the periods that stay as they are.
+SEALED = """
+create temp table if not exists kpi_sealed (kpi_id text, grain text, period_start timestamptz) on commit delete rows
+"""
 BUCKETS = (
     "create temp table if not exists kpi_bucket (clock text, bucket_at timestamptz) on commit delete rows"
 )
@@ -52,8 +55,6 @@ FORMATS = {
     "quarter": "to_char({0}, 'YYYY-\"Q\"Q')",
     "year": "to_char({0}, 'YYYY')",
 }
-# Sources whose rows are taken out when they are so old: the setting, and its default as the macro of that name has it.
-PURGED = {"marts.indicator_record": ("DUEMARK_INDICATOR_RETENTION", "1 year")}
 _NOT_THE_MODELS = (
     psycopg.errors.QueryCanceled,
     psycopg.errors.SerializationFailure,
@@ -116,7 +117,6 @@ def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
     # Compiling such queries takes longer than most of them.
     connection.execute("set local jit = off")
     _journal_definitions(connection, clock)
-    _seal(connection)
     touched, emptied = _take_log(connection)
     publications: list[Publication] = []
     failed: dict[str, str] = {}
@@ -195,18 +195,6 @@ def _failed(connection: Connection, name: str, problem: str) -> None:
     connection.execute("update kpi.kpi set needs_full = true where model = %s", [name])
 
 
-def _seal(connection: Connection) -> None:
-    """Note up to when a source is purged: periods that begin before stay as they are."""
-    for relation, (variable, default) in PURGED.items():
-        connection.execute(
-            """
-            update kpi.clock set sealed_before = tick.as_of - %(kept)s::interval from control.tick
-            where relation = %(relation)s and sealed_before is distinct from tick.as_of - %(kept)s::interval
-            """,
-            {"relation": relation, "kept": os.environ.get(variable) or default},
-        )
-
-
 def _begun(connection: Connection, models: Sequence[_Model], clock: _Clock) -> set[tuple[str, str]]:
     """Time zones and grains of which a period has begun since the tick before."""
     if clock.before == clock.as_of:
@@ -219,11 +207,22 @@ def _begun(connection: Connection, models: Sequence[_Model], clock: _Clock) -> s
             for grain in model.spec["grains"]
         }
     )
+    if clock.before == "-infinity":
+        return set(kinds)
     rows = connection.execute(
-        "select zone, grain from unnest(%s::text[], %s::text[]) as kind (zone, grain)"
-        " where date_trunc(grain, %s::timestamptz, zone) is distinct from date_trunc(grain, %s::timestamptz, zone)",
-        [[zone for zone, _ in kinds], [grain for _, grain in kinds], clock.before, clock.as_of],
-    )
+        """
+        select zone, grain from unnest(%(zones)s::text[], %(grains)s::text[]) as kind (zone, grain)
+        where case grain
+            when 'hour' then kpi.hour_start(%(before)s, zone) <> kpi.hour_start(%(as_of)s, zone)
+            else date_trunc(grain, kpi.local_time(%(before)s, zone))
+                <> date_trunc(grain, kpi.local_time(%(as_of)s, zone))
+        end
+        """,
+        {
+            "zones": [zone for zone, _ in kinds], "grains": [grain for _, grain in kinds],
+            "before": datetime.fromisoformat(clock.before), "as_of": datetime.fromisoformat(clock.as_of),
+        },
+    )  # fmt: skip
     return {(str(zone), str(grain)) for zone, grain in rows}
 
 
@@ -352,14 +351,17 @@ def _refresh_values(
     deleted = inserted = 0
     is_done = False
     if work.others:
-        deleted = _expire(connection, model, work)
+        deleted = _expire(connection, model, work.others, work.begun)
         _periods(connection, model, work, clock, is_full=False)
+        note_sealed(connection, work.others)
         is_done = deleted > 0
         if connection.execute("select from kpi_period limit 1").fetchone() is not None:
             counts = _exchange(connection, model.name, work.others, clock, is_full=False)
             deleted, inserted, is_done = deleted + counts[0], counts[1], True
     if work.changed:
+        deleted += _expire(connection, model, work.changed, model.spec["grains"])
         _periods(connection, model, work, clock, is_full=True)
+        note_sealed(connection, work.changed, has_standing=True)
         counts = _exchange(connection, model.name, work.changed, clock, is_full=True)
         deleted, inserted, is_done = deleted + counts[0], inserted + counts[1], True
         connection.execute("update kpi.kpi set needs_full = false where kpi_id = any(%s)", [work.changed])
@@ -402,14 +404,17 @@ def _periods(connection: Connection, model: _Model, work: _Work, clock: _Clock, 
         if is_bounded:
             where.append(f"s <= {now}")
             if has_begun and not is_full and clock.before != "-infinity":
-                selects.append(
-                    f"select generate_series({_current(grain, zone, before)} + {step}, {now}, {step})"
+                after = (
+                    f"kpi.hour_end({before}, {zone})"
+                    if grain == "hour"
+                    else f"{_current(grain, zone, before)} + {step}"
                 )
+                selects.append(f"select {_series(grain, zone, after, now)}")
         first = ""
         if spec["fills_gaps"]:
             first = least or f"least({_first(spec, grain, zone)}, {now})"
             if is_full:
-                selects.append(f"select generate_series({first}, {now}, {step})")
+                selects.append(f"select {_series(grain, zone, first, now)}")
             else:
                 selects.append(_moved_begin(grain, zone, first, work.others))
         if least:
@@ -426,10 +431,6 @@ def _periods(connection: Connection, model: _Model, work: _Work, clock: _Clock, 
             connection.execute(
                 f"update kpi_period set is_gone = true where grain = '{grain}' and period_start < {begin}".encode()
             )
-    connection.execute(
-        "delete from kpi_period where period_start < (select max(sealed_before) from kpi.clock where clock = any(%s))",
-        [[each for piece in spec["pieces"] for each in piece["clocks"]]],
-    )
     connection.execute("analyze kpi_period")
 
 
@@ -444,8 +445,9 @@ def _moved_begin(grain: str, zone: str, first: str, kpis: list[str]) -> str:
         stands = f"({stands} at time zone {zone})::date::timestamp"
     return (
         "select between_them.s from"
-        f" (select {first} as begin, {stands} as stands) as moved, generate_series(least(begin, stands),"
-        f" greatest(begin, stands), {_step(grain)}) as between_them(s) where begin <> stands"
+        f" (select {first} as begin, {stands} as stands) as moved,"
+        f" {_series(grain, zone, 'least(begin, stands)', 'greatest(begin, stands)')} as between_them(s)"
+        " where begin <> stands"
     )
 
 
@@ -453,17 +455,27 @@ def _step(grain: str) -> str:
     return f"interval '{STEPS.get(grain, '1 hour')}'"
 
 
+def _series(grain: str, zone: str, first: str, last: str) -> str:
+    """SQL of the starts of periods from one to another: set of instants for hours, else of local timestamps."""
+    if grain == "hour":
+        return f"kpi.hours({first}, {last}, {zone})"
+    return f"generate_series({first}, {last}, {_step(grain)})"
+
+
 def _current(grain: str, zone: str, at: str) -> str:
     """SQL of the start of the period around an instant: an instant for hours, else a local timestamp."""
     if grain == "hour":
-        return f"date_trunc('hour', {at}, {zone})"
-    return f"date_trunc('{grain}', {at} at time zone {zone})"
+        return f"kpi.hour_start({at}, {zone})"
+    return f"date_trunc('{grain}', kpi.local_time({at}, {zone}))"
 
 
 def _least(spec: Mapping[str, Any], grain: str, zone: str, as_of: str) -> str | None:
     """SQL of the start of the oldest period that is kept; None: all are."""
     keep = spec["retention"].get(grain)
-    return f"{_current(grain, zone, as_of)} - {int(keep) - 1} * {_step(grain)}" if keep else None
+    if not keep:
+        return None
+    least = f"{_current(grain, zone, as_of)} - {int(keep) - 1} * {_step(grain)}"
+    return f"kpi.hour_start({least}, {zone})" if grain == "hour" else least
 
 
 def _start(piece: Mapping[str, Any], grain: str, zone: str, at: str) -> str:
@@ -472,11 +484,15 @@ def _start(piece: Mapping[str, Any], grain: str, zone: str, at: str) -> str:
 
 
 def _first(spec: Mapping[str, Any], grain: str, zone: str) -> str:
-    """SQL of the start of the first period that a source has a row in, null without any."""
+    """SQL of the start of the first period that a source has, or before a purge had, a row in; null without any."""
     firsts = [
-        _start(piece, grain, zone, f"(select min(bucket_at) from kpi.{piece['state']})")
+        _start(
+            piece, grain, zone,
+            f"(select least((select min(bucket_at) from kpi.{piece['state']}), (select min(hour_at)"
+            f" from control.purged_hour where relation = {_literal(piece['clocks'][0].rpartition(':')[0])})))",
+        )
         for piece in spec["pieces"]
-    ]
+    ]  # fmt: skip
     return f"least({', '.join(firsts)})"
 
 
@@ -491,7 +507,7 @@ def _touched_periods(piece: Mapping[str, Any], grain: str, zone: str, as_of: str
     start, now, step = _start(piece, grain, zone, "b.bucket_at"), _current(grain, zone, as_of), _step(grain)
     if piece["is_snapshot"]:
         first = f"(select min({start}) as first from {source} as b) as b"
-        return f"select generate_series(first, {now}, {step}) from {first}"
+        return f"select {_series(grain, zone, 'first', now)} from {first}"
     if piece["days"] is None and piece["to_date"] is None:
         return f"select {start} from {source} as b"
     day = f"(b.bucket_at at time zone {_literal('UTC') if piece['is_date'] else zone})::date"
@@ -506,9 +522,10 @@ def _touched_periods(piece: Mapping[str, Any], grain: str, zone: str, as_of: str
     around = f"date_trunc('{piece['to_date']}', {day}::timestamp)"
     after = f"(span.around + {_step(piece['to_date'])})"
     end = f"kpi.day_start({after}::date, {zone})" if grain == "hour" else after
+    starts = _series(grain, zone, "span.first", f"least({end}, {now})")
     return (
         f"select s from (select min({start}) as first, {around} as around from {source} as b group by 2) as span"
-        f" cross join generate_series(span.first, least({end}, {now}), {step}) as s where s < {end}"
+        f" cross join {starts} as s where s < {end}"
     )
 
 
@@ -518,31 +535,36 @@ def period_rows(grain: str, zone: str, starts: str) -> str:
         offset = f"(s at time zone {zone}) - (s at time zone 'UTC')"
         sign = f"case when {offset} < interval '0' then '-' else '+' end"
         size = f"case when {offset} < interval '0' then -({offset}) else {offset} end"
+        # Local mean times of long ago had seconds.
+        form = f"case when extract(second from {offset}) = 0 then 'HH24:MI' else 'HH24:MI:SS' end"
+        date = f"kpi.local_time(s, {zone})::date"
         return (
-            f"select 'hour', s, s + interval '1 hour', (s at time zone {zone})::date, (s at time zone {zone})::date,"
-            f" to_char(s at time zone {zone}, 'YYYY-MM-DD\"T\"HH24') || {sign} || to_char({size}, 'HH24:MI')"
+            f"select 'hour', s, kpi.hour_end(s, {zone}), {date}, {date},"
+            f" to_char(s at time zone {zone}, 'YYYY-MM-DD\"T\"HH24') || {sign} || to_char({size}, {form})"
             f" from ({starts}) as starts"
         )
     end = f"(s + interval '{STEPS[grain]}')::date"
+    # A day that a zone skipped, at the date line, is none.
     return (
-        f"select '{grain}', kpi.day_start(s::date, {zone}), kpi.day_start({end}, {zone}), s::date, {end} - 1,"
-        f" {FORMATS[grain].format('s')} from ({starts}) as starts"
+        f"select * from (select '{grain}', kpi.day_start(s::date, {zone}) as begins,"
+        f" kpi.day_start({end}, {zone}) as ends, s::date, {end} - 1, {FORMATS[grain].format('s')}"
+        f" from ({starts}) as starts) as period where begins < ends"
     )
 
 
-def _expire(connection: Connection, model: _Model, work: _Work) -> int:
+def _expire(connection: Connection, model: _Model, kpis: list[str], grains: Sequence[str]) -> int:
     """Take out periods that are kept no longer, where time has moved on; return how many rows."""
     gone = 0
     zone = _literal(model.spec["timezone"])
     for grain in model.spec["retention"]:
-        if grain in work.begun:
+        if grain in grains:
             least = str(_least(model.spec, grain, zone, "tick.as_of"))
             if grain != "hour":
                 least = f"kpi.day_start(({least})::date, {zone})"
             gone += connection.execute(
                 "delete from kpi.period_value using control.tick where kpi_id = any(%s) and grain = %s"
                 f" and period_start < {least}".encode(),
-                [work.others, grain],
+                [kpis, grain],
             ).rowcount
     return gone
 
@@ -563,9 +585,13 @@ def _exchange(
         from ({}) as cell
         inner join kpi_period as p using (grain, period_start)
         inner join kpi.kpi on kpi.kpi_id = cell.kpi_id
-        where cell.kpi_id = any({}) and not p.is_gone
+        where cell.kpi_id = any({}) and not p.is_gone and {}
         """
-    ).format(sql.SQL(within_periods(connection, _query(connection, name))), sql.Literal(kpis))
+    ).format(
+        sql.SQL(within_periods(connection, _query(connection, name))),
+        sql.Literal(kpis),
+        sql.SQL(unsealed(connection, "cell")),
+    )
     parameters: dict[str, Any] = {
         "kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full
     }  # fmt: skip
@@ -587,6 +613,7 @@ def _exchange(
         else "(kpi_id, grain, period_start) in"
         " (select kpi_id, grain, period_start from kpi_period, unnest(%(kpis)s::text[]) as kpi_id)"
     )
+    among += " and " + unsealed(connection, "period_value")
     # Both sides are laid side by side once, and what is the same is left alone.
     connection.execute(
         f"""
@@ -609,10 +636,6 @@ def _exchange(
         """.encode(),
         parameters,
     )
-    if is_full:
-        connection.execute(
-            f"delete from kpi_change as old where is_gone and exists ({SEALED})".encode(), parameters
-        )
     _restate(connection, parameters)
     deleted = connection.execute(
         f"delete from kpi.period_value as old {SAME} and new.is_gone".encode()
@@ -695,12 +718,6 @@ def within_periods(connection: Connection, query: str) -> str:
     return PLACE.sub(place, WITHIN.sub(condition, query))
 
 
-# A period that has lost rows to a purge stays as it is.
-SEALED = """
-    select from kpi.kpi inner join kpi.clock on kpi.spec -> 'clocks' ? clock.clock
-    where kpi.kpi_id = old.kpi_id and old.period_start < clock.sealed_before
-"""
-
 # Closed as of the tick before: it had ended by more than what may come late, its feeds had been read past its end, and
 # no occurrence in it was not due.
 CLOSED = """
@@ -738,10 +755,122 @@ def _restate(connection: Connection, parameters: Mapping[str, Any]) -> None:
                     and reported.grain = cell.grain and reported.period_start = cell.period_start
             ))
             and {CLOSED.format("cell")}
-            and not exists ({SEALED.replace("old.", "cell.")})
         """.encode(),
         parameters,
     )
+
+
+def note_sealed(connection: Connection, kpis: Sequence[str], *, has_standing: bool = False) -> None:
+    """Note in `kpi_sealed` which periods of the KPIs read an hour that was purged, by any window of theirs.
+
+    Of those of `kpi_period`, out of which go those that are sealed for all of the KPIs; has_standing: and of those that
+    have a value.
+    """
+    connection.execute(SEALED)
+    connection.execute("truncate kpi_sealed")
+    rows = connection.execute(
+        """
+        select kpi_id, spec ->> 'timezone', read
+        from kpi.kpi cross join jsonb_array_elements(spec -> 'reads') as read
+        where kpi_id = any(%s) and exists (
+            select from control.purged_hour where relation = read ->> 'relation'
+        )
+        """,
+        [list(kpis)],
+    ).fetchall()
+    for kpi_id, zone, read in rows:
+        start, end = read_bounds(read, _literal(str(zone)))
+        steps = " ".join(f"when '{grain}' then interval '{step}'" for grain, step in STEPS.items())
+        standing = f"""
+            union select grain, period_start, period_end, start_date,
+                coalesce((start_date + case grain {steps} end)::date - 1, start_date)
+            from kpi.period_value where kpi_id = %(kpi)s
+        """
+        connection.execute(
+            f"""
+            insert into kpi_sealed
+            select %(kpi)s, grain, period_start
+            from (
+                select grain, period_start, period_end, start_date, last_date from kpi_period
+                {standing if has_standing else ""}
+            ) as period
+            where exists (
+                select from control.purged_hour
+                where relation = %(relation)s and part = any(coalesce(%(parts)s::text[], array[part]) || ''::text)
+                    and hour_at >= {start} and hour_at < {end}
+            )
+            """.encode(),
+            {"kpi": kpi_id, "relation": read["relation"], "parts": read["parts"]},
+        )
+    if rows:
+        connection.execute("analyze kpi_sealed")
+        connection.execute(
+            """
+            delete from kpi_period using (
+                select grain, period_start from kpi_sealed
+                group by grain, period_start having count(distinct kpi_id) = %s
+            ) as sealed
+            where kpi_period.grain = sealed.grain and kpi_period.period_start = sealed.period_start
+            """,
+            [len(set(kpis))],
+        )
+
+
+def unsealed(connection: Connection, cells: str) -> str:
+    """SQL condition: a cell (kpi_id, grain, period_start) is not in a sealed period."""
+    if connection.execute("select from kpi_sealed limit 1").fetchone() is None:
+        return "true"
+    return (
+        f"not exists (select from kpi_sealed as sealed where sealed.kpi_id = {cells}.kpi_id"
+        f" and sealed.grain = {cells}.grain and sealed.period_start = {cells}.period_start)"
+    )
+
+
+def read_bounds(piece: Mapping[str, Any], zone: str) -> tuple[str, str]:
+    """SQL of the instants from and before which a piece has its buckets, of a period's columns."""
+    start = None
+    if piece["days"] is not None:
+        start = f"(last_date - {int(piece['days']) - 1})"
+    elif piece["to_date"] is not None:
+        start = f"date_trunc('{piece['to_date']}', last_date::timestamp)::date"
+    if piece["is_date"]:
+        first = f"({start or 'start_date'})::timestamp at time zone 'UTC'"
+        end = "(last_date + 1)::timestamp at time zone 'UTC'"
+    else:
+        first = f"kpi.day_start({start}, {zone})" if start else "period_start"
+        end = "period_end"
+    return "timestamptz '-infinity'" if piece["is_snapshot"] else first, end
+
+
+def forget(connection: Connection, is_rebuild: bool) -> list[Publication]:
+    """Take out the states of what this tick purged, within its transaction: no period changes by that."""
+    del is_rebuild
+    gone: dict[str, list[str]] = {}
+    for clock, bucket in connection.execute(
+        """
+        delete from kpi.touched using kpi.clock
+        where touched.clock = clock.clock and exists (
+            select from control.purged_hour
+            where purged_hour.relation = clock.relation and hour_at = date_trunc('hour', bucket_at, 'UTC')
+        )
+        returning touched.clock, date_trunc('hour', bucket_at, 'UTC')::text
+        """
+    ):
+        gone.setdefault(str(clock), []).append(str(bucket))
+    if gone:
+        for name, spec in connection.execute(
+            "select name, spec from kpi.model where kind = 'state' and query <> ''"
+        ).fetchall():
+            hours = [hour for clock in spec["clocks"] for hour in gone.get(clock, [])]
+            if hours:
+                connection.execute(
+                    sql.SQL(
+                        "delete from {} using unnest(%s::timestamptz[]) as gone (hour_at)"
+                        " where bucket_at >= hour_at and bucket_at < hour_at + interval '1 hour'"
+                    ).format(sql.Identifier("kpi", str(name))),
+                    [hours],
+                )
+    return []
 
 
 def _clocks(connection: Connection, *, has_slos_changed: bool) -> None:

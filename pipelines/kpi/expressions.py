@@ -337,15 +337,24 @@ class _Writer:
         return written
 
     def _arithmetic(self, node: exp.Expr, sign: str) -> tuple[str, str]:
-        left, right = self._numbers(node, [node.this, node.expression], sign)
-        if sign in "/%":
-            self.divisors.append(right)
-            right = f"nullif({right}, 0)"
+        divisor = node.expression
+        if (
+            sign in "/%"
+            and isinstance(inner := divisor.unnest(), exp.Nullif)
+            and inner.expression.name == "0"
+        ):
+            # `a / nullif(b, 0)` is said already.
+            divisor = inner.this
+        left, right = self._numbers(node, [node.this, divisor], sign)
+        # Of integers and doubles a row may give more than they hold, which would be an error.
+        cast = "::numeric" if self.what == "column" else ""
+        if sign not in "/%":
+            return f"({left}{cast} {sign} {right}{cast})", "number"
+        self.divisors.append(right)
+        right = f"nullif({right}, 0)"
         if sign == "/":
-            return f"({left}::numeric / {right})", "number"
-        if sign == "%":
-            return f"mod({left}::numeric, {right}::numeric)", "number"
-        return f"({left} {sign} {right})", "number"
+            return f"({left}::numeric / {right}{cast})", "number"
+        return f"mod({left}::numeric, {right}::numeric)", "number"
 
     def _unified(self, node: exp.Expr, operands: Sequence[exp.Expr]) -> tuple[list[str], str]:
         """Operands of one class; a text without a type of its own is what the others are."""

@@ -17,7 +17,15 @@ import psycopg
 from psycopg import IsolationLevel, sql
 from psycopg.types.json import Jsonb
 
-from pipelines.kpi.engine import MARK, PERIODS, period_rows, within_periods
+from pipelines.kpi.engine import (
+    MARK,
+    PERIODS,
+    note_sealed,
+    period_rows,
+    read_bounds,
+    unsealed,
+    within_periods,
+)
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -141,6 +149,7 @@ def _prove(
     connection.execute("truncate kpi_period")
     for grain in model.spec["grains"]:
         _draw(connection, model, kpis, grain, periods)
+    note_sealed(connection, kpis)
     needs = _leave_out_touched(connection, model)
     if not needs:
         return
@@ -156,7 +165,13 @@ def _prove(
     connection.execute("analyze kpi_period")
     query = _STATE.sub(r'pg_temp."\1"', within_periods(connection, model.query))
     rows = connection.execute(
-        sql.SQL(COMPARE).format(query=sql.SQL(query), kpis=sql.Literal(kpis), most=sql.Literal(MOST_WRONG))
+        sql.SQL(COMPARE).format(
+            query=sql.SQL(query),
+            kpis=sql.Literal(kpis),
+            most=sql.Literal(MOST_WRONG),
+            unsealed_cell=sql.SQL(unsealed(connection, "cell")),
+            unsealed_value=sql.SQL(unsealed(connection, "value")),
+        )
     ).fetchall()
     for kpi_id, cells, wrong, examples in rows:
         proof.cells[str(kpi_id)] = int(cells)
@@ -174,11 +189,11 @@ with
             case when dimensions = '{{}}' then '' else dimensions::text end collate "C" as dimension_key, value,
             value_json, components
         from ({query}) as cell
-        where kpi_id = any({kpis})
+        where kpi_id = any({kpis}) and {unsealed_cell}
     ),
     stands as (
         select value.* from kpi.period_value as value inner join kpi_period using (grain, period_start)
-        where kpi_id = any({kpis})
+        where kpi_id = any({kpis}) and {unsealed_value}
     ),
     compared as (
         select coalesce(proved.kpi_id, stands.kpi_id) as kpi_id, coalesce(proved.grain, stands.grain) as grain,
@@ -232,24 +247,21 @@ def _draw(connection: Connection, model: _Values, kpis: list[str], grain: str, p
         if periods is not None
         else f"select generate_series({first}, {last}, interval '1 hour'), false"
     )
-    local = f"at at time zone case when is_date then 'UTC' else {zone} end"
-    start = f"date_trunc('hour', at, {zone})" if grain == "hour" else f"date_trunc('{grain}', {local})"
+    local = f"kpi.local_time(at, case when is_date then 'UTC' else {zone} end)"
+    start = f"kpi.hour_start(at, {zone})" if grain == "hour" else f"date_trunc('{grain}', {local})"
     starts = f"select distinct {start} as s from ({buckets} union all {anywhere}) as at (at, is_date)"
     connection.execute(
         f"insert into kpi_period (grain, period_start, period_end, start_date, last_date, period)"
         f" select * from ({period_rows(grain, zone, starts)})"
         " as drawn (grain, period_start, period_end, start_date, last_date, period)"
-        f" where period_start >= {first} and period_end <= {last} and period_start < period_end"
-        " and period_start >= coalesce((select max(sealed_before) from kpi.clock where clock = any(%s)),"
-        " '-infinity')".encode(),
-        [[each for piece in model.spec["pieces"] for each in piece["clocks"]]],
+        f" where period_start >= {first} and period_end <= {last} and period_start < period_end".encode()
     )
 
 
 def _leave_out_touched(connection: Connection, model: _Values) -> list[tuple[int, str, str]]:
     """Take out periods whose buckets were touched; what the others need: piece, from and before which instant."""
     zone = _zone(model)
-    bounds = [_bounds(piece, zone) for piece in model.spec["pieces"]]
+    bounds = [read_bounds(piece, zone) for piece in model.spec["pieces"]]
     connection.execute("drop table if exists kpi_need")
     connection.execute(
         "create temp table kpi_need on commit drop as "
@@ -283,22 +295,6 @@ def _clocks(pieces: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
     for number, piece in enumerate(pieces):
         for clock in piece["clocks"]:
             yield number, clock
-
-
-def _bounds(piece: Mapping[str, Any], zone: str) -> tuple[str, str]:
-    """SQL of the instants from and before which a period's piece has its buckets."""
-    start = None
-    if piece["days"] is not None:
-        start = f"(last_date - {int(piece['days']) - 1})"
-    elif piece["to_date"] is not None:
-        start = f"date_trunc('{piece['to_date']}', last_date::timestamp)::date"
-    if piece["is_date"]:
-        first = f"({start or 'start_date'})::timestamp at time zone 'UTC'"
-        end = "(last_date + 1)::timestamp at time zone 'UTC'"
-    else:
-        first = f"kpi.day_start({start}, {zone})" if start else "period_start"
-        end = "period_end"
-    return "timestamptz '-infinity'" if piece["is_snapshot"] else first, end
 
 
 def _of_rows(query: str, ranges: Sequence[Sequence[str]]) -> str:

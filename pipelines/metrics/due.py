@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pipelines.metrics.purge import retention
+
 if TYPE_CHECKING:
     import psycopg
-
-# As the macro `indicator_retention` has it.
-RETENTION = "1 year"
 
 
 def next_instant(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
@@ -37,9 +35,6 @@ def next_instant(connection: psycopg.Connection[Any], published: datetime) -> da
             )
         )
         """,
-        {
-            "published": published,
-            "retention": os.environ.get("DUEMARK_INDICATOR_RETENTION") or RETENTION,
-        },
+        {"published": published, "retention": retention()},
     ).fetchone()
     return row[0] if row else None

@@ -13,10 +13,16 @@ from psycopg import sql
 
 from pipelines.transform.project import DbtError, ModelResult
 
-# What subjects bring up to date after the marts, in the same transaction; each is called with (connection, is_rebuild)
-# before the tick is closed, and returns a list of Publication. By name, because transform imports no subject. With the
-# table that it fills, and that is analysed as marts are.
-AFTER_MARTS = {"pipelines.kpi.engine:refresh": "kpi.period_value"}
+# What subjects do before the marts are exchanged, in the same transaction; called with (connection, is_rebuild). By
+# name, because transform imports no subject.
+BEFORE_MARTS = ("pipelines.metrics.purge:restore",)
+# What they bring up to date after the marts, before the tick is closed; each returns a list of Publication. With the
+# table that it fills, and that is analysed as marts are. What is old goes last, when all that reads it is computed.
+AFTER_MARTS = {
+    "pipelines.kpi.engine:refresh": "kpi.period_value",
+    "pipelines.metrics.purge:purge": "marts.indicator_record",
+    "pipelines.kpi.engine:forget": "kpi.period_value",
+}
 
 # Share of a mart put in at once from which the planner has to be told, as autovacuum would have it; below, that does.
 # Analysing reads a sample of the whole mart, which a tick must not do.
@@ -54,6 +60,8 @@ def publish(
     publications: list[Publication] = []
     marts = [model for model in models if model.materialized == "scoped"]
     with connection.transaction():
+        for step in BEFORE_MARTS:
+            resolve_name(step)(connection, is_rebuild)
         for mart in marts:
             started = time.monotonic()
             try:

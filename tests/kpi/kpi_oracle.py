@@ -26,6 +26,15 @@ class Formula:
     value: Callable[[Mapping[str, Any]], Any]
     conditions: Mapping[str, Callable[[Row], bool]]
     custom: Callable[[Sequence[Row]], Mapping[str, Any]] | None = None
+    divides_by_zero: Callable[[Mapping[str, Any]], bool] = lambda _: False
+    """Of components without a value: whether it is for this, and for nothing else."""
+
+
+class Odd:
+    """What an aggregate over numbers is of which one is none: NaN, or an infinity."""
+
+
+ODD = Odd()
 
 
 @dataclass(frozen=True)
@@ -63,18 +72,29 @@ def local_midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time.min, zone).astimezone(UTC)
 
 
+def hour_of(at: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The minutes around an instant at which a clock shows the same hour, before it is changed or after."""
+
+    def shown(moment: datetime) -> tuple[Any, ...]:
+        local = moment.astimezone(zone)
+        return local.date(), local.hour, local.utcoffset()
+
+    start = at.astimezone(UTC).replace(second=0, microsecond=0)
+    end, this = start + timedelta(minutes=1), shown(start)
+    while shown(start - timedelta(minutes=1)) == this:
+        start -= timedelta(minutes=1)
+    while shown(end) == this:
+        end += timedelta(minutes=1)
+    return start, end
+
+
 def period_of(grain: str, at: datetime | date, zone: ZoneInfo) -> Period:
     """The one around an instant or a date."""
     if grain == "hour":
         assert isinstance(at, datetime)
-        local = at.astimezone(zone)
-        start = at.astimezone(UTC) - timedelta(
-            minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-        )
+        start, end = hour_of(at, zone)
         begin = start.astimezone(zone)
-        return Period(
-            start, start + HOUR, begin.date(), begin.date(), begin.isoformat()[:13] + begin.isoformat()[-6:]
-        )
+        return Period(start, end, begin.date(), begin.date(), begin.isoformat()[:13] + begin.isoformat()[-6:])
     first = day_of(grain, at.astimezone(zone).date() if isinstance(at, datetime) else at)
     after = next_day(grain, first)
     iso = first.isocalendar()
@@ -133,6 +153,8 @@ def aggregated(variable: Variable, rows: Sequence[Row]) -> Any:
         return Decimal(len(set(found)))
     if not found:
         return None
+    if any(not each.is_finite() for each in found):
+        return ODD
     if variable.aggregation in {"sum", "min", "max"}:
         return sum(found) if variable.aggregation == "sum" else extreme(variable.aggregation)(found)
     if variable.aggregation == "avg":
@@ -156,8 +178,8 @@ def number(value: Any) -> Any:
 
 def values(
     kpi: Kpi, formula: Formula, tables: Mapping[str, Sequence[Row]], as_of: datetime
-) -> Iterator[tuple[Key, dict[str, Any], Any]]:
-    """All cells of a KPI as (key, components, value)."""
+) -> Iterator[tuple[Key, dict[str, Any], Any, str | None]]:
+    """All cells of a KPI as (key, components, value, reason)."""
     zone = ZoneInfo(kpi.timezone)
     is_bounded = kpi.fills_gaps or any(
         variable.kind == "snapshot" or variable.window is not None for variable in kpi.variables
@@ -169,8 +191,8 @@ def values(
         least = earlier(grain, now, keep - 1, zone).start if keep else None
         for period in periods:
             if least is None or period.start >= least:
-                for members, components, value in _cells(kpi, formula, tables, period, zone):
-                    yield (kpi.id, grain, period.label, members), components, value
+                for members, components, value, reason in _cells(kpi, formula, tables, period, zone):
+                    yield (kpi.id, grain, period.label, members), components, value, reason
 
 
 def _periods(
@@ -216,7 +238,7 @@ def _ever(variable: Variable, row: Row) -> bool:
 
 def _cells(
     kpi: Kpi, formula: Formula, tables: Mapping[str, Sequence[Row]], period: Period, zone: ZoneInfo
-) -> Iterator[tuple[tuple[tuple[str, str | None], ...], dict[str, Any], Any]]:
+) -> Iterator[tuple[tuple[tuple[str, str | None], ...], dict[str, Any], Any, str | None]]:
     taken: dict[str, list[Row]] = {}
     scoped: dict[str, list[Row]] = {}
     for variable in kpi.variables:
@@ -229,7 +251,7 @@ def _cells(
         ]
     if formula.custom is not None:
         components = dict(formula.custom(taken[kpi.variables[0].name]))
-        yield (), components, formula.value(components)
+        yield (), components, formula.value(components), None
         return
     cells: set[tuple[tuple[str, str | None], ...]] = {()} if kpi.fills_gaps else set()
     for variable in kpi.variables:
@@ -258,7 +280,24 @@ def _cells(
             else:
                 is_zero = kpi.fills_gaps and variable.aggregation in {"count", "sum", "count_distinct"}
                 components[variable.name] = Decimal(0) if is_zero else None
-        yield cell, components, formula.value(components)
+        yield cell, *_judged(kpi, formula, components, sides)
+
+
+def _judged(
+    kpi: Kpi, formula: Formula, components: dict[str, Any], sides: Mapping[str, bool]
+) -> tuple[dict[str, Any], Any, str | None]:
+    if ODD in components.values():
+        shown = {name: None if part is ODD else part for name, part in components.items()}
+        return shown, None, "not a number"
+    value = formula.value(components)
+    if value is not None:
+        return components, value, None
+    if formula.divides_by_zero(components):
+        return components, None, "division by zero"
+    missing = [each for each in kpi.variables if components[each.name] is None]
+    if any(not sides[each.source.relation] for each in missing):
+        return components, None, "no rows"
+    return components, None, "no values" if missing else "by formula"
 
 
 def _among(variable: Variable, rows: Iterable[Row], cell: tuple[tuple[str, str | None], ...]) -> list[Row]:

@@ -158,6 +158,15 @@ def test_a_row_without_a_cursor_is_found_with_the_next_read(
     assert copied(house)[-1] == (5, None, "7.00")
 
 
+def test_a_cursor_that_is_no_number_hides_nothing(house: Settings, shop: psycopg.Connection[Any]) -> None:
+    declare(house, DATABASES.replace("cursor: changed_at", "cursor: amount"))
+    shop.execute("update orders set amount = 'NaN' where id = 3")
+    copies.refresh_now(house)
+    shop.execute("insert into orders (id, amount) values (4, 20)")
+    due(house)
+    assert copied(house)[2:] == [(3, "north", "NaN"), (4, None, "20.00")]
+
+
 def test_columns_of_any_name(house: Settings, shop: psycopg.Connection[Any]) -> None:
     shop.execute(
         "alter table orders add is_new boolean, add is_new_ int, add old text, add new text, add incoming int"

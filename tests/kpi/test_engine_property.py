@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -17,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
+from pipelines.board.read import read
+from pipelines.board.render import render
 from pipelines.kpi import deploy as kpi_deploy
 from pipelines.kpi import project as kpi_project
 from pipelines.kpi.compile import compile_registry
@@ -26,7 +30,7 @@ from pipelines.transform.deploy import deploy
 from pipelines.transform.publish import publish
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from tests.kpi.kpi_oracle import Formula, values
+from tests.kpi.kpi_oracle import Formula, earlier, period_of, values, within
 from tests.transform.support import Warehouse, examples
 
 Row = dict[str, Any]
@@ -53,10 +57,12 @@ ORDER, VISIT, BILL, RECORD = (
 BIG = '"amount" > 5'
 GADGETS = "\"product\" = 'gadget'"
 CONDITIONS: dict[str, Callable[[Any], bool]] = {
-    BIG: lambda row: row["amount"] is not None and row["amount"] > 5,
+    # NaN is greater than any number, as PostgreSQL has it.
+    BIG: lambda row: row["amount"] is not None and (row["amount"].is_nan() or row["amount"] > 5),
     GADGETS: lambda row: row["product"] == "gadget",
     "\"region\" = 'north'": lambda row: row["region"] == "north",
     '"indicator_id" = 1003': lambda row: row["indicator_id"] == 1003,
+    '"indicator_id" in (1004, 1005)': lambda row: row["indicator_id"] in {1004, 1005},
 }
 
 
@@ -80,6 +86,10 @@ def bill(name: str, aggregation: str = "sum", column: str | None = "amount", **g
         name, BILL, aggregation, column, "day", is_date=True,
         dimensions=tuple((each, each) for each in dimensions), **given,
     )  # fmt: skip
+
+
+def recorded(name: str, condition: str, **given: Any) -> Variable:
+    return Variable(name, RECORD, "sum", "value", "hour_at", is_date=False, condition=condition, **given)
 
 
 def kpi(
@@ -156,6 +166,18 @@ KPIS = (
         allow_late=timedelta(days=1), timezone=NEW_YORK,
     ),
     kpi(
+        "island", '"n"', order("n", dimensions=()), order("middle", "median", "amount", dimensions=()),
+        grains="hour day", fills_gaps=True, timezone="Australia/Lord_Howe", retention=(("hour", 30), ("day", 3)),
+    ),
+    kpi(
+        "apia", '"s"', order("placed", dimensions=()), bill("s", dimensions=()), grains="day week",
+        timezone="Pacific/Apia",
+    ),
+    kpi(
+        "picky", '(case when "s" is null then 1 end)', order("s", "sum", "amount", dimensions=()), grains="day",
+        timezone=NEW_YORK,
+    ),
+    kpi(
         "owed", '"s" + "n"',
         *(
             replace(each, kind="snapshot", until_column="until_day")
@@ -164,9 +186,14 @@ KPIS = (
         grains="day year", fills_gaps=True, timezone=NEW_YORK,
     ),
     kpi("ever", '"n"', replace(bill("n", "count", None), kind="snapshot"), grains="month", dimensions=["region"]),
+    kpi("records", '"a"', recorded("a", '"indicator_id" = 1003'), grains="hour day week year", fills_gaps=True),
     kpi(
-        "files", "kpi_shared_files",
-        Variable("records", RECORD, "sum", "value", "hour_at", is_date=False, condition='"indicator_id" = 1003'),
+        "recent", '"a" + coalesce("b", 0)', recorded("a", '"indicator_id" = 1003', window=Window(days=30)),
+        recorded("b", '"indicator_id" in (1004, 1005)', window=Window(to_date="month"), default=Decimal(5)),
+        grains="day month", timezone=NEW_YORK,
+    ),
+    kpi(
+        "files", "kpi_shared_files", recorded("records", '"indicator_id" = 1003'),
         grains="day week", formula="custom", fills_gaps=True, retention=(("day", 5),),
     ),
 )  # fmt: skip
@@ -198,9 +225,17 @@ FORMULAS = {
     "kept": lambda v: v["n"],
     "newest": lambda v: v["n"],
     "filled": lambda v: v["hits"],
+    "apia": lambda v: v["s"],
+    "picky": lambda v: 1 if v["s"] is None else None,
+    "island": lambda v: v["n"],
     "owed": lambda v: None if v["s"] is None else v["s"] + v["n"],
     "ever": lambda v: v["n"],
+    "records": lambda v: v["a"],
+    "recent": lambda v: None if v["a"] is None else v["a"] + (v["b"] or 0),
     "files": lambda v: v["created"] + v["deleted"],
+}
+BY_ZERO: dict[str, Callable[[Any], bool]] = {
+    "conversion": lambda v: v["hits"] == 0 and v["n"] is not None,
 }
 ALL: dict[str, Callable[[Any], bool]] = CONDITIONS | {
     f"{BIG} and {GADGETS}": lambda row: CONDITIONS[BIG](row) and CONDITIONS[GADGETS](row)
@@ -273,12 +308,16 @@ def _key(table: str) -> tuple[str, ...]:
 def _row(chance: Random, table: str, number: int) -> Row:
     at, until = _instant(chance), chance.choice([None, _instant(chance)])
     amount = chance.choice([None, Decimal("2.50"), Decimal(7), Decimal("9.25"), Decimal(-1)])
+    score = chance.choice([None, 0.5, 2.0, 8.25])
+    if chance.random() < 0.1:
+        amount = chance.choice([Decimal("NaN"), Decimal("Infinity"), Decimal("-Infinity")])
+        score = chance.choice([math.nan, math.inf, -math.inf])
     region = chance.choice(["north", "north", "south", None])
     if table == "copies.test_order":
         return {
             "id": number, "placed_at": chance.choice([at] * 8 + [None]), "closed_at": until, "region": region,
             "product": chance.choice(["gadget", "gadget", 'a "b"', None]), "amount": amount,
-            "score": chance.choice([None, 0.5, 2.0, 8.25]), "customer": chance.choice([None, "ann", "bob", "cy"]),
+            "score": score, "customer": chance.choice([None, "ann", "bob", "cy"]),
             "waited": chance.choice([None, timedelta(minutes=3), timedelta(hours=30)]),
         }  # fmt: skip
     if table == "copies.test_visit":
@@ -319,7 +358,14 @@ class Engine:
 
     def reset(self) -> None:
         with connect(self.settings) as connection:
-            for table in (*TABLES, "kpi.touched", "kpi.period_value", "kpi.definition", "kpi.restatement"):
+            emptied = (
+                "kpi.touched",
+                "kpi.period_value",
+                "kpi.definition",
+                "kpi.restatement",
+                "control.purged_hour",
+            )
+            for table in (*TABLES, *emptied):
                 connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
             connection.execute("delete from kpi.touched")
             for (name,) in connection.execute("select name from kpi.model where kind = 'state'").fetchall():
@@ -492,29 +538,35 @@ def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]], mes
     assert not differ, (message, len(differ), sorted(differ)[:8], next(iter(differ.values())))
 
 
+def formula_of(each: Kpi) -> Formula:
+    custom = created if each.formula == "custom" else None
+    return Formula(FORMULAS[each.id], ALL, custom, BY_ZERO.get(each.id, lambda _: False))
+
+
 def assert_as_said(cells: list[dict[str, Any]], wanted: set[str], tables: Tables) -> None:
     found = {
         (row["kpi_id"], row["grain"], row["period"], tuple(sorted(row["dimensions"].items()))): row
         for row in cells
     }
-    said: dict[Any, tuple[dict[str, Any], Any]] = {}
+    said: dict[Any, tuple[dict[str, Any], Any, str | None]] = {}
     for each in KPIS:
         if each.id in wanted:
-            formula = Formula(FORMULAS[each.id], ALL, created if each.formula == "custom" else None)
-            for key, components, value in values(each, formula, tables, LATEST):
-                said[key] = (components, value)
+            formula = formula_of(each)
+            for key, components, value, reason in values(each, formula, tables, LATEST):
+                said[key] = (components, value, reason)
     missing, extra = (
         sorted(map(str, said.keys() - found.keys())),
         sorted(map(str, found.keys() - said.keys())),
     )
     assert (missing[:5], extra[:5]) == ([], []), (len(missing), len(extra))
-    for key, (components, value) in said.items():
+    for key, (components, value, reason) in said.items():
         row = found[key]
         shown = {name: _number(part) for name, part in row["components"].items()}
         assert shown.keys() == components.keys(), key
         for name, part in components.items():
             assert _close(shown[name], part), (key, name, shown[name], part)
         assert _close(row["value"], value), (key, row["value"], value)
+        assert row["reason"] == reason, (key, components)
 
 
 def assert_current(cells: list[dict[str, Any]], current: list[dict[str, Any]]) -> None:
@@ -617,6 +669,145 @@ def test_an_hour_is_an_hour_on_both_nights_of_a_clock_change(
     assert days[day]["n"] == 2 * hours
 
 
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ("2025-04-06 03:00", {"2025-04-06T01+11:00": ("14:00", "15:00"), "2025-04-06T01+10:30": ("15:00", "15:30")}),
+        ("2025-10-05 03:00", {"2025-10-05T01+10:30": ("14:30", "15:30"), "2025-10-05T02+11:00": ("15:30", "16:00")}),
+    ],
+)  # fmt: skip
+def test_hours_of_clocks_that_change_by_half_an_hour(
+    engine: Engine, now: str, told: dict[str, tuple[str, str]]
+) -> None:
+    """The same whether they are filled or have rows, and whether they began with a tick or all at once."""
+    engine.reset()
+    end = at(now)
+    engine.put("copies.test_order", [{**placed(0, now), "placed_at": end - timedelta(hours=40)}])
+    for hours in (20, 13, 12, 11, 0):
+        engine.tick(end - timedelta(hours=hours))
+    names = ("period_start", "period_end", "value", "previous_value")
+    filled = totals(engine, "island", "hour", *names)
+    engine.put(
+        "copies.test_order",
+        [
+            {**placed(number, now), "placed_at": end - timedelta(minutes=10 * number)}
+            for number in range(1, 6 * 20)
+        ],
+    )
+    engine.tick(end)
+    counted = totals(engine, "island", "hour", *names)
+    engine.tick(end, rebuild=True)
+    assert totals(engine, "island", "hour", *names) == counted
+    assert [row[:3] for row in filled] == [row[:3] for row in counted]
+    assert len({row[0] for row in counted}) == len(counted)
+    for (_, _, ends, before, _), (label, begins, after, value, previous) in itertools.pairwise(counted):
+        assert ends == begins
+        assert previous == before
+        count = len([n for n in range(1, 6 * 20) if begins <= end - timedelta(minutes=10 * n) < after])
+        assert value == count, label
+    shown = {row[0]: (f"{row[1]:%H:%M}", f"{row[2]:%H:%M}") for row in counted}
+    assert told.items() <= shown.items()
+    assert engine.problems() == []
+
+
+def test_a_date_that_a_zone_skipped_is_no_day_and_stops_nothing(engine: Engine) -> None:
+    engine.reset()
+    engine.put("copies.test_order", [placed(n, f"2011-12-{n} 05:00") for n in (28, 29, 30, 31)])
+    engine.put(
+        "copies.test_bill",
+        [
+            {"id": n, "day": date(2011, 12, n), "until_day": None, "region": None, "amount": 1}
+            for n in (29, 30, 31)
+        ],
+    )
+    engine.tick(LATEST)
+    assert engine.problems() == []
+    days = {row[0]: row[1:] for row in totals(engine, "apia", "day", "value", "components", "previous_value")}
+    # 31 December there began at 10:00 UTC of the 30th.
+    assert {day: components["placed"] for day, (_, components, _) in days.items()} == {
+        "2011-12-27": 1, "2011-12-28": 1, "2011-12-29": 1, "2011-12-31": 1
+    }  # fmt: skip
+    assert days["2011-12-31"][2] == days["2011-12-29"][0]
+    assert ("2011-W52", 3) in totals(engine, "apia", "week", "value")
+
+
+ODD_ORDERS: dict[int, Row] = {
+    1: {"amount": Decimal("NaN"), "score": 1.0},
+    2: {"amount": Decimal(7), "score": math.inf},
+    3: {"amount": Decimal("-Infinity"), "score": 1.0},
+    4: {"amount": Decimal("1e120000"), "score": 1.7e308},
+    5: {"amount": Decimal("1e-16000"), "score": 5e-324},
+    6: {"amount": Decimal(3), "score": math.nan, "region": "south"},
+}
+
+
+@pytest.mark.parametrize("number", ODD_ORDERS)
+def test_what_is_no_number_says_so_and_stops_nothing_and_comes_back(engine: Engine, number: int) -> None:
+    engine.reset()
+    right = [placed(10, "2026-03-09 12:00"), placed(11, "2026-03-10 12:00"), placed(12, "2026-03-11 12:00")]
+    engine.put("copies.test_order", right)
+    engine.tick(at("2026-03-12 06:00"))
+    before = engine.cells()
+    odd = {**placed(1, "2026-03-10 13:00"), "closed_at": at("2026-03-11 12:00"), **ODD_ORDERS[number]}
+    engine.put("copies.test_order", [odd])
+    engine.tick(at("2026-03-12 06:01"))
+    assert engine.problems() == []
+    cells = engine.cells()
+    assert all(row["reason"] is None or row["value"] is None for row in cells)
+    assert all(row["value"] is None or abs(row["value"]) < Decimal("1e300") for row in cells)
+    json.dumps([row["components"] for row in cells], allow_nan=False)
+    days = {row["period"]: row for row in cells if row["kpi_id"] == "sums" and row["grain"] == "day"
+            and row["dimension_key"] == ""}  # fmt: skip
+    expected = None if number == 5 else "not a number"
+    assert {day: row["reason"] for day, row in days.items()} == {
+        "2026-03-09": None, "2026-03-10": expected, "2026-03-11": None
+    }  # fmt: skip
+    if expected:
+        row = days["2026-03-10"]
+        assert (row["value"], row["change_percent"], row["direction"], row["status"]) == (
+            None,
+            None,
+            None,
+            "no_data",
+        )
+        assert days["2026-03-11"]["direction"] is None
+        assert days["2026-03-10"]["components"]["n"] == 2
+    # What stood for a while only is no trouble of the balances after it.
+    balances = dict(totals(engine, "standing", "day", "reason"))
+    if number in {1, 3}:
+        assert (balances["2026-03-10"], balances["2026-03-11"]) == ("not a number", None)
+    assert render(read(engine.settings))
+    engine.apply(("take", "copies.test_order", [odd]))
+    engine.tick(at("2026-03-12 06:02"))
+    assert_same(engine.cells(), before, "it did not come back")
+
+
+def test_a_reason_never_lies(engine: Engine) -> None:
+    engine.reset()
+    engine.put(
+        "copies.test_order",
+        [{**placed(1, "2026-03-09 12:00"), "amount": None}, placed(2, "2026-03-10 12:00")],
+    )
+    engine.put(
+        "copies.test_visit", [{"id": 1, "at": at("2026-03-10 12:00"), "region": "north", "hits": None}]
+    )
+    engine.put("copies.test_visit", [{"id": 2, "at": at("2026-03-11 12:00"), "region": "north", "hits": 0}])
+    engine.put("copies.test_order", [placed(3, "2026-03-11 12:00")])
+    engine.tick(at("2026-03-12 12:00"))
+    assert totals(engine, "sums", "day", "value", "reason") == [
+        ("2026-03-09", None, "no values"), ("2026-03-10", 1, None), ("2026-03-11", 1, None)
+    ]  # fmt: skip
+    # `seen` has a default of 7, which stands in for no rows and for nothing else.
+    assert totals(engine, "conversion", "day", "value", "reason", "components") == [
+        ("2026-03-09", None, "no rows", {"n": 1, "hits": None, "seen": 7}),
+        ("2026-03-10", None, "no values", {"n": 1, "hits": None, "seen": 0}),
+        ("2026-03-11", None, "division by zero", {"n": 1, "hits": 0, "seen": 1}),
+    ]
+    assert totals(engine, "picky", "day", "value", "reason") == [
+        ("2026-03-09", 1, None), ("2026-03-10", None, "by formula"), ("2026-03-11", None, "by formula")
+    ]  # fmt: skip
+
+
 def test_a_closed_period_that_changes_is_journalled(engine: Engine) -> None:
     engine.reset()
     visits = [{"id": number, "at": at("2026-03-10 12:00"), "region": None, "hits": 3} for number in (1, 2, 3)]
@@ -649,25 +840,145 @@ def test_a_closed_period_that_changes_is_journalled(engine: Engine) -> None:
     assert len(restated(engine)) == 4
 
 
-def test_a_period_whose_rows_were_purged_stays_as_it_is(engine: Engine) -> None:
+def test_a_purge_changes_no_value_and_restates_nothing(engine: Engine) -> None:
     engine.reset()
-    rows = [record(1, "2025-03-04 03:00"), record(2, "2025-03-07 03:00"), record(3, "2025-03-12 03:00")]
-    engine.put("marts.indicator_record", rows)
-    engine.tick(at("2026-03-02 12:00"))
-    weeks = {row[0]: row[1] for row in totals(engine, "files", "week", "value") if row[1]}
-    assert weeks == {"2025-W10": 8, "2025-W11": 4}
-    engine.apply(("take", "marts.indicator_record", rows[:1]))
-    engine.tick(at("2026-03-05 12:00"))
-    assert dict(totals(engine, "files", "week", "value")) | weeks == dict(
-        totals(engine, "files", "week", "value")
-    )
-    # Too late for a week that has lost rows; and the one after it has not.
-    engine.put("marts.indicator_record", [record(4, "2025-03-08 03:00"), record(5, "2025-03-13 03:00")])
+    engine.put("marts.indicator_record", [record(n, f"2025-03-{n:02} 03:00") for n in range(4, 20)])
+    engine.tick(at("2025-03-20 12:00"))
+    before = {name: totals(engine, name, "day", "value") for name in ("records", "recent")}
+    assert ("2025-03-19", 16 * 4) in before["recent"]
+    for moment in ("2026-03-07 02:00", "2026-03-10 12:00", "2026-03-12 03:30"):
+        engine.tick(at(moment))
+        for name, rows in before.items():
+            assert totals(engine, name, "day", "value")[: len(rows)] == rows
+    assert engine.warehouse.query("select * from marts.kpi_restatement") == []
+    assert [row["hour_at"] for row in engine.warehouse.query("select * from marts.indicator_record order by 2")] == [
+        at(f"2025-03-{day} 03:00") for day in range(13, 20)
+    ]  # fmt: skip
+    assert engine.warehouse.query("select * from kpi.touched") == []
+
+
+def test_a_period_is_sealed_by_what_was_purged_and_never_by_a_date(engine: Engine) -> None:
+    """Lines of the last hours of a year, and logs that are first read in the next one, or many years later."""
+    engine.reset()
+    engine.put("marts.indicator_record", [record(1, "2025-02-03 10:00"), record(2, "2025-12-31 10:00")])
+    engine.tick(at("2025-12-31 12:00"))
+    late = [record(3, "2025-12-31 22:00"), record(4, "2025-01-20 10:00"), record(5, "2022-11-03 10:00")]
+    engine.put("marts.indicator_record", late)
+    engine.tick(at("2026-01-21 12:00"))
+    years = {"2025": 16, "2022": 4}
     for is_rebuild in (False, True):
-        engine.tick(at("2026-03-05 13:00"), rebuild=is_rebuild)
-        found = dict(totals(engine, "files", "week", "value"))
-        assert (found["2025-W10"], found["2025-W11"]) == (8, 8)
-    assert [row[2] for row in restated(engine)] == ["2025-W11"]
+        engine.tick(at("2026-01-21 12:01"), rebuild=is_rebuild)
+        assert {
+            period: value for period, value in totals(engine, "records", "year", "value") if value
+        } == years
+    # The hour of 20 January, first read a year later, was purged with the tick that counted it.
+    assert engine.warehouse.query("select part, hour_at from control.purged_hour order by 2") == [
+        {"part": "1003", "hour_at": at("2022-11-03 10:00")}, {"part": "1003", "hour_at": at("2025-01-20 10:00")}
+    ]  # fmt: skip
+    engine.put("marts.indicator_record", [record(6, "2025-12-31 23:00"), record(7, "2024-12-31 23:00")])
+    for is_rebuild in (False, True):
+        engine.tick(at("2026-01-21 12:02"), rebuild=is_rebuild)
+        assert {period: value for period, value in totals(engine, "records", "year", "value") if value} == {
+            **years, "2024": 4
+        }  # fmt: skip
+        # What reads no purged hour takes it.
+        assert ("2025-12-31", 12) in totals(engine, "records", "day", "value")
+    assert engine.problems() == []
+
+
+@st.composite
+def purged_histories(draw: st.DrawFn) -> tuple[list[tuple[str, Any]], int]:
+    """Records of any age, and ticks; of a seed, as above."""
+    chance = Random(f"purge {draw(st.integers(0, 2**32 - 1))}")
+    as_of, steps = at("2025-12-20 12:00"), list[tuple[str, Any]]()
+    for number in range(draw(st.integers(4, 9))):
+        if chance.random() < 0.5:
+            hours = [as_of - timedelta(hours=chance.choice([1, 20, 24 * 15, 24 * 19, 24 * 20, 24 * 21, 24 * 70]))
+                     for _ in range(chance.choice([1, 3]))]  # fmt: skip
+            steps.append(("put", [
+                record(number * 10 + place, f"{hour:%Y-%m-%d %H}:00")
+                | {"indicator_id": chance.choice([1003, 1003, 1004])}
+                for place, hour in enumerate(hours)
+            ]))  # fmt: skip
+        else:
+            as_of += chance.choice(
+                [timedelta(minutes=1), timedelta(hours=9), timedelta(days=3), timedelta(days=15)]
+            )
+            steps.append((chance.choice(["tick", "tick", "rebuild"]), as_of))
+    return [*steps, ("tick", as_of), ("rebuild", as_of)], 20
+
+
+@examples(6)
+@given(history=purged_histories())
+def test_sealed_periods_stay_and_the_others_are_what_was_counted(
+    engine: Engine, history: tuple[list[tuple[str, Any]], int]
+) -> None:
+    engine.reset()
+    steps, days = history
+    kpis = [each for each in KPIS if each.id in {"records", "recent", "files"}]
+    counted: list[Row] = []
+    purged: set[tuple[int, datetime]] = set()
+    stands: dict[Any, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DUEMARK_INDICATOR_RETENTION", f"{days} days")
+        for kind, given_ in steps:
+            if kind == "put":
+                # As the mart has it, a purged hour does not come back.
+                rows = [row for row in given_ if (row["indicator_id"], row["hour_at"]) not in purged]
+                engine.put("marts.indicator_record", rows)
+                counted += rows
+                continue
+            journal = engine.warehouse.query("select count(*) as n from kpi.restatement")
+            has_news = bool(set(map(str, counted)) - stands.get("seen", set()))
+            engine.tick(given_, rebuild=kind == "rebuild")
+            for each in kpis:
+                _judge(stands, each, counted, purged, given_)
+            stands["seen"] = set(map(str, counted))
+            old = given_ - timedelta(days=days)
+            purged |= {(row["indicator_id"], row["hour_at"]) for row in counted if row["hour_at"] < old}
+            found = {
+                (row["kpi_id"], row["grain"], row["period"]): row["value"]
+                for row in engine.cells()
+                if row["kpi_id"] in {each.id for each in kpis}
+            }
+            said = {key: value for key, value in stands.items() if key != "seen"}
+            differ = {
+                key: (found.get(key, "none"), said.get(key, "none"))
+                for key in found.keys() | said.keys()
+                if found.get(key, "none") != said.get(key, "none")
+            }
+            assert not differ, (kind, given_, len(differ), sorted(differ.items())[:5])
+            if not has_news:
+                assert engine.warehouse.query("select count(*) as n from kpi.restatement") == journal
+
+
+def _judge(
+    stands: dict[Any, Any], each: Kpi, counted: list[Row], purged: set[tuple[int, datetime]], as_of: datetime
+) -> None:
+    """What stands of a KPI after a tick: what it reads, but for the periods over what had been purged before it."""
+    zone = ZoneInfo(each.timezone)
+    formula = formula_of(each)
+    tables: Tables = {"marts.indicator_record": counted}
+    now = {(key[0], key[1], key[2]): value for key, _, value, _ in values(each, formula, tables, as_of)}
+    kept = dict(each.retention)
+    for grain in each.grains:
+        period = period_of(grain, as_of, zone)
+        number = 0
+        while period.start > as_of - timedelta(days=500):
+            key = (each.id, grain, period.label)
+            is_sealed = any(
+                within(variable, {"hour_at": hour}, period, zone)
+                # whether there is a cell is up to all rows, but for a custom formula
+                and (each.formula != "custom" or ALL[variable.condition]({"indicator_id": indicator}))
+                for variable in each.variables
+                for indicator, hour in purged
+            )
+            if (grain in kept and number >= kept[grain]) or (not is_sealed and key not in now):
+                stands.pop(key, None)
+            elif not is_sealed:
+                stands[key] = now[key]
+            number += 1
+            period = earlier(grain, period, 1, zone)
 
 
 def test_what_fails_stops_nothing_else_and_recovers_by_itself(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.transform.waiting import waiting
+from pipelines.warehouse.settings import ROOT
 from tests.metrics import oracle
 from tests.metrics.conftest import Server
 from tests.metrics.support import BAD_LINES, MARKER, PACKAGES, START, good_lines, line
@@ -150,9 +152,10 @@ def test_lines_of_one_hour_in_any_order_from_any_file_and_time(server: Server) -
 
 
 def test_what_comes_too_late_is_counted(server: Server) -> None:
-    now = datetime.now(UTC)
-    server.log([line(ts=(now - timedelta(days=days)).timestamp()) for days in (1, 2, 360)])
-    server.beat([now - timedelta(days=1)])
+    """By the moments of ticks: whatever the clock says, an hour that was never purged is not too late."""
+    days = [AT - timedelta(days=each) for each in (1, 2, 360)]
+    server.log([line(ts=day.timestamp()) for day in days])
+    server.beat([AT - timedelta(days=2)])
     server.ingest()
 
     def counts() -> list[tuple[Any, ...]]:
@@ -161,16 +164,85 @@ def test_what_comes_too_late_is_counted(server: Server) -> None:
         )
         return [tuple(row.values()) for row in rows]
 
-    assert counts() == [("metric_log", 3, 0), ("uptime", 1, 0)]
-    # A visit and a request each; another host's is nobody's.
-    server.log([line(ts=(now - timedelta(days=days)).timestamp()) for days in (1, 370, 800)])
-    server.log([line(ts=(now - timedelta(days=370)).timestamp(), host="elsewhere.example")])
-    server.beat([now - timedelta(days=500), now - timedelta(hours=5)])
+    server.tick(AT)
+    server.log([line(ts=days[2].timestamp())])
     server.ingest()
-    assert counts() == [("metric_log", 7, 4), ("uptime", 3, 1)]
-    server.tick(now)
-    assert sum(server.values(1001).values()) == 4
-    assert sum(server.values(1004).values()) == 2
+    assert counts() == [("metric_log", 4, 0), ("uptime", 1, 0)]
+    server.tick(AT)
+    assert server.values(1001)[f"{days[2]:%Y-%m-%dT%H}", "Wiki"] == 2
+    # A tick later that hour is old and gone. The one that is older still was never there, and is counted by a tick.
+    server.tick(AT + timedelta(days=10))
+    server.log([line(ts=day.timestamp()) for day in (days[0], days[2], AT - timedelta(days=800))])
+    server.log([line(ts=days[2].timestamp(), host="elsewhere.example")])
+    # The heartbeats of an hour whose visits were purged were not.
+    server.beat([days[2], AT - timedelta(hours=5)])
+    server.ingest()
+    for is_rebuild in (False, True):
+        # A visit and a request each; another host's is nobody's.
+        assert counts() == [("metric_log", 8, 2), ("uptime", 3, 0)]
+        server.tick(AT + timedelta(days=10), rebuild=is_rebuild)
+        assert sum(server.values(1001).values()) == 3
+        assert sum(server.values(1004).values()) == 2
+    # What was counted and purged at once is too late the next time.
+    server.beat([days[2]])
+    server.ingest()
+    assert counts() == [("metric_log", 8, 2), ("uptime", 4, 1)]
+
+
+def test_a_rebuild_as_of_before_a_purge_brings_back_what_raw_has(server: Server) -> None:
+    server.log([at(1), at(61)])
+    server.ingest()
+    server.tick(AT + timedelta(days=365, hours=1))
+    assert list(server.values(1001)) == [("2026-03-02T09", "Wiki")]
+    server.tick(AT + timedelta(days=2), rebuild=True)
+    assert list(server.values(1001)) == [("2026-03-02T08", "Wiki"), ("2026-03-02T09", "Wiki")]
+    server.log([at(2)])
+    server.ingest()
+    server.tick(AT + timedelta(days=2, hours=1))
+    assert server.values(1001)["2026-03-02T08", "Wiki"] == 2
+
+
+def test_numbered_kpis_count_the_last_hours_of_a_year_and_logs_of_long_ago(server: Server) -> None:
+    path = server.warehouse.settings.catalog / "kpis" / "numbered.yml"
+    path.parent.mkdir()
+    shutil.copy(ROOT / "catalog" / "kpis" / "numbered.yml", path)
+
+    def years() -> dict[str, tuple[int, bool]]:
+        rows = server.warehouse.query(
+            "select period, value_json -> 'totalVisits' as visits, provisional from marts.kpi_value"
+            " where kpi_id = 'package-popularity' and grain = 'year' order by period"
+        )
+        return {row["period"]: (row["visits"], row["provisional"]) for row in rows}
+
+    def visit(*moments: str, name: str = "access.json") -> None:
+        server.log([line(ts=utc(moment).timestamp()) for moment in moments], name)
+        server.ingest()
+
+    try:
+        visit("2022-01-01 03:00", "2022-12-31 10:00", "2022-12-31 10:01")
+        server.tick("2022-12-31 12:00")
+        visit("2022-12-31 22:00")
+        server.tick("2023-01-01 00:00:30")
+        # As old as a year, and read for the first time.
+        visit("2020-05-05 05:00", "2022-10-01 10:00", name="old.json")
+        server.tick("2023-01-01 02:00")
+        assert years() == {"2020": (1, False), "2021": (0, False), "2022": (5, False), "2023": (0, True)}
+        assert {hour[:4] for hour, _ in server.values(1001)} == {"2022"}
+        # Now an hour of 2022 is purged: the year stays as it is, and what comes for it is in its month only.
+        server.tick("2023-01-01 04:00")
+        visit("2022-01-01 03:30", "2022-12-31 23:00", "2020-05-05 05:30")
+        for is_rebuild in (False, True):
+            server.tick("2023-01-01 05:00", rebuild=is_rebuild)
+            assert years() == {"2020": (1, False), "2021": (0, False), "2022": (5, False), "2023": (0, True)}
+            months = server.warehouse.query(
+                "select value from marts.kpi_value where kpi_id = 'package-popularity' and period = '2022-12'"
+            )
+            assert months == [{"value": 4}]
+        (late,) = server.warehouse.query("select sum(too_late_count) as n from marts.metric_log")
+        assert late["n"] == 4, "a visit and a request, twice"
+    finally:
+        path.unlink()
+        server.tick("2023-01-01 05:00", rebuild=True)
 
 
 @pytest.mark.parametrize("seconds", [-62135596800 + 60, 0, 253402300799])

@@ -86,6 +86,7 @@ class Warehouse:
             ).fetchall()
             for schema, table in tables:
                 connection.execute(sql.SQL("delete from {}").format(sql.Identifier(str(schema), str(table))))
+            connection.execute("delete from control.purged_hour")
             connection.execute(
                 "update control.tick set low = 0, high = 0, previous_as_of = '-infinity', as_of = '-infinity',"
                 " published_high = 0, published_as_of = '-infinity', published_at = null, needs_rebuild = true"

@@ -15,7 +15,5 @@ inner join
     on date_trunc('hour', fact.minute_at, 'UTC') = scope.hour_at
     and fact.minute_at >= scope.hour_at
     and fact.minute_at < scope.hour_at + interval '1 hour'
-where
-    scope.hour_at >= {{ tick("as_of") }} - {{ indicator_retention() }}
-    and {{ in_months("fact.minute_at", months, "T00:00Z") }}
+where {{ in_months("fact.minute_at", months, "T00:00Z") }}
 group by scope.hour_at, fact.minute_at, fact.input, fact.dimension

@@ -46,7 +46,7 @@ with
             and minute_at <= {{ tick("as_of") }}
     ),
 
-    closed_or_expired as (
+    closed as (
         select hour_at
         from
             {{
@@ -55,9 +55,7 @@ with
                     {"hour_at": "timestamp with time zone", "provisional": "boolean"},
                 )
             }} as record
-        where
-            (provisional and hour_at <= {{ tick("as_of") }} - interval '1 hour')
-            or hour_at < {{ tick("as_of") }} - {{ indicator_retention() }}
+        where provisional and hour_at <= {{ tick("as_of") }} - interval '1 hour'
     ),
 
     final as (
@@ -74,7 +72,7 @@ with
         from all_if_an_indicator_changed
         union
         select hour_at
-        from closed_or_expired
+        from closed
     )
 
 select hour_at

@@ -49,7 +49,12 @@ cross join
         select
             case
                 when cell.grain = 'hour'
-                then cell.period_start - interval '1 hour'
+                then kpi.hour_start(cell.period_start - interval '1 microsecond', kpi.spec ->> 'timezone')
+                -- a date that the zone skipped is no day
+                when
+                    cell.grain = 'day'
+                    and kpi.day_start(cell.start_date - 1, kpi.spec ->> 'timezone') = cell.period_start
+                then kpi.day_start(cell.start_date - 2, kpi.spec ->> 'timezone')
                 else
                     kpi.day_start(
                         (cell.start_date - {{ kpi_step("cell.grain") }})::date, kpi.spec ->> 'timezone'
@@ -58,7 +63,10 @@ cross join
             case
                 when cell.grain = 'hour'
                 then
-                    (cell.period_start at time zone(kpi.spec ->> 'timezone') - interval '1 year')
+                    (
+                        date_trunc('hour', cell.period_start at time zone(kpi.spec ->> 'timezone'))
+                        - interval '1 year'
+                    )
                     at time zone(kpi.spec ->> 'timezone')
                 when cell.grain = 'week'
                 -- the ISO week of the same number

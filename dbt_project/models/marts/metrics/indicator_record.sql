@@ -35,4 +35,14 @@ select
     record.hour_at > {{ tick("as_of") }} - interval '1 hour' as provisional
 from record
 inner join {{ ref("scope_indicator_hour") }} as scope using (hour_at)
-where record.value is not null
+where
+    record.value is not null
+    -- what was purged does not come back with a late line, which would be all that there is of it
+    and not exists (
+        select
+        from {{ source("control", "purged_hour") }} as purged
+        where
+            purged.relation = 'marts.indicator_record'
+            and purged.part in (record.indicator_id::text, '')
+            and record.hour_at = purged.hour_at
+    )

@@ -32,22 +32,49 @@ with
         order by log_read.stream_id, unload.load_id desc
     ),
 
-    -- few, if any: of other loads the months say so
+    purged as (
+        select part, hour_at, load_id
+        from {{ source("control", "purged_hour") }}
+        where relation = 'marts.indicator_record'
+    ),
+
+    purged_month as (
+        select date_trunc('month', hour_at at time zone 'UTC')::date as month, min(load_id) as load_id
+        from purged
+        group by 1
+    ),
+
+    -- few, if any: that came when some of a month of theirs was purged
     old_load as (
-        select load_id, received_at - {{ indicator_retention() }} as kept_from
-        from {{ source("raw", "load") }}
-        where feed in (select feed from totals) and received_at - {{ indicator_retention() }} > any(months)
+        select load_id
+        from {{ source("raw", "load") }} as load
+        where
+            feed in (select feed from totals)
+            and exists (
+                select
+                from purged_month
+                where
+                    purged_month.load_id < load.load_id
+                    and (purged_month.month = any(load.months) or load.months is null)
+            )
     ),
 
     too_late as (
         select log_read.feed, log_read.path, sum(fact.amount)::bigint as too_late_count
         from old_load
         inner join {{ source("raw", "log_read") }} as log_read on old_load.load_id = log_read.load_id
-        inner join
-            {{ source("raw", "metric_input") }} as fact
-            on old_load.load_id = fact.load_id
-            and date_trunc('hour', fact.minute_at, 'UTC') < old_load.kept_from
-        where log_read.load_id not in (select unloaded_load_id from {{ source("raw", "unload") }})
+        inner join {{ source("raw", "metric_input") }} as fact on old_load.load_id = fact.load_id
+        where
+            log_read.load_id not in (select unloaded_load_id from {{ source("raw", "unload") }})
+            and exists (
+                select
+                from purged
+                left join {{ ref("indicator") }} as indicator on purged.part = indicator.indicator_id::text
+                where
+                    purged.hour_at = date_trunc('hour', fact.minute_at, 'UTC')
+                    and purged.load_id < old_load.load_id
+                    and (purged.part = '' or fact.input = any(indicator.inputs))
+            )
         group by log_read.feed, log_read.path
     )
 
