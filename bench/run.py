@@ -9,7 +9,7 @@ import click
 import structlog
 from rich.console import Console
 
-from bench import bombs, build, catalog, graph, ingest, kpi, logs, tick, visible
+from bench import bombs, build, catalog, graph, incidents, ingest, kpi, logs, tick, visible
 from bench.scale import FULL, QUICK, Scale
 from bench.table import Row, section, sections, table, whole
 from bench.warehouse import Workshop, workshop
@@ -24,6 +24,7 @@ BENCHES: dict[str, Callable[[Workshop, Scale], Iterator[Row]]] = {
     "tick": tick.rows,
     "graph": graph.rows,
     "catalog": catalog.rows,
+    "incidents": incidents.rows,
     "visible": visible.rows,
     "logs": logs.rows,
     "kpi": kpi.rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ NO_TICK_AGE = timedelta(minutes=2)
 # So often in a row is again and again.
 TICK_FAILURES = 2
 DELIVERY_AGE = timedelta(minutes=5)
+LOST_SHOWN = timedelta(days=1)
 LEAST_FREE_BYTES = 2 << 30
 TIMEOUT_SECONDS = 5
 
@@ -131,8 +132,10 @@ def _connect(settings: Settings) -> psycopg.Connection[Any]:
     )  # fmt: skip
 
 
-def _one(connection: psycopg.Connection[Any], query: str) -> tuple[Any, ...]:
-    row = connection.execute(query).fetchone()
+def _one(
+    connection: psycopg.Connection[Any], query: str, parameters: Sequence[object] | None = None
+) -> tuple[Any, ...]:
+    row = connection.execute(query, parameters).fetchone()
     return tuple(row) if row else ()
 
 
@@ -314,21 +317,33 @@ def _watcher(connection: psycopg.Connection[Any], now: datetime) -> Part:
 
 
 def _delivery(connection: psycopg.Connection[Any], now: datetime) -> Part:
-    count, oldest, error = _one(
+    count, oldest, error, lost, routes = _one(
         connection,
-        "select count(*), min(created_at), max(last_error) from ops.alert_outbox where delivered_at is null",
+        """
+        select
+            count(*) filter (where undeliverable_at is null), min(created_at) filter (where undeliverable_at is null),
+            max(last_error) filter (where undeliverable_at is null), count(undeliverable_at),
+            string_agg(distinct route, ', ') filter (where undeliverable_at is not null)
+        from ops.alert_outbox
+        where delivered_at is null and (undeliverable_at is null or undeliverable_at > %s)
+        """,
+        [now - LOST_SHOWN],
     )
+    # Nothing can be done for them any more: said for a day, and not counted as a fault.
+    messages = "1 message" if lost == 1 else f"{lost} messages"
+    said = f"; {messages} to routes that are gone ended undeliverable ({routes})" if lost else ""
     if not count:
-        return Part("delivery", True, "nothing waits", {"messages": 0})
+        return Part("delivery", True, f"nothing waits{said}", {"messages": 0, "undeliverable": lost})
     age = now - oldest
     reason = f"{_waits(count, 'message')}, the oldest for {_age(age)}" + (
         f"; last error: {error}" if error else ""
     )
+    reason += said
     return Part(
         "delivery",
         age <= DELIVERY_AGE and not error,
         reason,
-        {"messages": count, "oldest_seconds": round(age.total_seconds())},
+        {"messages": count, "oldest_seconds": round(age.total_seconds()), "undeliverable": lost},
     )
 
 

@@ -149,7 +149,10 @@ def acknowledge(
             where resolved_at is null and (
                 incident_id = %(id)s and (acknowledged_at is null or acknowledged_with_id is not null)
                 or cause_incident_id = %(id)s and acknowledged_at is null
-                and exists (select from ops.notice where notice.incident_id = one.incident_id)
+                and exists (
+                    select from ops.notice inner join ops.alert_outbox as message using (outbox_id)
+                    where notice.incident_id = one.incident_id and message.undeliverable_at is null
+                )
             )
             """,
             {"id": incident_id, "who": who, "now": now or datetime.now(UTC)},

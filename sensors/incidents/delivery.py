@@ -2,7 +2,8 @@
 
 A message is claimed by a row lock that is held while it is sent: a process that dies gives it back, and two that
 deliver at once never send the same one. Only one that dies between the answer of the route and its commit sends it
-again; `notice` in the message is the same number then. What fails is tried again, ever more rarely, and never dropped.
+again; `notice` in the message is the same number then. What fails is tried again, ever more rarely, and never dropped;
+only when the catalog has its route no more it is given up, and told (`store.tell`).
 Messages of one incident reach a route in their order; others do not wait for one that a route refuses.
 """
 
@@ -72,7 +73,8 @@ def deliver(settings: Settings, now: datetime | None = None, *, seconds: float =
         row = connection.execute("select content from ops.route_set").fetchone()
         routes = Routes.from_json(row[0]) if row else Routes()  # type: ignore[arg-type]
         waiting = connection.execute(
-            "select distinct route from ops.alert_outbox where delivered_at is null and next_attempt_at <= %s",
+            "select distinct route from ops.alert_outbox"
+            " where delivered_at is null and undeliverable_at is null and next_attempt_at <= %s",
             [now or datetime.now(UTC)],
         ).fetchall()
     names = [str(row[0]) for row in waiting]
@@ -83,7 +85,9 @@ def deliver(settings: Settings, now: datetime | None = None, *, seconds: float =
             for sent, refused in pool.map(lambda name: _drain(settings, routes, name, now, deadline), names):
                 delivered, failed = delivered + sent, failed + refused
     with connect(settings, "operate") as connection, connection.cursor() as cursor:
-        cursor.execute("select count(*) from ops.alert_outbox where delivered_at is null")
+        cursor.execute(
+            "select count(*) from ops.alert_outbox where delivered_at is null and undeliverable_at is null"
+        )
         pending = int(str(single_row(cursor)[0]))
     if delivered or failed:
         log.info("alerts delivered", delivered=delivered, failed=failed, pending=pending)
@@ -117,14 +121,14 @@ def _claim(connection: psycopg.Connection[Any], route: str, now: datetime) -> Me
         """
         select outbox_id, route, event, severity, title, body, payload, created_at, attempts
         from ops.alert_outbox as message
-        where route = %(route)s and delivered_at is null and next_attempt_at <= %(now)s
+        where route = %(route)s and delivered_at is null and undeliverable_at is null and next_attempt_at <= %(now)s
             and not exists (
                 select
                 from ops.notice as mine
                 inner join ops.notice as before using (incident_id, route)
                 inner join ops.alert_outbox as older on older.outbox_id = before.outbox_id
                 where mine.outbox_id = message.outbox_id and before.outbox_id < message.outbox_id
-                    and older.delivered_at is null
+                    and older.delivered_at is null and older.undeliverable_at is null
             )
         order by outbox_id
         limit 1
@@ -159,7 +163,7 @@ def send(settings: Settings, routes: Routes, message: Message) -> str:
     """Hand one message to its route; returns why it was not taken, empty when it was."""
     route = routes.routes.get(message.route)
     if route is None:
-        return f"The catalog has no route {message.route!r} any more; declare it again, in catalog/routes."
+        return f"The catalog has no route {message.route!r} any more."
     try:
         target = expand(route.to)
     except MissingVariableError as error:
@@ -247,7 +251,7 @@ def backlog(settings: Settings) -> Backlog:
                 count(*), min(created_at), coalesce(max(attempts), 0),
                 coalesce((array_agg(route || ': ' || last_error order by attempts desc)
                     filter (where last_error is not null))[1], '')
-            from ops.alert_outbox where delivered_at is null
+            from ops.alert_outbox where delivered_at is null and undeliverable_at is null
             """
         )
         return Backlog(*single_row(cursor))

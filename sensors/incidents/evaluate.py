@@ -9,14 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.logs import get_logger
 from pipelines.slo.lone import lone_dates
 from pipelines.warehouse.settings import Settings
 from sensors.incidents import facts, future, kpis, rules
-from sensors.incidents.model import KINDS, Ending, Incident, Key, Occurrence, Rules, Wanted
+from sensors.incidents.model import (
+    KINDS,
+    Ending,
+    Incident,
+    JobKey,
+    Key,
+    Occurrence,
+    OccurrenceKey,
+    Rules,
+    Wanted,
+)
 from sensors.incidents.store import current_routes, in_transaction, open_incidents, reconcile, tell
 
 if TYPE_CHECKING:
@@ -82,9 +93,12 @@ def evaluate(settings: Settings, now: datetime | None = None) -> Summary:
     Safe from several processes at once: the second waits for the first.
     """
     moment = now or datetime.now(UTC)
+    learned: dict[tuple[str | None, Path], _Memory] = {}
     summary: Summary = in_transaction(
-        settings, lambda cursor: _with_lines(cursor, _evaluate(cursor, settings, moment))
+        settings, lambda cursor: _with_lines(cursor, _evaluate(cursor, settings, moment, learned))
     )
+    # Only now: what was not committed was not told.
+    _MEMORIES.update(learned)
     if summary.is_change:
         log.info(
             "incidents",
@@ -98,19 +112,35 @@ def evaluate(settings: Settings, now: datetime | None = None) -> Summary:
     return summary
 
 
-def _evaluate(cursor: Cursor, settings: Settings, now: datetime) -> Summary:
+def _evaluate(
+    cursor: Cursor, settings: Settings, now: datetime, memories: dict[tuple[str | None, Path], _Memory]
+) -> Summary:
     routes, problems = current_routes(cursor, settings, now)
     mark = facts.read_mark(cursor)
     if mark.as_of is None:
         return Summary(messages=tell(cursor, routes, now), problems=problems)
-    standing = open_incidents(cursor, KINDS)
-    look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now)
+    everything = open_incidents(cursor)
+    standing = [one for one in everything if one.key.kind in KINDS]
+    # Taken out: one that is done again, or fails, leaves none.
+    place = settings.database_url, settings.home
+    look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now, _MEMORIES.pop(place, None))
     slos = look.slos()
     wanted = slos + look.unregistered() + look.records() + look.future() + look.calendars()
     wanted += look.lone_dates() + look.kpis(slos)
-    done = reconcile(cursor, KINDS, wanted, look.ending, now=now, regroup_after=routes.rules.regroup_after)
+    done = reconcile(
+        cursor,
+        KINDS,
+        wanted,
+        look.ending,
+        now=now,
+        regroup_after=routes.rules.regroup_after,
+        standing=standing,
+    )
     # What was over before the first look is kept, and nobody is woken up for it.
-    messages = tell(cursor, routes, now, [] if mark.is_first else done.over)
+    over = [] if mark.is_first else done.over
+    still = [one for one in everything if one.key.kind not in KINDS] + done.open
+    messages = tell(cursor, routes, now, over, sorted(still, key=lambda one: one.incident_id))
+    memories[place] = look.memory
     cursor.execute(
         "update ops.evaluation set as_of = %s, published_at = %s, evaluated_at = %s, scanned_load_id = %s,"
         " scanned_file_id = %s",
@@ -166,6 +196,24 @@ def _with_lines(cursor: Cursor, summary: Summary) -> Summary:
     return replace(summary, told=tuple(Line(*row) for row in rows))
 
 
+@dataclass
+class _Memory:
+    """What the last look of this process read of SLOs: what has not changed since is not read again.
+
+    It holds for the marts that `mark` tells of, under `settings`. Who has none reads everything, and comes to the same.
+    """
+
+    mark: facts.Mark
+    settings: Rules
+    upstream: dict[JobKey, list[JobKey]]
+    occurrences: dict[OccurrenceKey, Occurrence] = field(default_factory=dict)
+    held: rules.Held = field(default_factory=dict)
+    asked_for: dict[OccurrenceKey, set[JobKey]] = field(default_factory=dict)
+
+
+_MEMORIES: dict[tuple[str | None, Path], _Memory] = {}
+
+
 class _Look:
     """One evaluation's reading: what is wanted of each kind, and how what is not wanted any more ended."""
 
@@ -177,6 +225,7 @@ class _Look:
         as_of: datetime,
         standing: list[Incident],
         now: datetime,
+        memory: _Memory | None = None,
     ) -> None:
         self._cursor = cursor
         self._rules = settings
@@ -184,10 +233,13 @@ class _Look:
         self._as_of = as_of
         self._standing = standing
         self._now = now
+        self._before = memory
         self._occurrences: dict[tuple[str, str], Occurrence] = {}
         self._kpis: dict[Key, kpis.Standing] = {}
         # Of what was taken out again.
         self._unloaded: set[Key] = set()
+        self._calendars: set[str] = set()
+        self._heard: dict[str, datetime] | None = None
         # Loads may be cut off by a restored database: then there is nothing before them to look through.
         self._low = min(mark.scanned_load_id, mark.high)
         self.scanned_load_id = facts.next_load(cursor, self._low, mark.high)
@@ -198,14 +250,74 @@ class _Look:
 
     def slos(self) -> list[Wanted]:
         """Overdue, failed, late, and the senders that are silent."""
-        occurrences = facts.read_occurrences(
-            self._cursor, self._rules, self._as_of, self._mark.high, self._of(*SLO_KINDS)
-        )
+        occurrences = self._read()
         self._occurrences = {(one.key.slo_id, one.key.text()): one for one in occurrences}
-        graph = facts.MartGraph(self._cursor, self._mark.high)
         keys = {one.incident_id: one.key for one in self._standing}
         causes = {one.key: keys.get(one.cause_id or 0) for one in self._standing}
-        return slo_wanted(occurrences, graph, self._rules, self._as_of, causes, self._last_statuses)
+        graph = facts.MartGraph(self._cursor, self._mark.high, self.memory.upstream)
+        return slo_wanted(
+            occurrences, graph, self._rules, self._as_of, causes, self._last_statuses, self.memory.held
+        )
+
+    def _read(self) -> list[Occurrence]:
+        """The occurrences as they stand, and in `memory` what holds them up; as far as that changed, or all of it."""
+        standing = self._of(*SLO_KINDS)
+        before, scope = self._before, None
+        if before is not None and before.settings == self._rules:
+            scope = facts.read_scope(self._cursor, before.mark, self._mark)
+        if before is None or scope is None:
+            graph = facts.MartGraph(self._cursor, self._mark.high)
+            self.memory = memory = _Memory(self._mark, self._rules, graph.all_upstream())
+            found = facts.read_occurrences(self._cursor, self._rules, self._as_of, self._mark.high, standing)
+            graph = facts.MartGraph(self._cursor, self._mark.high, memory.upstream)
+            memory.held = rules.holds([one for one in found if one.is_watched], graph, memory.asked_for)
+        else:
+            found = self._read_changed(before, scope, standing)
+        self.memory.occurrences = {one.key: one for one in found if one.outcome == "overdue" or one.is_failed}
+        return found
+
+    def _read_changed(
+        self, before: _Memory, scope: facts.Scope, standing: Iterable[Incident]
+    ) -> list[Occurrence]:
+        slo_ids = {*scope.slo_ids, *self._grown_old(before)}
+        for one in standing:
+            key = OccurrenceKey(one.slo_id or "", one.business_date or date.min, one.slot or "")
+            # Opened by another process since.
+            if key not in before.occurrences and one.slo_id:
+                slo_ids.add(one.slo_id)
+        found = [one for key, one in before.occurrences.items() if key.slo_id not in slo_ids]
+        found += facts.read_occurrences(
+            self._cursor, self._rules, self._as_of, self._mark.high, standing, slo_ids
+        )
+        found.sort(key=lambda one: one.key)
+        watched = {one.key: one for one in found if one.is_watched}
+        anew = {
+            key
+            for key in watched
+            if key.slo_id in slo_ids or not scope.jobs.isdisjoint(before.asked_for.get(key, ()))
+        }
+        self.memory = memory = _Memory(self._mark, self._rules, before.upstream)
+        memory.held = {
+            node: held for node, held in before.held.items() if node[0] in watched and node[0] not in anew
+        }
+        memory.asked_for = {
+            key: jobs for key, jobs in before.asked_for.items() if key in watched and key not in anew
+        }
+        graph = facts.MartGraph(self._cursor, self._mark.high, memory.upstream)
+        memory.held |= rules.holds([watched[key] for key in sorted(anew)], graph, memory.asked_for)
+        return found
+
+    def _grown_old(self, before: _Memory) -> set[str]:
+        """SLOs of occurrences that time alone may have taken out of what is watched."""
+        if before.mark.as_of is None:
+            return set()
+        found = set()
+        for limit in (self._rules.watch, self._rules.watch_newest):
+            first, last = before.mark.as_of - limit, self._as_of - limit
+            found |= {
+                key.slo_id for key, one in before.occurrences.items() if first <= one.expected_end_at <= last
+            }
+        return found
 
     def _last_statuses(self, applications: Iterable[str]) -> dict[str, datetime]:
         return facts.last_statuses(self._cursor, list(applications), self._as_of, self._mark.high)
@@ -249,6 +361,7 @@ class _Look:
     def calendars(self) -> list[Wanted]:
         """Calendars in use that end soon."""
         ends = facts.calendar_ends(self._cursor, self._mark.high)
+        self._calendars = {one.calendar_id for one in ends}
         return rules.calendar_incidents(ends, self._rules, self._as_of)
 
     def lone_dates(self) -> list[Wanted]:
@@ -273,23 +386,42 @@ class _Look:
         if incident.key in self._unloaded:
             return _UNLOADED
         if incident.key.kind in SLO_KINDS:
-            return rules.slo_ending(incident, self._occurrences.get(incident.key[1:]))
+            stands = self._occurrences.get(incident.key[1:])
+            return rules.slo_ending(incident, stands, lambda: self._fate(incident))
         if incident.key.kind in RECORD_KINDS:
             return rules.event_ending(incident)
         if incident.key.kind == future.KIND:
             return future.ending(incident, self._now, self._rules)
         if incident.key.kind == "kpi_threshold":
             return kpis.threshold_ending(incident, self._kpis.get(incident.key))
+        if incident.key.kind == "sender_silence":
+            if self._heard is None:
+                self._heard = self._last_statuses(one.key.subject for one in self._of("sender_silence"))
+            last = self._heard.get(incident.key.subject)
+            is_news = last is not None and last.isoformat() != incident.detail.get("last_status_at")
+            return HEARD if is_news else NOTHING_MISSING
+        if incident.key.kind == "calendar_ending":
+            return EXTENDED if incident.key.subject in self._calendars else UNUSED
         return _ENDINGS[incident.key.kind]
+
+    def _fate(self, incident: Incident) -> rules.Fate:
+        if incident.slo_id is None or incident.business_date is None or incident.slot is None:
+            return rules.Fate()
+        key = OccurrenceKey(incident.slo_id, incident.business_date, incident.slot)
+        return facts.read_fate(self._cursor, key, self._as_of, self._mark.high)
+
+
+HEARD = Ending("heard", "It sends again.")
+NOTHING_MISSING = Ending("withdrawn", "It sent nothing, but nothing of it is missing any more.")
+EXTENDED = Ending("extended", "The calendar goes on for longer.")
+UNUSED = Ending("unused", "Nothing is due by the calendar any more.")
 
 
 _UNLOADED = Ending("unloaded", "What it was about was taken out again.")
 _ENDINGS = {
-    "sender_silence": Ending("heard", "It sends again, or nothing of it is missing any more."),
     "unregistered_job": Ending("registered", "The catalog has it now."),
     "kpi_stale": Ending("read", "The source was read again."),
     "lone_date": Ending("settled", "It opens the SLO now, was taken out, or is before what was restated."),
-    "calendar_ending": Ending("extended", "The calendar goes on for longer, or nothing is due by it."),
 }
 
 
@@ -300,16 +432,18 @@ def slo_wanted(
     as_of: datetime,
     standing: Mapping[Key, Key | None],
     last_statuses: rules.LastStatuses,
+    held: rules.Held | None = None,
 ) -> list[Wanted]:
     """All that should be open of SLOs and their senders, each with what it is grouped under.
 
-    `standing`: the cause of every incident that is open.
+    `standing`: the cause of every incident that is open; `held`: what holds them up, where it is known already.
     """
     watched = [one for one in occurrences if one.is_watched]
     wanted = rules.slo_incidents(watched, as_of)
     if all(one.is_over for one in wanted):
         return wanted
-    held = rules.holds(watched, graph)
+    if held is None:
+        held = rules.holds(watched, graph)
     missed = rules.missed_jobs(watched, held, as_of)
     silences, explained = rules.sender_silences(
         missed, last_statuses(missed) if missed else {}, settings, as_of

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sensors.incidents.model import Incident, JobKey, JobState, Occurrence, OccurrenceKey, Rules
 from sensors.incidents.rules import (
     CalendarEnd,
+    Fate,
     JobDate,
     LandedFile,
     Standing,
@@ -55,6 +56,8 @@ class Mark:
     is_first: bool
     scanned_load_id: int
     scanned_file_id: int
+    project: str | None = None
+    """The version of the dbt project by which the marts were made."""
 
 
 def read_mark(cursor: Cursor) -> Mark:
@@ -64,19 +67,98 @@ def read_mark(cursor: Cursor) -> Mark:
         select
             nullif(tick.published_as_of, '-infinity'), tick.published_high, tick.published_at,
             evaluation.published_at, evaluation.evaluated_at is null, evaluation.scanned_load_id,
-            evaluation.scanned_file_id
+            evaluation.scanned_file_id, tick.deployed_project
         from control.tick as tick, ops.evaluation as evaluation
         """
     )
     return Mark(*single_row(cursor))
 
 
+# Loads of these feeds change nothing of SLOs, or only what their statuses are of.
+STATUS_FEED = "job_status"
+OTHER_FEEDS = ("metric_log", "uptime", "indicators")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What may have changed of SLOs between two looks: SLOs, as a whole, and jobs."""
+
+    slo_ids: frozenset[str]
+    jobs: frozenset[JobKey]
+
+
+def read_scope(cursor: Cursor, before: Mark, mark: Mark) -> Scope | None:
+    """What the ticks since the look at `before` may have changed; None when that may be anything.
+
+    Marts are a function of the loads, of as_of and of the project. So it is what new statuses are of, and what they or
+    the clock may touch, as in the scope of a tick, but wider: of an SLO of which anything changed, all may have.
+    """
+    if before.as_of is None or mark.as_of is None:
+        return None
+    if mark.is_first or mark.evaluated_published_at != before.published_at:
+        # Another process looked since, or the database is another one: a backup that was restored.
+        return None
+    if mark.as_of < before.as_of or mark.high < before.high or mark.project != before.project:
+        return None
+    span = {"low": before.high, "high": mark.high, "since": before.as_of, "as_of": mark.as_of}
+    cursor.execute(
+        """
+        select exists (
+            select from raw.load where load_id > %(low)s and load_id <= %(high)s and feed <> all(%(feeds)s)
+        )
+        or exists (select from raw.unload where load_id > %(low)s and load_id <= %(high)s)
+        """,
+        span | {"feeds": [STATUS_FEED, *OTHER_FEEDS]},
+    )
+    if single_row(cursor)[0]:
+        return None
+    rows = cursor.execute(
+        """
+        with seen as (
+            select application_id, job_id, business_date from raw.job_status
+            where load_id > %(low)s and load_id <= %(high)s
+            union
+            select application_id, job_id, business_date from raw.job_status
+            where status_at > %(since)s and status_at <= %(as_of)s
+        ),
+        slos as (
+            select promise_job.slo_id from seen
+            inner join catalog.promise_job using (application_id, job_id, business_date)
+            union
+            select slo_id from catalog.promise where opens_at > %(since)s and opens_at <= %(as_of)s
+            union
+            select slo_id from catalog.promise where expected_end_at >= %(since)s and expected_end_at < %(as_of)s
+            union
+            select slo_id from catalog.promise where planned_load_id > %(low)s and planned_load_id <= %(high)s
+        )
+        select slo_id, application_id, job_id from slos inner join catalog.slo_job using (slo_id)
+        union
+        select null, application_id, job_id from seen
+        """,
+        span,
+    ).fetchall()
+    return Scope(
+        frozenset(str(row[0]) for row in rows if row[0] is not None),
+        frozenset((row[1], row[2]) for row in rows),
+    )
+
+
 def read_occurrences(
-    cursor: Cursor, rules: Rules, as_of: datetime, high: int, open_: Iterable[Incident]
+    cursor: Cursor,
+    rules: Rules,
+    as_of: datetime,
+    high: int,
+    open_: Iterable[Incident],
+    slo_ids: Collection[str] | None = None,
 ) -> list[Occurrence]:
-    """Occurrences that may open an incident, and those of the open incidents, each with its jobs."""
+    """Occurrences that may open an incident, and those of the open incidents, each with its jobs.
+
+    `slo_ids`: only of these SLOs.
+    """
     keys = {
-        OccurrenceKey(o.slo_id, o.business_date, o.slot or "") for o in open_ if o.slo_id and o.business_date
+        OccurrenceKey(o.slo_id, o.business_date, o.slot or "")
+        for o in open_
+        if o.slo_id and o.business_date and (slo_ids is None or o.slo_id in slo_ids)
     }
     ordered = sorted(keys)
     parameters = {
@@ -87,12 +169,14 @@ def read_occurrences(
         "slos": [key.slo_id for key in ordered],
         "dates": [key.business_date for key in ordered],
         "slots": [key.slot for key in ordered],
+        "only": None if slo_ids is None else list(slo_ids),
     }
     rows = cursor.execute(
         """
         with candidates as (
             select slo_id, business_date, slot from marts.slo_performance as performance
-            where outcome = 'overdue' and expected_end_at > least(%(watch_newest)s, %(watch)s)
+            where (%(only)s::text[] is null or slo_id = any(%(only)s)) and outcome = 'overdue'
+                and expected_end_at > least(%(watch_newest)s, %(watch)s)
                 and (
                     expected_end_at > %(watch)s
                     or not exists (
@@ -104,10 +188,12 @@ def read_occurrences(
                 )
             union
             select slo_id, business_date, slot from marts.slo_performance
-            where outcome = 'not_due' and expected_end_at >= %(as_of)s and progress = 'failed'
+            where (%(only)s::text[] is null or slo_id = any(%(only)s))
+                and outcome = 'not_due' and expected_end_at >= %(as_of)s and progress = 'failed'
             union
             select slo_id, business_date, slot from marts.slo_performance as performance
-            where outcome = 'late' and expected_end_at > %(watch)s
+            where (%(only)s::text[] is null or slo_id = any(%(only)s))
+                and outcome = 'late' and expected_end_at > %(watch)s
                 and not exists (
                     select from ops.incident
                     where incident.kind = 'late' and incident.subject = performance.slo_id
@@ -180,6 +266,53 @@ def read_occurrences(
     ]
 
 
+def read_fate(cursor: Cursor, key: OccurrenceKey, as_of: datetime, high: int) -> Fate:
+    """What became of an occurrence that does not stand as it did: the promises, and the versions after them."""
+    cursor.execute(
+        """
+        with promised as (
+            select coalesce(max(load_id), 0) as load_id, max(expected_end_at) as expected_end_at
+            from catalog.promise
+            where slo_id = %(slo)s and business_date = %(date)s and slot = %(slot)s and load_id <= %(high)s
+        ),
+        slo as (
+            select is_retired, load_id, spec -> -1 ->> 'calendar' as calendar_id
+            from catalog.slo_entry_version where slo_id = %(slo)s and load_id <= %(high)s
+            order by load_id desc limit 1
+        )
+        select
+            coalesce((select is_retired from slo), true),
+            coalesce((select slo.load_id > promised.load_id from slo), false),
+            exists (
+                select from catalog.calendar_version as calendar inner join slo using (calendar_id)
+                where calendar.load_id > promised.load_id and calendar.load_id <= %(high)s
+            ),
+            coalesce((select calendar_id from slo), ''),
+            newer.business_date, newer.slot
+        from promised
+        left join lateral (
+            select business_date, slot from marts.slo_performance
+            where slo_id = %(slo)s and expected_end_at > promised.expected_end_at and expected_end_at < %(as_of)s
+            order by expected_end_at limit 1
+        ) as newer on true
+        """,
+        {
+            "slo": key.slo_id,
+            "date": key.business_date,
+            "slot": key.slot,
+            "as_of": as_of,
+            "high": high,
+        },
+    )
+    is_gone, is_slo_changed, is_calendar_changed, calendar_id, newer_date, newer_slot = single_row(cursor)
+    return Fate(
+        is_slo_gone=is_gone,
+        taken_by="slo" if is_slo_changed else "calendar" if is_calendar_changed else "",
+        calendar_id=calendar_id,
+        newer=None if newer_date is None else OccurrenceKey(key.slo_id, newer_date, newer_slot),
+    )
+
+
 _JOB_COLUMNS = """
     application_id, job_id, progress, expected_start_at, expected_end_at, upstream_rank, last_status_at, actual_end_at
 """
@@ -210,10 +343,10 @@ def _jobs_of(cursor: Cursor, keys: Sequence[OccurrenceKey]) -> dict[OccurrenceKe
 class MartGraph:
     """The graph of jobs as the catalog has it, and how jobs stand, as `rules.holds` asks for them."""
 
-    def __init__(self, cursor: Cursor, high: int) -> None:
+    def __init__(self, cursor: Cursor, high: int, upstream: dict[JobKey, list[JobKey]] | None = None) -> None:
         self._cursor = cursor
         self._high = high
-        self._upstream: dict[JobKey, list[JobKey]] | None = None
+        self._upstream = upstream
         self._known: dict[JobDate, list[Standing]] = {}
 
     def upstream(self, job: JobKey) -> Collection[JobKey]:
@@ -445,6 +578,7 @@ def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[La
                 select case when min(application_id) = max(application_id) then min(application_id) end
                 from raw.job_status
                 where job_status.load_id = file.load_id
+                    and seq >= file.first_seq and seq < file.first_seq + file.record_count
             ), '')
         from raw.landed_file as file
         where landed_file_id > %(scanned)s and seen_at > %(since)s

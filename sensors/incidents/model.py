@@ -48,6 +48,10 @@ Event = Literal["opened", "repeated", "escalated", "resolved", "back_on_track"]
 # Resolutions that are better news than the end of an incident.
 BACK_ON_TRACK = frozenset({"on_time", "restarted"})
 
+# How an incident `delivery_failed` ends whose route is gone: told once, to whoever is left.
+UNDELIVERABLE = "undeliverable"
+DELIVERY_FAILED = "delivery_failed"
+
 JobKey = tuple[str, str]
 """Application id and job id."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sensors.incidents.model import (
     BACK_ON_TRACK,
     SEVERITIES,
+    UNDELIVERABLE,
     Event,
     Incident,
     Notice,
@@ -56,13 +57,16 @@ class Situation:
     """All that telling depends on.
 
     `open`: what is open now; `over`: what was closed, or opened closed, just now and may have to be told;
-    `told`: by (incident id, route), what a route has heard. Told once is told: a notice in the outbox is delivered.
+    `told`: by (incident id, route), what a route has heard, those that are gone too. Told once is told: a notice in the
+    outbox is delivered, or it ends as undeliverable, and then it is not among them.
     """
 
     open: Sequence[Incident]
     over: Sequence[Incident]
     told: Mapping[tuple[int, str], Told]
     silences: Sequence[Silence]
+    since: Mapping[str, datetime] = field(default_factory=dict)
+    """When routes came, of those that were not there from the begin."""
 
 
 def notices(situation: Situation, routes: Routes, now: datetime) -> list[Notice]:
@@ -136,6 +140,10 @@ def _hears(one: Incident, route: Route, situation: Situation) -> bool:
     return (one.incident_id, route.id) in situation.told or (route.when == "always" and route.matches(one))
 
 
+def _was_told(one: Incident, situation: Situation) -> bool:
+    return any(incident_id == one.incident_id for incident_id, _ in situation.told)
+
+
 def _told_lately(one: Incident, route_id: str, situation: Situation) -> Told | None:
     """What a route has heard of an incident as it stands now."""
     told = situation.told.get((one.incident_id, route_id))
@@ -151,7 +159,11 @@ def _event_of_open(
     told = situation.told.get((one.incident_id, route.id))
     if told is None:
         # An acknowledgement covers what its acker was told: what joins the group later is told, once.
-        return "opened" if route.when == "always" and route.matches(one) else None
+        if route.when != "always" or not route.matches(one):
+            return None
+        # To a route that came later it is no news that others were told.
+        is_old = one.tell_from < situation.since.get(route.id, one.tell_from) and _was_told(one, situation)
+        return "repeated" if is_old else "opened"
     if root is not None or route.repeat <= timedelta():
         return None
     if told.last < one.tell_from:
@@ -170,12 +182,16 @@ def _escalates(one: Incident, route: Route, situation: Situation, now: datetime)
 
 
 def _event_of_end(one: Incident, route: Route, situation: Situation, now: datetime) -> Event | None:
-    """Of an end hears who was told of the incident; a late that was never overdue is told as it is."""
+    """Of an end hears who was told of the incident; what opened closed, such as a late, is told as it is."""
     if (one.incident_id, route.id) in situation.told:
         if not route.resolved:
             return None
         return "back_on_track" if one.resolution in BACK_ON_TRACK else "resolved"
-    is_new = one.key.kind == "late" and route.when == "always" and route.matches(one)
+    is_new = (
+        (one.key.kind == "late" or one.resolution == UNDELIVERABLE)
+        and route.when == "always"
+        and route.matches(one)
+    )
     is_silent = any(silence.covers(one, now) for silence in situation.silences)
     return "opened" if is_new and not is_silent else None
 

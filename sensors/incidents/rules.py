@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pipelines.slo.lone import WAY_OUT, LoneDate
 from sensors.incidents.model import (
@@ -124,30 +124,78 @@ def _of(one: Occurrence, kind: str, severity: Severity, began_at: datetime, as_o
     )
 
 
-def slo_ending(incident: Incident, now_stands: Occurrence | None) -> Ending:
-    """How an overdue or failed incident ended, from how its occurrence stands now (None: there is none any more)."""
+@dataclass(frozen=True)
+class Fate:
+    """What became of the promise of an occurrence, and of its SLO.
+
+    `taken_by`: what was edited so that nothing promises it any more (the SLO, or its calendar); empty when neither was.
+    `newer`: business date and slot of the SLO's next occurrence, when that is due.
+    """
+
+    is_slo_gone: bool = False
+    taken_by: Literal["", "slo", "calendar"] = ""
+    calendar_id: str = ""
+    newer: OccurrenceKey | None = None
+
+
+def slo_ending(incident: Incident, now_stands: Occurrence | None, fate: Callable[[], Fate] = Fate) -> Ending:
+    """How an overdue or failed incident ended, from how its occurrence stands now (None: there is none any more).
+
+    `fate` is asked where that alone does not tell.
+    """
+    if now_stands is not None and now_stands.outcome in {"late", "on_time"}:
+        return Ending(now_stands.outcome, now_stands.explanation)
+    became = fate()
+    if became.is_slo_gone:
+        return Ending("withdrawn", f"The SLO {incident.slo_id} was taken out of the catalog.")
     if now_stands is None:
-        return Ending("withdrawn", "The catalog does not promise this any more.")
+        return _gone(incident, became)
     said = now_stands.explanation
-    if now_stands.outcome in {"late", "on_time"}:
-        return Ending(now_stands.outcome, said)
     if incident.key.kind == "failed" and not now_stands.is_failed:
+        if now_stands.progress == "pending":
+            return Ending("retracted", f"The statuses that said so are not there any more. {said}")
         return Ending("restarted", f"Running again. {said}")
     if now_stands.outcome == "not_due":
-        return Ending("not_due", f"The promise was changed. {said}")
-    return Ending(
-        "unwatched", f"Still not complete, and not watched any longer: a newer one fell due. {said}"
-    )
+        if incident.key.kind == "overdue" and now_stands.expected_end_at != incident.began_at:
+            before, now = _instant(incident.began_at), _instant(now_stands.expected_end_at)
+            return Ending("changed", f"The promise was changed: due {now}, and no longer {before}. {said}")
+        return Ending("not_due", f"The marts show an earlier moment, when it was not due. {said}")
+    if became.newer is not None:
+        newer = became.newer.text().removesuffix(" 00:00")
+        return Ending(
+            "unwatched", f"Still not complete, and not watched any longer: that of {newer} fell due. {said}"
+        )
+    return Ending("unwatched", f"Still not complete, and due for too long to be watched any longer. {said}")
+
+
+def _gone(incident: Incident, became: Fate) -> Ending:
+    what = incident.key.occurrence.removesuffix(" 00:00")
+    if became.taken_by == "calendar":
+        return Ending(
+            "off_calendar",
+            f"The calendar {became.calendar_id} was changed: nothing is due of {what} any more.",
+        )
+    if became.taken_by == "slo":
+        return Ending(
+            "changed", f"The SLO {incident.slo_id} was changed: it does not promise {what} any more."
+        )
+    return Ending("retracted", f"The statuses by which {what} was due are not there any more.")
 
 
 # Grouping
 
 
-def holds(occurrences: Iterable[Occurrence], graph: Graph) -> dict[tuple[OccurrenceKey, JobKey], list[Hold]]:
+Held = dict[tuple[OccurrenceKey, JobKey], list[Hold]]
+
+
+def holds(
+    occurrences: Iterable[Occurrence], graph: Graph, asked_for: dict[OccurrenceKey, set[JobKey]] | None = None
+) -> Held:
     """For every troubled job of every occurrence, what it waits for, or had to, upstream.
 
     The way upstream goes on through jobs that are not complete, and through jobs that no SLO promises. It starts at
-    the same business date, else at the upstream's latest earlier one, and goes on from there.
+    the same business date, else at the upstream's latest earlier one, and goes on from there. `asked_for` is told
+    which jobs were looked at for each occurrence: while none of them has changed, it is held by the same.
     """
     found: dict[tuple[OccurrenceKey, JobKey], list[Hold]] = {}
     frontier: dict[JobDate, set[tuple[OccurrenceKey, JobKey]]] = defaultdict(set)
@@ -172,6 +220,8 @@ def holds(occurrences: Iterable[Occurrence], graph: Graph) -> dict[tuple[Occurre
                 if (asked.job, asked.business_date) in seen[node]:
                     continue
                 seen[node].add((asked.job, asked.business_date))
+                if asked_for is not None:
+                    asked_for.setdefault(node[0], set()).add(asked.job)
                 at_node = own[node[0]].get(asked.job)
                 # A job of the same occurrence stands as it stands there.
                 there = [Standing(node[0], at_node)] if at_node else standings.get(asked, ())
@@ -293,7 +343,7 @@ def apply_slo_causes(
         is_new = one.key not in standing and overdue not in standing
         return overdue if is_new or standing.get(one.key) == overdue else None
 
-    return [replace(one, cause=cause_of(one)) for one in wanted]
+    return [one if (cause := cause_of(one)) is None else replace(one, cause=cause) for one in wanted]
 
 
 # Senders

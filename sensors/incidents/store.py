@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import tuple_row
 
 from pipelines.catalog.load import CatalogError
 from pipelines.warehouse.connect import connect
@@ -17,9 +18,18 @@ from pipelines.warehouse.locks import Lock, take_to_commit
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.changes import brought_up_to_date, changes, regrouped
 from sensors.incidents.facts import single_row
-from sensors.incidents.model import Ending, Incident, Key, Notice, Told, Wanted
+from sensors.incidents.model import (
+    DELIVERY_FAILED,
+    UNDELIVERABLE,
+    Ending,
+    Incident,
+    Key,
+    Notice,
+    Told,
+    Wanted,
+)
 from sensors.incidents.notices import Silence, Situation, notices
-from sensors.incidents.routes import Routes, load_routes
+from sensors.incidents.routes import OWN_APPLICATION, Routes, load_routes
 
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]
@@ -48,21 +58,22 @@ def in_transaction(settings: Settings, work: Callable[[Cursor], Any]) -> Any:
     return None
 
 
+# In the order of the fields of an Incident, whose key is the second.
 _COLUMNS = """
-    incident_id, kind, subject, occurrence, slo_id, business_date, slot, application_id, severity, title, message,
-    detail, began_at, opened_at, last_seen_at, tell_from, cause_incident_id, acknowledged_at, acknowledged_by,
+    incident_id, kind, subject, occurrence, severity, title, message, began_at, opened_at, last_seen_at, tell_from,
+    application_id, slo_id, business_date, slot, detail, cause_incident_id, acknowledged_at, acknowledged_by,
     acknowledged_with_id, escalated_at, resolved_at, resolution, resolved_into_id
 """
 
 
 def read_incidents(cursor: Cursor, where: str, parameters: Sequence[object] = ()) -> list[Incident]:
     """Rows of `ops.incident` for which `where` (SQL of ours, never of a user) holds, by id."""
-    with cursor.connection.cursor(row_factory=dict_row) as rows:
+    with cursor.connection.cursor(row_factory=tuple_row) as rows:
         rows.execute(
             f"select {_COLUMNS} from ops.incident where {where} order by incident_id",  # noqa: S608
             parameters,
         )
-        return [_incident(row) for row in rows]
+        return [Incident(row[0], Key(*row[1:4]), *row[4:]) for row in rows]
 
 
 def open_incidents(cursor: Cursor, kinds: Collection[str] | None = None) -> list[Incident]:
@@ -72,19 +83,14 @@ def open_incidents(cursor: Cursor, kinds: Collection[str] | None = None) -> list
     return read_incidents(cursor, "resolved_at is null and kind = any(%s)", [list(kinds)])
 
 
-def _incident(row: dict[str, Any]) -> Incident:
-    values = dict(row)
-    key = Key(values.pop("kind"), values.pop("subject"), values.pop("occurrence"))
-    return Incident(key=key, cause_id=values.pop("cause_incident_id"), **values)
-
-
 @dataclass(frozen=True)
 class Reconciled:
-    """What became of the incidents of some kinds. `over`: closed now, or opened closed."""
+    """What became of the incidents of some kinds. `over`: closed now, or opened closed; `open`: those that are open."""
 
     opened: list[Incident] = field(default_factory=list)
     resolved: list[Incident] = field(default_factory=list)
     over: list[Incident] = field(default_factory=list)
+    open: list[Incident] = field(default_factory=list)
     updated: int = 0
 
 
@@ -96,52 +102,56 @@ def reconcile(
     *,
     now: datetime,
     regroup_after: timedelta = timedelta(),
+    standing: Sequence[Incident] | None = None,
 ) -> Reconciled:
     """Make the open incidents of `kinds` those that are wanted: open, update and close rows.
 
-    For whoever reports kinds of its own: call it within `in_transaction`, and `tell` after it. Idempotent.
+    For whoever reports kinds of its own: call it within `in_transaction`, and `tell` after it. Idempotent. `standing`:
+    the open ones of these kinds, where they were read already.
     """
     wanted = list(wanted)
-    standing = open_incidents(cursor, kinds)
+    standing = open_incidents(cursor, kinds) if standing is None else standing
     todo = changes(standing, wanted, ending)
-    opened = [_insert(cursor, one, now) for one in todo.opened]
-    _rewrite(cursor, [brought_up_to_date(row, one, now) for row, one in todo.updated])
+    opened = _insert(cursor, todo.opened, now)
+    changed = [brought_up_to_date(row, one, now) for row, one in todo.updated]
+    _rewrite(cursor, changed)
     into = {
         (one.key.subject, one.key.occurrence): one.incident_id for one in opened if one.key.kind == "late"
     }
-    resolved_ids = []
+    resolved = []
     for row, end in todo.resolved:
         is_late = row.key.kind == "overdue" and end.resolution == "late"
-        cursor.execute(
-            "update ops.incident set resolved_at = %s, resolution = %s, message = %s, resolved_into_id = %s"
-            " where incident_id = %s",
-            [
-                now,
-                end.resolution,
-                end.message,
-                into.get((row.key.subject, row.key.occurrence)) if is_late else None,
-                row.incident_id,
-            ],
+        ended = replace(
+            row,
+            resolved_at=now,
+            resolution=end.resolution,
+            message=end.message,
+            resolved_into_id=into.get((row.key.subject, row.key.occurrence)) if is_late else None,
         )
-        resolved_ids.append(row.incident_id)
-    moved = regrouped(standing, open_incidents(cursor, kinds), wanted, now, regroup_after)
-    _rewrite(cursor, moved)
-    opened_ids = [one.incident_id for one in opened]
-    rows = {
+        resolved.append(ended)
+    cursor.executemany(
+        "update ops.incident set resolved_at = %s, resolution = %s, message = %s, resolved_into_id = %s"
+        " where incident_id = %s",
+        [(now, one.resolution, one.message, one.resolved_into_id, one.incident_id) for one in resolved],
+    )
+    still_open = {one.incident_id: one for one in standing} | {one.incident_id: one for one in changed}
+    still_open |= {one.incident_id: one for one in opened if one.resolved_at is None}
+    for one in resolved:
+        del still_open[one.incident_id]
+    moved = {
         one.incident_id: one
-        for one in read_incidents(cursor, "incident_id = any(%s)", [opened_ids + resolved_ids])
+        for one in regrouped(standing, list(still_open.values()), wanted, now, regroup_after)
     }
-    answered = {row.key[1:] for row, _ in todo.resolved if row.key.kind == "overdue"}
-    over = [rows[one] for one in resolved_ids]
+    _rewrite(cursor, list(moved.values()))
+    answered = {one.key[1:] for one in resolved if one.key.kind == "overdue"}
     # The end of an overdue tells that it was late; a late that was never overdue is told as it is.
-    over += [
-        rows[one.incident_id] for one in opened if one.resolved_at is not None and one.key[1:] not in answered
-    ]
+    over = resolved + [one for one in opened if one.resolved_at is not None and one.key[1:] not in answered]
     return Reconciled(
-        opened=[rows[one] for one in opened_ids],
-        resolved=[rows[one] for one in resolved_ids],
+        opened=[moved.get(one.incident_id, one) for one in opened],
+        resolved=resolved,
         over=over,
-        updated=len(todo.updated) + len(moved),
+        open=list((still_open | moved).values()),
+        updated=len(changed) + len(moved),
     )
 
 
@@ -164,8 +174,10 @@ def _rewrite(cursor: Cursor, rows: Sequence[Incident]) -> None:
     )  # fmt: skip
 
 
-def _insert(cursor: Cursor, one: Wanted, now: datetime) -> Incident:
-    cursor.execute(
+def _insert(cursor: Cursor, wanted: Sequence[Wanted], now: datetime) -> list[Incident]:
+    if not wanted:
+        return []
+    cursor.executemany(
         """
         insert into ops.incident
             (kind, subject, occurrence, slo_id, business_date, slot, application_id, severity, title, message, detail,
@@ -174,41 +186,130 @@ def _insert(cursor: Cursor, one: Wanted, now: datetime) -> Incident:
         returning incident_id
         """,
         [
-            *one.key, one.slo_id, one.business_date, one.slot, one.application_id, one.severity, one.title, one.message,
-            json.dumps(dict(one.detail)), one.began_at, now, one.seen_at, now,
-            now if one.is_over else None, one.resolution if one.is_over else None,
+            (
+                *one.key, one.slo_id, one.business_date, one.slot, one.application_id, one.severity, one.title,
+                one.message, json.dumps(dict(one.detail)), one.began_at, now, one.seen_at, now,
+                now if one.is_over else None, one.resolution if one.is_over else None,
+            )
+            for one in wanted
         ],
+        returning=True,
     )  # fmt: skip
-    return Incident(
-        incident_id=int(single_row(cursor)[0]),
-        key=one.key,
-        severity=one.severity,
-        title=one.title,
-        message=one.message,
-        began_at=one.began_at,
-        opened_at=now,
-        last_seen_at=one.seen_at,
-        tell_from=now,
-        resolved_at=now if one.is_over else None,
-    )
+    ids = [int(single_row(cursor)[0])]
+    while cursor.nextset():
+        ids.append(int(single_row(cursor)[0]))
+    return [
+        Incident(
+            incident_id=incident_id,
+            key=one.key,
+            severity=one.severity,
+            title=one.title,
+            message=one.message,
+            began_at=one.began_at,
+            opened_at=now,
+            last_seen_at=one.seen_at,
+            tell_from=now,
+            application_id=one.application_id,
+            slo_id=one.slo_id,
+            business_date=one.business_date,
+            slot=one.slot,
+            detail=one.detail,
+            resolved_at=now if one.is_over else None,
+            resolution=one.resolution if one.is_over else None,
+        )
+        for incident_id, one in zip(ids, wanted, strict=True)
+    ]
 
 
 # Telling
 
 
-def tell(cursor: Cursor, routes: Routes, now: datetime, over: Sequence[Incident] = ()) -> int:
-    """Write what has to be told now to the outbox; returns how many messages. `over`: closed in this transaction."""
-    standing = open_incidents(cursor)
+def tell(
+    cursor: Cursor,
+    routes: Routes,
+    now: datetime,
+    over: Sequence[Incident] = (),
+    standing: Sequence[Incident] | None = None,
+) -> int:
+    """Write what has to be told now to the outbox; returns how many messages.
+
+    `over`: closed in this transaction; `standing`: all that is open, of any kind, where it was read already.
+    What waits for a route that the catalog has no more is given up first, and told to the others.
+    """
+    standing = open_incidents(cursor) if standing is None else standing
+    given_up = _give_up(cursor, routes, standing, now)
+    closed = {one.incident_id for one in given_up}
+    standing = [one for one in standing if one.incident_id not in closed]
+    over = [*over, *given_up]
+    told = read_told(cursor, [one.incident_id for one in [*standing, *over]])
+    since: dict[str, datetime] = {}
+    for route, begin, formerly in cursor.execute(
+        "select route, since, formerly from ops.route where gone_at is null and since > '-infinity'"
+    ).fetchall():
+        since[route] = begin
+        for name in formerly:
+            for (incident_id, by), heard in list(told.items()):
+                if by == name:
+                    mine = told.get((incident_id, route), heard)
+                    told[incident_id, route] = Told(min(heard.first, mine.first), max(heard.last, mine.last))
     situation = Situation(
         open=standing,
         over=over,
-        told=read_told(cursor, [one.incident_id for one in [*standing, *over]]),
+        told=told,
         silences=read_silences(cursor, "starts_at <= %(now)s and ends_at > %(now)s", {"now": now}),
+        since=since,
     )
     made = notices(situation, routes, now)
     for notice in made:
         enqueue(cursor, notice, now)
     return len(made)
+
+
+def _give_up(cursor: Cursor, routes: Routes, standing: Sequence[Incident], now: datetime) -> list[Incident]:
+    """End the messages of routes that are gone; returns an incident for each such route, closed and to be told once."""
+    rows = cursor.execute(
+        """
+        update ops.alert_outbox set
+            undeliverable_at = %(now)s, last_error = 'The catalog has no route ' || route || ' any more.'
+        where outbox_id in (
+            -- One that is being sent just now is left to the next time.
+            select outbox_id from ops.alert_outbox
+            where delivered_at is null and undeliverable_at is null and not route = any(%(routes)s)
+                and exists (select from ops.notice where notice.outbox_id = alert_outbox.outbox_id)
+            for update skip locked
+        )
+        returning route, created_at
+        """,
+        {"now": now, "routes": list(routes.routes)},
+    ).fetchall()
+    waited: dict[str, list[datetime]] = defaultdict(list)
+    for route, created_at in rows:
+        waited[route].append(created_at)
+    open_ = {one.key.subject: one for one in standing if one.key.kind == DELIVERY_FAILED}
+    ended = []
+    for route, moments in sorted(waited.items()):
+        count = f"{len(moments)} messages" if len(moments) > 1 else "1 message"
+        message = (
+            f"The catalog has no route {route} any more; {count} that waited for it ended undeliverable."
+        )
+        closed = Wanted(
+            key=Key(DELIVERY_FAILED, route),
+            severity="critical",
+            title=f"Alerts do not reach the route {route}",
+            message=message,
+            began_at=min(moments),
+            seen_at=now,
+            application_id=OWN_APPLICATION,
+            is_over=True,
+            resolution=UNDELIVERABLE,
+        )
+        one = open_.get(route) or _insert(cursor, [closed], now)[0]
+        cursor.execute(
+            "update ops.incident set resolved_at = %s, resolution = %s, message = %s where incident_id = %s",
+            [now, UNDELIVERABLE, message, one.incident_id],
+        )
+        ended += read_incidents(cursor, "incident_id = %s", [one.incident_id])
+    return ended
 
 
 def read_told(cursor: Cursor, incident_ids: Sequence[int]) -> dict[tuple[int, str], Told]:
@@ -220,7 +321,8 @@ def read_told(cursor: Cursor, incident_ids: Sequence[int]) -> dict[tuple[int, st
             max(told_at)
         from ops.notice as notice
         inner join ops.incident using (incident_id)
-        where incident_id = any(%s) and event <> 'grouped'
+        inner join ops.alert_outbox as message using (outbox_id)
+        where incident_id = any(%s) and notice.event <> 'grouped' and undeliverable_at is null
         group by incident_id, notice.route
         """,
         [list(incident_ids)],
@@ -260,7 +362,10 @@ def enqueue(cursor: Cursor, notice: Notice, now: datetime) -> int:
         insert into ops.notice (outbox_id, incident_id, route, event, told_at)
         select %(outbox)s, child, %(route)s, 'grouped', %(now)s
         from unnest(%(children)s::bigint[]) as child
-        where not exists (select from ops.notice as known where known.incident_id = child)
+        where not exists (
+            select from ops.notice as known inner join ops.alert_outbox as message using (outbox_id)
+            where known.incident_id = child and undeliverable_at is null
+        )
         """,
         {
             "outbox": outbox_id,
@@ -310,4 +415,37 @@ def current_routes(cursor: Cursor, settings: Settings, now: datetime) -> tuple[R
             " on conflict (is_only) do update set content = excluded.content, stored_at = excluded.stored_at",
             {"content": json.dumps(content), "now": now},
         )
+        _note_routes(cursor, routes, now)
     return routes, []
+
+
+def _note_routes(cursor: Cursor, routes: Routes, now: datetime) -> None:
+    """Which routes came and which went. One that came with the `to` of one that went is that one, renamed."""
+    rows = cursor.execute("select route, target from ops.route where gone_at is null").fetchall()
+    before = {str(row[0]): str(row[1]) for row in rows}
+    gone = {name: target for name, target in before.items() if name not in routes.routes}
+    cursor.execute("update ops.route set gone_at = %s where route = any(%s)", [now, list(gone)])
+    for one in routes.routes.values():
+        cursor.execute(
+            """
+            insert into ops.route (route, target, since, formerly)
+            select
+                %(route)s, %(target)s, %(now)s,
+                coalesce((
+                    select array_agg(distinct name)
+                    from ops.route as old cross join unnest(old.route || old.formerly) as name
+                    where old.route = any(%(names)s)
+                ), '{}')
+            on conflict (route) do update set
+                target = excluded.target,
+                since = case when route.gone_at is null then route.since else excluded.since end,
+                formerly = case when route.gone_at is null then route.formerly else excluded.formerly end,
+                gone_at = null
+            """,
+            {
+                "route": one.id,
+                "target": one.to,
+                "now": now,
+                "names": [name for name, target in gone.items() if target == one.to and one.id not in before],
+            },
+        )

@@ -738,7 +738,7 @@ def _waiting(cursor: Cursor, limits: Limits, now: datetime) -> list[Waiting]:
             route, count(*), min(created_at), max(attempts),
             coalesce((array_agg(last_error order by attempts desc) filter (where last_error is not null))[1], '')
         from ops.alert_outbox
-        where delivered_at is null and created_at < %(since)s
+        where delivered_at is null and undeliverable_at is null and created_at < %(since)s
         group by route
         order by route
         """,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.orchestration.locations import Declared
-from sensors.incidents.model import Ending, Incident, Key, Severity, Wanted
+from sensors.incidents.model import DELIVERY_FAILED, Ending, Incident, Key, Severity, Wanted
 from sensors.incidents.routes import OWN_APPLICATION
 from sensors.incidents.rules import as_it_stands
 from sensors.watch.facts import Database, Facts, FailedCheck, FailedRun, Instigator, PendingRun, Standing
@@ -27,7 +27,6 @@ LOCATION_FAILED = "location_failed"
 SENSOR_OFF = "sensor_off"
 DAEMON_DEAD = "daemon_dead"
 RUN_STUCK = "run_stuck"
-DELIVERY_FAILED = "delivery_failed"
 TICK_FAILED = "tick_failed"
 # And what is below all of them.
 DATABASE_RESTARTED = "database_restarted"

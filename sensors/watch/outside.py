@@ -25,10 +25,10 @@ from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.delivery import Message, deliver, send
-from sensors.incidents.model import Incident, Key
+from sensors.incidents.model import DELIVERY_FAILED, Incident, Key
 from sensors.incidents.routes import OWN_APPLICATION, Route, Routes, load_routes
 from sensors.watch import outage
-from sensors.watch.findings import DELIVERY_FAILED, clock
+from sensors.watch.findings import clock
 from sensors.watch.limits import Limits
 from sensors.watch.look import Seen, look
 from sensors.watch.outage import Outage
@@ -151,7 +151,8 @@ class Outside:
     def _is_left_lying(self) -> bool:
         with connect(self.settings, "operate", autocommit=True) as connection:
             row = connection.execute(
-                "select exists (select from ops.alert_outbox where delivered_at is null and next_attempt_at < %s)",
+                "select exists (select from ops.alert_outbox where delivered_at is null and undeliverable_at is null"
+                " and next_attempt_at < %s)",
                 [datetime.now(UTC) - LEFT_LYING],
             ).fetchone()
         return row is not None and bool(row[0])

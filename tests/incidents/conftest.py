@@ -215,6 +215,10 @@ def deployed(server_url: str, template: str, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def bank(deployed: Project, tmp_path: Path) -> Bank:
+    return empty_bank(deployed, tmp_path)
+
+
+def empty_bank(deployed: Project, tmp_path: Path) -> Bank:
     """The bank with its four daily SLOs, one route, and nothing in the database."""
     settings = replace(deployed.settings, catalog=tmp_path / "catalog", landing=str(tmp_path / "landing"))
     # What a route writes lies in the home: a fresh one would cost a parse of the dbt project.

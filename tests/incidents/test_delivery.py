@@ -11,12 +11,16 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipelines.status import _delivery
 from pipelines.warehouse.connect import connect
 from sensors.incidents.delivery import Delivered, backlog, deliver, wait_after
 from sensors.incidents.evaluate import evaluate, remind
+from sensors.incidents.model import DELIVERY_FAILED, Ending
+from sensors.incidents.routes import load_routes
 from tests.incidents.conftest import Bank, Hook, at
 from tests.waiting import HUNG, until
 
@@ -104,16 +108,78 @@ def test_a_route_taken_from_the_environment(
     assert bank.query("select content::text from ops.route_set")[0][0].count("127.0.0.1") == 0
 
 
-def test_a_route_that_is_gone_keeps_its_messages(overdue: Callable[..., Bank], hook: Hook) -> None:
+def test_messages_of_a_route_that_is_gone_end_and_that_is_told_once(
+    overdue: Callable[..., Bank], hook: Hook
+) -> None:
+    both = f"""
+routes:
+  - {{id: all, to: "${{DUEMARK_TEST_UNSET}}"}}
+  - {{id: other, to: "{hook.url}", repeat: 0m}}
+"""
+    bank = overdue(both)
+    assert deliver(bank.settings, at("03:01")) == Delivered(delivered=1, failed=1, pending=1)
+    with connect(bank.settings) as connection:
+        assert not _delivery(connection, at("03:10")).is_ready
+    bank.write("routes/on_call.yml", f'routes:\n  - {{id: other, to: "{hook.url}", repeat: 0m}}\n')
+    remind(bank.settings, at("03:10"))
+    remind(bank.settings, at("03:11"))
+    assert bank.outbox()[2:] == [("other", "opened", "Alerts do not reach the route all")]
+    assert backlog(bank.settings).pending == 1
+    assert deliver(bank.settings, at("03:11")) == Delivered(delivered=1)
+    assert "no route all any more; 1 message that waited for it" in hook.taken()[1]["message"]
+    assert [one.resolution for one in bank.all() if one.key.kind == "delivery_failed"] == ["undeliverable"]
+    with connect(bank.settings) as connection:
+        part = _delivery(connection, at("03:12"))
+        assert part.is_ready
+        assert part.reason == "nothing waits; 1 message to routes that are gone ended undeliverable (all)"
+        assert _delivery(connection, at("5 03:12")).reason == "nothing waits"
+    # Back again: it never got the message, and hears that others did.
+    bank.write("routes/on_call.yml", both)
+    remind(bank.settings, at("03:20"))
+    assert bank.outbox()[3:] == [("all", "repeated", "Overdue: The load, 2026-03-03 (still open)")]
+
+
+def test_a_route_whose_messages_were_told_as_refused_ends_that_too(
+    overdue: Callable[..., Bank], hook: Hook
+) -> None:
+    from sensors.incidents.store import in_transaction, reconcile, tell
+    from sensors.watch.findings import KINDS, Finding
+
+    bank = overdue(f'routes:\n  - {{id: all, to: "json://127.0.0.1:9/x"}}\n  - {{id: o, to: "{hook.url}"}}\n')
+    found = Finding(DELIVERY_FAILED, "all", "Alerts do not reach the route all", "refused", at("03:01"))
+    routes = load_routes(bank.settings.catalog)
+
+    def work(cursor: Any) -> None:
+        reconcile(
+            cursor, KINDS, [found.wanted(at("03:02"))], lambda _: Ending("delivered", ""), now=at("03:02")
+        )
+        tell(cursor, routes, at("03:02"))
+
+    in_transaction(bank.settings, work)
+    bank.write("routes/on_call.yml", f'routes:\n  - {{id: o, to: "{hook.url}"}}\n')
+    remind(bank.settings, at("03:05"))
+    said = [row for row in bank.outbox() if row[0] == "o" and "reach" in row[2]]
+    assert said == [
+        ("o", "opened", "Alerts do not reach the route all"),
+        ("o", "resolved", "Alerts do not reach the route all (over)"),
+    ]
+    assert [one.resolution for one in bank.all() if one.key.kind == "delivery_failed"] == ["undeliverable"]
+
+
+def test_a_renamed_route_is_not_told_anew(overdue: Callable[..., Bank], hook: Hook) -> None:
     bank = overdue()
-    bank.write("routes/on_call.yml", "routes: []\n")
+    deliver(bank.settings, at("03:01"))
+    bank.write("routes/on_call.yml", f'routes:\n  - {{id: crew, to: "{hook.url}"}}\n')
     remind(bank.settings, at("03:02"))
-    assert deliver(bank.settings, at("03:02")).failed == 1
-    assert "no route 'all'" in backlog(bank.settings).last_error
-    # Repaired, under another address: what waited goes there.
-    bank.write("routes/on_call.yml", f'routes:\n  - {{id: all, to: "{hook.url}"}}\n')
-    remind(bank.settings, at("03:03"))
-    assert deliver(bank.settings, at("03:03")).delivered == 1
+    assert len(bank.outbox()) == 1
+    # Of what goes on it hears like the one that it was.
+    remind(bank.settings, at("07:01"))
+    assert bank.outbox()[1:] == [("crew", "repeated", "Overdue: The load, 2026-03-03 (still open)")]
+    # With another address too it is a new one, which hears what is still open.
+    bank.write("routes/on_call.yml", 'routes:\n  - {id: desk, to: "file:desk.jsonl"}\n')
+    deliver(bank.settings, at("07:01"))
+    remind(bank.settings, at("07:02"))
+    assert bank.outbox()[2:] == [("desk", "repeated", "Overdue: The load, 2026-03-03 (still open)")]
 
 
 def test_messages_of_one_incident_keep_their_order(overdue: Callable[..., Bank], hook: Hook) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from pipelines.catalog.store import restate
 from pipelines.landing.unload import unload
 from pipelines.warehouse.connect import connect
 from sensors.incidents.commands import acknowledge, incidents, silence
@@ -300,6 +301,7 @@ def test_history_opens_a_few_incidents_however_long_it_is(bank: Bank) -> None:
         ("2026-03-15 00:00", "unwatched"),
         ("2026-03-22 00:00", None),
     ]
+    assert "not watched any longer: that of 2026-03-22 fell due" in weekly[0].message
 
 
 def test_a_storm_is_one_message(bank: Bank) -> None:
@@ -449,7 +451,7 @@ def test_a_retired_slo_closes_its_incidents(bank: Bank) -> None:
     bank.write("slos/bank.yml", "slos: []\n")
     bank.at("03:20")
     assert bank.open() == {}
-    assert bank.all()[0].resolution in {"unwatched", "withdrawn"}
+    assert bank.all()[0].resolution == "withdrawn"
 
 
 def test_a_rebuild_to_an_earlier_moment_closes_what_is_not_due_then(bank: Bank) -> None:
@@ -550,3 +552,57 @@ def test_analysts_read_incidents_and_change_nothing(bank: Bank) -> None:
             connection.execute(f"select count(*) from ops.{name}")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select * from ops.alert_outbox")
+
+
+def test_an_ending_says_what_happened(bank: Bank) -> None:
+    """Calendar edited, promise moved, SLO changed, SLO taken out: each is another end of the same trouble."""
+    slo = (
+        "  - {{id: {0}, application: core, calendar: {1}, effective_from: 2026-03-02,"
+        ' jobs: [{{job: lone, end: "{2}"}}]}}\n'
+    )
+    bank.write(
+        "calendars/more.yml",
+        "calendars:\n"
+        + "".join(f"  - {{id: {one}, weekdays: [mon, tue, wed, thu, fri, sat, sun]}}\n" for one in "xyz"),
+    )
+    bank.write(
+        "slos/bank.yml",
+        "slos:\n"
+        + slo.format("calendar", "x", "03:00")
+        + slo.format("moved", "y", "03:00")
+        + slo.format("other-days", "y", "03:00")
+        + slo.format("out", "y", "03:00"),
+    )
+    bank.at("4 01:00")
+    bank.at("4 04:00")
+    assert len([one for one in bank.open().values() if one.key.occurrence == "2026-03-04 00:00"]) == 4
+    bank.write(
+        "calendars/more.yml",
+        "calendars:\n  - {id: x, weekdays: [mon, tue]}\n"
+        + "".join(f"  - {{id: {one}, weekdays: [mon, tue, wed, thu, fri, sat, sun]}}\n" for one in "yz"),
+    )
+    bank.write(
+        "slos/bank.yml",
+        "slos:\n"
+        + slo.format("calendar", "x", "03:00")
+        + slo.format("moved", "y", "09:00")
+        + slo.format("other-days", "sundays", "03:00"),
+    )
+    for one in ("calendar", "moved", "other-days"):
+        # The dates are past by the clock of loads.
+        restate(bank.settings, one, at("2 00:00").date())
+    bank.at("4 04:10")
+    ended = {
+        one.slo_id: (one.resolution, one.message)
+        for one in bank.all()
+        if one.key.occurrence == "2026-03-04 00:00" and one.resolution
+    }
+    assert {slo: resolution for slo, (resolution, _) in ended.items()} == {
+        "calendar": "off_calendar",
+        "moved": "changed",
+        "other-days": "changed",
+        "out": "withdrawn",
+    }
+    assert ended["calendar"][1] == "The calendar x was changed: nothing is due of 2026-03-04 any more."
+    assert "due 2026-03-04 09:00:00 UTC, and no longer 2026-03-04 03:00:00 UTC" in ended["moved"][1]
+    assert ended["out"][1] == "The SLO out was taken out of the catalog."

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +15,11 @@ from pipelines.transform.project import Project
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.incidents.commands import acknowledge
+from sensors.incidents.evaluate import _MEMORIES, evaluate
 from sensors.incidents.model import KINDS, Ending, Incident, Key, Rules, Wanted
 from sensors.incidents.routes import Escalation, Route, Routes
 from sensors.incidents.store import in_transaction, open_incidents, read_silences, reconcile, tell
+from tests.incidents.conftest import INTRADAY, at, empty_bank
 from tests.transform.support import examples
 
 START = datetime(2026, 3, 3, tzinfo=UTC)
@@ -176,3 +179,59 @@ def test_whatever_is_open_is_told_or_its_root_is(deployed: Project, told: list[S
     world = World(deployed.settings)
     for one in told:
         world.look(one)
+
+
+# What a look remembers
+
+
+JOBS = ("core/a", "desk/b", "desk/c", "core/lone", "core/window")
+
+
+@st.composite
+def hours(draw: st.DrawFn) -> tuple[int, list[tuple[str, str, int]]]:
+    """Minutes that pass, and the statuses that come meanwhile: job, code, minutes before the end."""
+    minutes = draw(st.integers(10, 150))
+    statuses = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(JOBS),
+                st.sampled_from(["START", "FAIL", "SUCCEED", "SUCCEED"]),
+                st.integers(0, minutes - 1),
+            ),
+            max_size=3,
+        )
+    )
+    return minutes, statuses
+
+
+@examples(3)
+@given(st.lists(hours(), min_size=4, max_size=5))
+def test_a_look_that_remembers_comes_to_the_same(
+    deployed: Project,
+    tmp_path_factory: pytest.TempPathFactory,
+    night: list[tuple[int, list[tuple[str, str, int]]]],
+) -> None:
+    bank = empty_bank(deployed, tmp_path_factory.mktemp("night"))
+    bank.write("slos/window.yml", INTRADAY)
+    bank.usual_day()
+    bank.at("02:00")
+    now, number = at("02:00"), 0
+    for minutes, statuses in night:
+        now += timedelta(minutes=minutes)
+        for job, code, before in statuses:
+            number += 1
+            bank.sends(job, f"{code} {now - timedelta(minutes=before):%H:%M}", run=f"r{number}")
+        bank.tick(now)
+        evaluate(bank.settings, now)
+        standing = {
+            one.key: (one.severity, one.title, one.message, one.cause_id) for one in bank.open().values()
+        }
+        # One that remembers nothing, of the same marts.
+        _MEMORIES.clear()
+        with connect(bank.settings, autocommit=True) as connection:
+            connection.execute("update ops.evaluation set published_at = null")
+        again = evaluate(bank.settings, now)
+        assert (again.opened, again.resolved, again.updated, again.messages) == (0, 0, 0, 0)
+        assert standing == {
+            one.key: (one.severity, one.title, one.message, one.cause_id) for one in bank.open().values()
+        }
