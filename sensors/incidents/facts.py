@@ -74,9 +74,9 @@ def read_mark(cursor: Cursor) -> Mark:
     return Mark(*single_row(cursor))
 
 
-# Loads of these feeds change nothing of SLOs, or only what their statuses are of.
+# Loads of these feeds change nothing of SLOs, or only those that their statuses, or the promises planned then, are of.
 STATUS_FEED = "job_status"
-OTHER_FEEDS = ("metric_log", "uptime", "indicators")
+OTHER_FEEDS = ("metric_log", "uptime", "indicators", "promises")
 
 
 @dataclass(frozen=True)
