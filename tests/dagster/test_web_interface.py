@@ -35,6 +35,8 @@ pytestmark = [
 CHAIN = (
     HEADER
     + """\
+decision-support,load-overdrafts,SUCCEED,2026-03-03T04:30:00-05:00,2026-03-02,c0
+decision-support,overdraft-report,SUCCEED,2026-03-03T06:30:00-05:00,2026-03-02,d0
 decision-support,load-overdrafts,START,2026-03-04T04:05:00-05:00,2026-03-03,c
 decision-support,load-overdrafts,SUCCEED,2026-03-04T04:40:00-05:00,2026-03-03,c
 decision-support,overdraft-report,START,2026-03-04T05:15:00-05:00,2026-03-03,d

@@ -86,6 +86,8 @@ class Simulated:
             "host_id": record.get("host_id"),
             "status_code": record["status_code"].upper(),
             "status_at": status_at.astimezone(UTC),
+            # The truth is that of a bank whose statuses come as they happen.
+            "received_at": status_at.astimezone(UTC),
             "business_date": business_date,
         }
 

@@ -415,12 +415,14 @@ def test_any_changes_between_ticks_give_what_a_rebuild_gives(
 def test_a_first_status_and_a_new_slo_in_one_tick(warehouse: Warehouse, order: str) -> None:
     warehouse.store_catalog(catalog())
     warehouse.tick(noon(-2))
+    # A lone date would open nothing.
+    statuses = [status("first", "SUCCEED", -3), status("first", "SUCCEED", -2)]
     if order == "status first":
-        warehouse.ingest([status("first", "SUCCEED", -3)])
+        warehouse.ingest(statuses)
         warehouse.store_catalog(catalog(nightly()))
     else:
         warehouse.store_catalog(catalog(nightly()))
-        warehouse.ingest([status("first", "SUCCEED", -3)])
+        warehouse.ingest(statuses)
     warehouse.tick(noon(-1))
     assert sorted(promised(warehouse)) == [-3, -2, -1]
     assert_as_rebuilt(warehouse, noon(-1))

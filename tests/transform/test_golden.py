@@ -334,18 +334,23 @@ def test_an_open_start_moves_back_with_an_earlier_first_status(bank: Warehouse) 
 
 def test_an_open_start_moves_back_over_dates_that_were_promised_before(bank: Warehouse) -> None:
     bank.tick("2026-05-29 12:00")
-    bank.ingest(HEADER + "cards,settle,SUCCEED,2026-06-02T01:30:00,2026-06-02,r1,h1\n")
+    bank.ingest(
+        HEADER
+        + "cards,settle,SUCCEED,2026-06-01T01:30:00,2026-06-01,r0,h1\n"
+        + "cards,settle,SUCCEED,2026-06-02T01:30:00,2026-06-02,r1,h1\n"
+    )
     bank.tick("2026-06-02 12:00")
     columns = ("business_date", "outcome")
     assert bank.rows("slo_performance", *columns, where="slo_id = 'settlement'") == [
-        ("2026-06-02", "on_time")
+        ("2026-06-01", "on_time"),
+        ("2026-06-02", "on_time"),
     ]
     bank.ingest(HEADER + "cards,settle,SUCCEED,2026-05-30T02:00:00,2026-05-30,r1,h1\n")
     bank.tick("2026-06-02 12:01")
     assert bank.rows("slo_performance", *columns, where="slo_id = 'settlement'") == [
         ("2026-05-30", "on_time"),
         ("2026-05-31", "overdue"),
-        ("2026-06-01", "overdue"),
+        ("2026-06-01", "on_time"),
         ("2026-06-02", "on_time"),
     ]
 
