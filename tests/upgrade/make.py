@@ -153,6 +153,7 @@ def _fill(settings: Settings, business_url: str, home: Path) -> None:
     with psycopg.connect(business_url) as connection:
         fill(connection, business(FIRST_LOOK, SEED, BUSINESS_DAYS))
     _land(home / "bank", home / "landing", FIRST_LOOK)
+    _in_whole_seconds(home / "landing")
     ingest(settings)
     _received(settings, FIRST_LOOK)
     copies.refresh_now(settings)
@@ -173,6 +174,7 @@ def _fill(settings: Settings, business_url: str, home: Path) -> None:
     copy = by_hand.with_name("by-hand-again.csv")
     shutil.copy(by_hand, copy)
     by_hand.with_name("broken.csv.gz").write_bytes(gzip.compress(BY_HAND.encode(), mtime=0)[:-20])
+    _in_whole_seconds(home / "landing")
     ingest(settings)
     _received(settings, AS_OF - timedelta(hours=2))
     with psycopg.connect(business_url) as connection:
@@ -255,6 +257,13 @@ def _dump(url: str) -> str:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return ROLES + UNKNOWN.sub("", result.stdout)
+
+
+def _in_whole_seconds(folder: Path) -> None:
+    """An archive keeps the time of a file as a float: parts of a microsecond would make it another file."""
+    for path in folder.rglob("*"):
+        second = int(path.stat().st_mtime)
+        os.utime(path, (second, second))
 
 
 def _nobodys(entry: tarfile.TarInfo) -> tarfile.TarInfo:
