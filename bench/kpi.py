@@ -21,7 +21,7 @@ from pipelines.transform.project import Project
 from pipelines.transform.tick import TickReport, tick
 from pipelines.warehouse.connect import connect
 
-KPIS = 200
+OF_A_BLOCK = 20
 ZONE = "America/New_York"
 # The rows end here; each tick is a minute after the one before, and nothing in it is due by time alone.
 END = datetime(2026, 6, 1, tzinfo=UTC)
@@ -86,13 +86,13 @@ class Definition:
         }  # fmt: skip
 
 
-def definitions() -> list[Definition]:
+def definitions(blocks: Sequence[int]) -> list[Definition]:
     """Sums, counts, ratios, averages, extremes, one in twenty a distinct count and one in twenty a percentile."""
-    return [_definition(number) for number in range(KPIS)]
+    return [_definition(block * OF_A_BLOCK + kind) for block in blocks for kind in range(OF_A_BLOCK)]
 
 
 def _definition(number: int) -> Definition:
-    block, kind = divmod(number, 20)
+    block, kind = divmod(number, OF_A_BLOCK)
     condition = CONDITIONS[(number + block) % len(CONDITIONS)]
     column = NUMBERS[(number + block) % len(NUMBERS)]
     variables: dict[str, Aggregate]
@@ -433,7 +433,7 @@ def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
     """Ours is what the engine does within a tick, from the log of what was touched to values, journal and all."""
     count = 10_000_000 if scale.is_full else 4_000
     late = 100_000 if scale.is_full else 500
-    kpis = definitions()
+    kpis = definitions(scale.kpi_blocks)
     many = _shop(shop, "kpi_many", kpis, count, 400 if scale.is_full else 40)
     yield from _full(shop, scale, many, kpis)
     more, engine, hand = _late(shop, scale, many, kpis, late)

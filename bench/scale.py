@@ -19,7 +19,11 @@ class Scale:
     repeats: int
     growth: int
     """A big file is so many times the other."""
+    ticks: int
+    """Measured after those that fill the caches."""
+    kpi_blocks: tuple[int, ...]
+    """Which of the ten blocks of twenty KPIs there are."""
 
 
-FULL = Scale(True, 750, 500, (100, 1000), 250, 3, 10)
-QUICK = Scale(False, 40, 10, (5, 10), 20, 1, 2)
+FULL = Scale(True, 750, 500, (100, 1000), 250, 3, 10, 10, tuple(range(10)))
+QUICK = Scale(False, 40, 10, (5, 10), 20, 1, 2, 2, (0, 4, 9))

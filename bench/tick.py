@@ -25,7 +25,6 @@ from pipelines.warehouse.connect import connect
 STEP = timedelta(minutes=5)
 # The first ticks of a process import, parse and fill caches.
 WARM_UP = 2
-TICKS = 10
 
 
 def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
@@ -59,7 +58,7 @@ def _alone(shop: Workshop, scale: Scale, bank: Bank) -> tuple[list[Cost], list[C
     """Ticks in processes of their own, as from cron: with nothing to do, and with new statuses."""
     idle: list[Cost] = []
     busy: list[Cost] = []
-    for number in range(WARM_UP + TICKS + 1, WARM_UP + TICKS + 4):
+    for number in range(WARM_UP + scale.ticks + 1, WARM_UP + scale.ticks + 1 + scale.repeats):
         land_statuses(bank, scale.tick_jobs, number)
         ingest(bank.settings)
         as_of = bank.as_of + number * STEP
@@ -91,7 +90,7 @@ def _built(bank: Bank) -> Project:
 def _costs(shop: Workshop, scale: Scale, banks: Sequence[tuple[Bank, Project]]) -> list[list[Cost]]:
     """Ticks of each bank in turn, so that what disturbs the machine for a while disturbs them alike."""
     costs: list[list[Cost]] = [[] for _ in banks]
-    for number in range(1, WARM_UP + TICKS + 1):
+    for number in range(1, WARM_UP + scale.ticks + 1):
         for (bank, project), found in zip(banks, costs, strict=True):
             land_statuses(bank, scale.tick_jobs, number)
             ingest(bank.settings)

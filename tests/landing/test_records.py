@@ -185,12 +185,11 @@ def test_a_feed_declares_columns_exactly_for_the_shape_columns() -> None:
 
 
 MEMORY = """
-import io, itertools, resource, sys
+import io, itertools
+from bench.measure import peak_memory
 from pipelines.landing.feed import Context
 from pipelines.landing.records import Warnings, read_chunks
-from tests.examples import examples
 from pipelines.slo.job_status import JOB_STATUS
-from tests.examples import examples
 
 header = b"application_id,job_id,status_code,status_at,business_date,run_id,host_id\\n"
 line = b"deposits,load-%07d,START,2026-03-02T00:31:07-05:00,2026-03-01,r%d,h\\n"
@@ -210,7 +209,7 @@ def run(megabytes):
     count = 0
     for chunk in read_chunks(Repeated(megabytes), "x.csv", JOB_STATUS, Warnings()):
         count += JOB_STATUS.check(chunk.frame, Context()).rows.num_rows
-    return count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return count, peak_memory() >> 20
 
 run(20)
 small, (count, large) = run(40)[1], run(400)
