@@ -209,6 +209,9 @@ class _Memory:
     occurrences: dict[OccurrenceKey, Occurrence] = field(default_factory=dict)
     held: rules.Held = field(default_factory=dict)
     asked_for: dict[OccurrenceKey, set[JobKey]] = field(default_factory=dict)
+    heard: dict[str, datetime | None] = field(default_factory=dict)
+    """When the applications that were asked for last sent a status; None: not lately."""
+    calendars: list[rules.CalendarEnd] | None = None
 
 
 _MEMORIES: dict[tuple[str | None, Path], _Memory] = {}
@@ -266,6 +269,7 @@ class _Look:
         if before is not None and before.settings == self._rules:
             scope = facts.read_scope(self._cursor, before.mark, self._mark)
         if before is None or scope is None:
+            self._before = None
             graph = facts.MartGraph(self._cursor, self._mark.high)
             self.memory = memory = _Memory(self._mark, self._rules, graph.all_upstream())
             found = facts.read_occurrences(self._cursor, self._rules, self._as_of, self._mark.high, standing)
@@ -320,7 +324,18 @@ class _Look:
         return found
 
     def _last_statuses(self, applications: Iterable[str]) -> dict[str, datetime]:
-        return facts.last_statuses(self._cursor, list(applications), self._as_of, self._mark.high)
+        asked, heard, before = set(applications), self.memory.heard, self._before
+        # The days that count move with the date.
+        if before is not None and before.mark.as_of and before.mark.as_of.date() == self._as_of.date():
+            known = sorted((asked & before.heard.keys()) - heard.keys())
+            news = facts.last_statuses(self._cursor, known, self._as_of, self._mark.high, before.mark)
+            for one in known:
+                moments = [moment for moment in (before.heard[one], news.get(one)) if moment is not None]
+                heard[one] = max(moments, default=None)
+        new = sorted(asked - heard.keys())
+        found = facts.last_statuses(self._cursor, new, self._as_of, self._mark.high)
+        heard.update({one: found.get(one) for one in new})
+        return {one: moment for one in asked if (moment := heard[one]) is not None}
 
     def unregistered(self) -> list[Wanted]:
         """Jobs that the catalog does not have: those of new loads, and the open ones until they are registered."""
@@ -360,7 +375,10 @@ class _Look:
 
     def calendars(self) -> list[Wanted]:
         """Calendars in use that end soon."""
-        ends = facts.calendar_ends(self._cursor, self._mark.high)
+        ends = self._before.calendars if self._before is not None else None
+        if ends is None:
+            ends = facts.calendar_ends(self._cursor, self._mark.high)
+        self.memory.calendars = ends
         self._calendars = {one.calendar_id for one in ends}
         return rules.calendar_incidents(ends, self._rules, self._as_of)
 

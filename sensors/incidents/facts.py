@@ -437,26 +437,39 @@ class MartGraph:
 
 
 def last_statuses(
-    cursor: Cursor, applications: Collection[str], as_of: datetime, high: int
+    cursor: Cursor, applications: Collection[str], as_of: datetime, high: int, since: Mark | None = None
 ) -> dict[str, datetime]:
-    """When each application last sent a status, of those that sent one for the ten business dates before."""
+    """When each application last sent a status, of those that sent one for the ten business dates before.
+
+    `since`: only of statuses that came, or whose time came, after the look at that mark.
+    """
     if not applications:
         return {}
+    columns = "application_id, business_date, status_at, load_id, seq"
+    statuses = "raw.job_status"
+    if since is not None:
+        statuses = f"""(
+            select {columns} from raw.job_status where load_id > %(scanned)s and load_id <= %(high)s
+            union all
+            select {columns} from raw.job_status where status_at > %(since)s and status_at <= %(as_of)s
+        )"""  # noqa: S608
     rows = cursor.execute(
-        """
-        select application_id, max(status_at) from raw.job_status
+        f"""
+        select application_id, max(status_at) from {statuses} as status
         where application_id = any(%(applications)s) and load_id <= %(high)s and status_at <= %(as_of)s
             and (load_id not in (select unloaded_load_id from raw.unload)
                 or not raw.is_unloaded(load_id, seq, %(high)s))
             and business_date between %(first)s and %(last)s
         group by application_id
-        """,
+        """,  # noqa: S608
         {
             "applications": list(applications),
             "high": high,
             "as_of": as_of,
             "first": as_of.date() - timedelta(days=10),
             "last": as_of.date() + timedelta(days=1),
+            "scanned": since.high if since is not None else None,
+            "since": since.as_of if since is not None else None,
         },
     )
     return {str(row[0]): row[1] for row in rows}
@@ -575,7 +588,8 @@ def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[La
         select
             landed_file_id, feed, path, status, record_count, rejected_count, coalesce(message, ''), seen_at,
             coalesce((
-                select case when min(application_id) = max(application_id) then min(application_id) end
+                -- By count: of least and greatest alone, an index in the order of applications would be read whole.
+                select case when count(distinct application_id) = 1 then min(application_id) end
                 from raw.job_status
                 where job_status.load_id = file.load_id
                     and seq >= file.first_seq and seq < file.first_seq + file.record_count
