@@ -28,7 +28,7 @@ from sensors.incidents.model import (
     Rules,
     Wanted,
 )
-from sensors.incidents.store import current_routes, in_transaction, open_incidents, reconcile, tell
+from sensors.incidents.store import Versions, current_routes, in_transaction, open_versions, reconcile, tell
 
 if TYPE_CHECKING:
     import psycopg
@@ -119,11 +119,16 @@ def _evaluate(
     mark = facts.read_mark(cursor)
     if mark.as_of is None:
         return Summary(messages=tell(cursor, routes, now), problems=problems)
-    everything = open_incidents(cursor)
-    standing = [one for one in everything if one.key.kind in KINDS]
     # Taken out: one that is done again, or fails, leaves none.
     place = settings.database_url, settings.home
-    look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now, _MEMORIES.pop(place, None))
+    before = _MEMORIES.pop(place, None)
+    if before is not None and before.mark.published_at != mark.evaluated_published_at:
+        # Another process looked since, or the database is another one: a backup that was restored.
+        before = None
+    versions = open_versions(cursor, before.incidents if before is not None else {})
+    everything = [one for _, one in versions.values()]
+    standing = [one for one in everything if one.key.kind in KINDS]
+    look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now, before)
     slos = look.slos()
     wanted = slos + look.unregistered() + look.records() + look.future() + look.calendars()
     wanted += look.lone_dates() + look.kpis(slos)
@@ -140,6 +145,7 @@ def _evaluate(
     over = [] if mark.is_first else done.over
     still = [one for one in everything if one.key.kind not in KINDS] + done.open
     messages = tell(cursor, routes, now, over, sorted(still, key=lambda one: one.incident_id))
+    look.memory.incidents = versions
     memories[place] = look.memory
     cursor.execute(
         "update ops.evaluation set as_of = %s, published_at = %s, evaluated_at = %s, scanned_load_id = %s,"
@@ -198,7 +204,7 @@ def _with_lines(cursor: Cursor, summary: Summary) -> Summary:
 
 @dataclass
 class _Memory:
-    """What the last look of this process read of SLOs: what has not changed since is not read again.
+    """What the last look of this process read and worked out: what has not changed since is not read again.
 
     It holds for the marts that `mark` tells of, under `settings`. Who has none reads everything, and comes to the same.
     """
@@ -207,8 +213,9 @@ class _Memory:
     settings: Rules
     upstream: dict[JobKey, list[JobKey]]
     occurrences: dict[OccurrenceKey, Occurrence] = field(default_factory=dict)
-    held: rules.Held = field(default_factory=dict)
+    waits: dict[OccurrenceKey, rules.Waits] = field(default_factory=dict)
     asked_for: dict[OccurrenceKey, set[JobKey]] = field(default_factory=dict)
+    incidents: Versions = field(default_factory=dict)
     heard: dict[str, datetime | None] = field(default_factory=dict)
     """When the applications that were asked for last sent a status; None: not lately."""
     calendars: list[rules.CalendarEnd] | None = None
@@ -259,7 +266,7 @@ class _Look:
         causes = {one.key: keys.get(one.cause_id or 0) for one in self._standing}
         graph = facts.MartGraph(self._cursor, self._mark.high, self.memory.upstream)
         return slo_wanted(
-            occurrences, graph, self._rules, self._as_of, causes, self._last_statuses, self.memory.held
+            occurrences, graph, self._rules, self._as_of, causes, self._last_statuses, self.memory.waits
         )
 
     def _read(self) -> list[Occurrence]:
@@ -274,7 +281,9 @@ class _Look:
             self.memory = memory = _Memory(self._mark, self._rules, graph.all_upstream())
             found = facts.read_occurrences(self._cursor, self._rules, self._as_of, self._mark.high, standing)
             graph = facts.MartGraph(self._cursor, self._mark.high, memory.upstream)
-            memory.held = rules.holds([one for one in found if one.is_watched], graph, memory.asked_for)
+            watched = [one for one in found if one.is_watched]
+            held = rules.holds(watched, graph, memory.asked_for)
+            memory.waits = {one.key: rules.waits(one, held) for one in watched}
         else:
             found = self._read_changed(before, scope, standing)
         self.memory.occurrences = {one.key: one for one in found if one.outcome == "overdue" or one.is_failed}
@@ -301,14 +310,14 @@ class _Look:
             if key.slo_id in slo_ids or not scope.jobs.isdisjoint(before.asked_for.get(key, ()))
         }
         self.memory = memory = _Memory(self._mark, self._rules, before.upstream)
-        memory.held = {
-            node: held for node, held in before.held.items() if node[0] in watched and node[0] not in anew
-        }
+        memory.waits = {key: before.waits[key] for key in watched if key not in anew}
         memory.asked_for = {
             key: jobs for key, jobs in before.asked_for.items() if key in watched and key not in anew
         }
         graph = facts.MartGraph(self._cursor, self._mark.high, memory.upstream)
-        memory.held |= rules.holds([watched[key] for key in sorted(anew)], graph, memory.asked_for)
+        found_anew = [watched[key] for key in sorted(anew)]
+        held = rules.holds(found_anew, graph, memory.asked_for)
+        memory.waits |= {one.key: rules.waits(one, held) for one in found_anew}
         return found
 
     def _grown_old(self, before: _Memory) -> set[str]:
@@ -450,22 +459,23 @@ def slo_wanted(
     as_of: datetime,
     standing: Mapping[Key, Key | None],
     last_statuses: rules.LastStatuses,
-    held: rules.Held | None = None,
+    waits: Mapping[OccurrenceKey, rules.Waits] | None = None,
 ) -> list[Wanted]:
     """All that should be open of SLOs and their senders, each with what it is grouped under.
 
-    `standing`: the cause of every incident that is open; `held`: what holds them up, where it is known already.
+    `standing`: the cause of every incident that is open; `waits`: what holds them up, where it is known already.
     """
     watched = [one for one in occurrences if one.is_watched]
     wanted = rules.slo_incidents(watched, as_of)
     if all(one.is_over for one in wanted):
         return wanted
-    if held is None:
+    if waits is None:
         held = rules.holds(watched, graph)
-    missed = rules.missed_jobs(watched, held, as_of)
+        waits = {one.key: rules.waits(one, held) for one in watched}
+    missed = rules.missed_jobs(watched, waits, as_of)
     silences, explained = rules.sender_silences(
         missed, last_statuses(missed) if missed else {}, settings, as_of
     )
     silent = rules.wholly_explained(explained, watched)
-    causes = rules.slo_causes(watched, held, graph)
+    causes = rules.slo_causes(watched, waits, graph)
     return silences + rules.apply_slo_causes(wanted, causes, silent, standing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
 Severity = Literal["info", "warning", "critical"]
@@ -118,6 +119,36 @@ class JobState:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """An incident that should be open, or, with `is_over`, one that is told although it is over already.
+
+    `comes_again`: it is of something that happens at `seen_at`, and not of how things stand until then.
+    """
+
+    key: Key
+    severity: Severity
+    title: str
+    message: str
+    began_at: datetime
+    seen_at: datetime
+    application_id: str | None = None
+    slo_id: str | None = None
+    business_date: date | None = None
+    slot: str | None = None
+    detail: Facts = field(default_factory=dict)
+    cause: Key | None = None
+    is_over: bool = False
+    resolution: str = ""
+    comes_again: bool = False
+
+    def but(self, **changes: Any) -> Wanted:
+        """As `dataclasses.replace`, in a tenth of its time: every look does it for thousands."""
+        made = object.__new__(Wanted)
+        made.__dict__.update(self.__dict__, **changes)
+        return made
+
+
+@dataclass(frozen=True)
 class Occurrence:
     """An occurrence as of the moment of judging.
 
@@ -140,40 +171,48 @@ class Occurrence:
 
     def incident(self, kind: str) -> Key:
         """Key of its incident of `kind`."""
-        return Key(kind, self.key.slo_id, self.key.text())
+        return Key(kind, self.key.slo_id, self.text)
+
+    @cached_property
+    def text(self) -> str:
+        """Business date and slot, as they stand in an incident's `occurrence`."""
+        return self.key.text()
+
+    def wanted(self, kind: str, severity: Severity, began_at: datetime, seen_at: datetime) -> Wanted:
+        """Its incident of `kind`."""
+        slot = "" if self.key.slot == "00:00" else f" {self.key.slot}"
+        return Wanted(
+            key=self.incident(kind),
+            severity=severity,
+            title=f"{kind.capitalize()}: {self.name}, {self.key.business_date}{slot}",
+            message=self.explanation,
+            began_at=began_at,
+            seen_at=seen_at,
+            application_id=self.application_id,
+            slo_id=self.key.slo_id,
+            business_date=self.key.business_date,
+            slot=self.key.slot,
+            detail={"name": self.name, "owner": self.owner} if self.owner else {"name": self.name},
+        )
+
+    @cached_property
+    def overdue(self) -> Wanted:
+        """Its incident `overdue`, as of its end."""
+        return self.wanted("overdue", "critical", self.expected_end_at, self.expected_end_at)
 
     @property
     def is_failed(self) -> bool:
         return self.progress == "failed" and self.outcome in {"not_due", "overdue"}
 
+    @cached_property
     def troubled_jobs(self) -> tuple[JobState, ...]:
         """The jobs to blame: all that are incomplete once it is overdue, before that those that failed."""
         wanted = {"pending", "running", "failed"} if self.outcome == "overdue" else {"failed"}
         return tuple(job for job in self.jobs if job.progress in wanted)
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """An incident that should be open, or, with `is_over`, one that is told although it is over already.
-
-    `comes_again`: it is of something that happens at `seen_at`, and not of how things stand until then.
-    """
-
-    key: Key
-    severity: Severity
-    title: str
-    message: str
-    began_at: datetime
-    seen_at: datetime
-    application_id: str | None = None
-    slo_id: str | None = None
-    business_date: date | None = None
-    slot: str | None = None
-    detail: Facts = field(default_factory=dict)
-    cause: Key | None = None
-    is_over: bool = False
-    resolution: str = ""
-    comes_again: bool = False
+    @cached_property
+    def troubled_keys(self) -> frozenset[JobKey]:
+        return frozenset(job.key for job in self.troubled_jobs)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, NamedTuple, Protocol
 
@@ -23,7 +23,6 @@ from sensors.incidents.model import (
     Occurrence,
     OccurrenceKey,
     Rules,
-    Severity,
     Wanted,
 )
 
@@ -94,34 +93,14 @@ def slo_incidents(occurrences: Iterable[Occurrence], as_of: datetime) -> list[Wa
         if not one.is_watched:
             continue
         if one.outcome == "overdue":
-            wanted.append(_of(one, "overdue", "critical", one.expected_end_at, as_of))
+            wanted.append(one.overdue.but(seen_at=as_of))
         if one.is_failed:
             ends = [job.changed_at for job in one.jobs if job.progress == "failed" and job.changed_at]
-            wanted.append(_of(one, "failed", "warning", max(ends, default=as_of), as_of))
+            wanted.append(one.wanted("failed", "warning", max(ends, default=as_of), as_of))
         if one.outcome == "late" and not one.is_late_known:
-            wanted.append(
-                replace(
-                    _of(one, "late", "warning", one.expected_end_at, as_of), is_over=True, resolution="late"
-                )
-            )
+            late = one.wanted("late", "warning", one.expected_end_at, as_of)
+            wanted.append(late.but(is_over=True, resolution="late"))
     return wanted
-
-
-def _of(one: Occurrence, kind: str, severity: Severity, began_at: datetime, as_of: datetime) -> Wanted:
-    slot = "" if one.key.slot == "00:00" else f" {one.key.slot}"
-    return Wanted(
-        key=one.incident(kind),
-        severity=severity,
-        title=f"{kind.capitalize()}: {one.name}, {one.key.business_date}{slot}",
-        message=one.explanation,
-        began_at=began_at,
-        seen_at=as_of,
-        application_id=one.application_id,
-        slo_id=one.key.slo_id,
-        business_date=one.key.business_date,
-        slot=one.key.slot,
-        detail={"name": one.name, "owner": one.owner} if one.owner else {"name": one.name},
-    )
 
 
 @dataclass(frozen=True)
@@ -203,7 +182,7 @@ def holds(
     start_of: dict[tuple[OccurrenceKey, JobKey], datetime] = {}
     for one in occurrences:
         own[one.key] = {job.key: job for job in one.jobs}
-        for job in one.troubled_jobs():
+        for job in one.troubled_jobs:
             node = (one.key, job.key)
             found[node] = []
             start_of[node] = job.expected_start_at or job.expected_end_at
@@ -243,37 +222,86 @@ def _ended_after(job: JobState, moment: datetime) -> bool:
     return job.ended_at is not None and job.ended_at > moment
 
 
+@dataclass(frozen=True)
+class Missed:
+    """What fell due without a word from its application: evidence that the sender is silent."""
+
+    occurrence: OccurrenceKey
+    job: JobState
+
+
+class Upstream(NamedTuple):
+    """What may be to blame for a job; the least is the most upstream."""
+
+    rank: int
+    expected_end_at: datetime
+    occurrence: OccurrenceKey
+    job: JobKey
+
+
+class Waits(NamedTuple):
+    """What is to be known of an occurrence by what holds it up: the same until one of the two changes.
+
+    `missed`: jobs without a status that are not kept waiting, due or not. `upstream`: for each job to blame, what it
+    waits for in other occurrences, in order.
+    """
+
+    missed: tuple[Missed, ...]
+    upstream: tuple[tuple[Upstream, ...], ...]
+
+
+def waits(one: Occurrence, held: Mapping[tuple[OccurrenceKey, JobKey], Sequence[Hold]]) -> Waits:
+    """What an occurrence waits for, of what `holds` found.
+
+    A job that waits for one that did report, or for another application's, is no evidence against its sender; nor
+    is one that had to wait beyond its start.
+    """
+    missed = [
+        Missed(one.key, job)
+        for job in (one.jobs if one.outcome == "overdue" else ())
+        if job.progress == "pending"
+        and not any(
+            hold.job.key[0] != job.key[0] or hold.job.progress != "pending"
+            for hold in held.get((one.key, job.key), ())
+        )
+    ]
+    upstream = []
+    for job in one.troubled_jobs:
+        others = {
+            Upstream(hold.job.upstream_rank, hold.job.expected_end_at, hold.occurrence, hold.job.key)
+            for hold in held.get((one.key, job.key), ())
+            if hold.occurrence != one.key
+        }
+        upstream.append(tuple(sorted(others)))
+    return Waits(tuple(missed), tuple(upstream))
+
+
 def slo_causes(
-    occurrences: Sequence[Occurrence],
-    held: Mapping[tuple[OccurrenceKey, JobKey], Sequence[Hold]],
-    graph: Graph,
+    occurrences: Sequence[Occurrence], waiting: Mapping[OccurrenceKey, Waits], graph: Graph
 ) -> dict[OccurrenceKey, OccurrenceKey]:
     """The occurrence in trouble that each other one is grouped under; the causes may close into a ring.
 
     An occurrence is grouped when every job to blame in it waits for a job to blame in another one; under the most
     upstream of those. A window of an intraday SLO is grouped under the first of its row (see `_rows`).
     """
-    troubled = {
-        (one.key, job.key): one for one in occurrences if one.is_watched for job in one.troubled_jobs()
-    }
+    troubled = {one.key: one.troubled_keys for one in occurrences if one.is_watched and one.troubled_jobs}
     causes: dict[OccurrenceKey, OccurrenceKey] = {}
     own_trouble: dict[tuple[str, date], set[OccurrenceKey]] = defaultdict(set)
-    for one in sorted(
-        (one for one in occurrences if one.is_watched and one.troubled_jobs()), key=lambda one: one.key
-    ):
-        best: list[tuple[int, datetime, OccurrenceKey]] = []
-        for job in one.troubled_jobs():
-            upstream = [
-                (hold.job.upstream_rank, hold.job.expected_end_at, hold.occurrence)
-                for hold in held.get((one.key, job.key), ())
-                if hold.occurrence != one.key and (hold.occurrence, hold.job.key) in troubled
-            ]
-            if not upstream:
+    for one in occurrences:
+        if one.key not in troubled:
+            continue
+        best: list[Upstream] = []
+        for upstream in waiting[one.key].upstream:
+            for above in upstream:
+                if above.occurrence in troubled and above.job in troubled[above.occurrence]:
+                    best.append(above)
+                    break
+            else:
                 break
-            best.append(min(upstream))
         else:
-            causes[one.key] = min(best)[2]
-        if one.outcome == "overdue" and one.key not in causes:
+            causes[one.key] = min(best).occurrence
+            continue
+        if one.outcome == "overdue":
             own_trouble[one.key.slo_id, one.key.business_date].add(one.key)
     days = [day for day, keys in own_trouble.items() if len(keys) > 1]
     for day, windows in (graph.windows(days) if days else {}).items():
@@ -329,55 +357,41 @@ def apply_slo_causes(
         if one.slo_id is None or one.business_date is None or one.slot is None or one.is_over:
             return None
         at = OccurrenceKey(one.slo_id, one.business_date, one.slot)
-        visited = {at}
-        while at in causes and causes[at] not in visited:
-            at = causes[at]
-            visited.add(at)
+        if at in causes:
+            visited = {at}
+            while at in causes and causes[at] not in visited:
+                at = causes[at]
+                visited.add(at)
+            is_grouped = len(visited) > 1
+        else:
+            is_grouped = False
         if at in silent and one.key.kind == "overdue":
             return silent[at]
-        if len(visited) > 1 and (found := incident_of(at)) is not None:
+        if is_grouped and (found := incident_of(at)) is not None:
             return silent.get(at, found)
+        if one.key.kind != "failed":
+            return None
         overdue = one.key._replace(kind="overdue")
-        if one.key.kind != "failed" or overdue not in keys:
+        if overdue not in keys:
             return None
         is_new = one.key not in standing and overdue not in standing
         return overdue if is_new or standing.get(one.key) == overdue else None
 
-    return [one if (cause := cause_of(one)) is None else replace(one, cause=cause) for one in wanted]
+    return [one if (cause := cause_of(one)) is None else one.but(cause=cause) for one in wanted]
 
 
 # Senders
 
 
-@dataclass(frozen=True)
-class Missed:
-    """What fell due without a word from its application: evidence that the sender is silent."""
-
-    occurrence: OccurrenceKey
-    job: JobState
-
-
 def missed_jobs(
-    occurrences: Iterable[Occurrence],
-    held: Mapping[tuple[OccurrenceKey, JobKey], Sequence[Hold]],
-    as_of: datetime,
+    occurrences: Iterable[Occurrence], waiting: Mapping[OccurrenceKey, Waits], as_of: datetime
 ) -> dict[str, list[Missed]]:
-    """By application, the jobs that fell due and have no status, but for those that are kept waiting.
-
-    A job that waits for one that did report, or for another application's, is no evidence against its sender; nor
-    is one that had to wait beyond its start.
-    """
+    """By application, the jobs that fell due and have no status, but for those that are kept waiting."""
     found: dict[str, list[Missed]] = defaultdict(list)
     for one in occurrences:
-        if one.outcome != "overdue":
-            continue
-        for job in one.jobs:
-            if job.progress != "pending" or job.expected_end_at >= as_of:
-                continue
-            waits = held.get((one.key, job.key), ())
-            if any(hold.job.key[0] != job.key[0] or hold.job.progress != "pending" for hold in waits):
-                continue
-            found[job.key[0]].append(Missed(one.key, job))
+        for missed in waiting[one.key].missed:
+            if missed.job.expected_end_at < as_of:
+                found[missed.job.key[0]].append(missed)
     return found
 
 
@@ -429,7 +443,7 @@ def wholly_explained(
         one.key: explained[one.key]
         for one in occurrences
         if one.key in explained
-        and all(job.progress == "pending" and job.key[0] in silent for job in one.troubled_jobs())
+        and all(job.progress == "pending" and job.key[0] in silent for job in one.troubled_jobs)
     }
 
 
@@ -650,7 +664,7 @@ def group_by(
         wanted, key=lambda one: (one.key not in ids, ids.get(one.key, 0), one.began_at, one.key)
     ):
         first.setdefault(group(one), one)
-    return [one if (root := first[group(one)]) is one else replace(one, cause=root.key) for one in wanted]
+    return [one if (root := first[group(one)]) is one else one.but(cause=root.key) for one in wanted]
 
 
 # Words

@@ -73,7 +73,7 @@ def read_incidents(cursor: Cursor, where: str, parameters: Sequence[object] = ()
             f"select {_COLUMNS} from ops.incident where {where} order by incident_id",  # noqa: S608
             parameters,
         )
-        return [Incident(row[0], Key(*row[1:4]), *row[4:]) for row in rows]
+        return [Incident(row[0], Key(*row[1:4]), *row[4:]) for row in rows.fetchall()]
 
 
 def open_incidents(cursor: Cursor, kinds: Collection[str] | None = None) -> list[Incident]:
@@ -81,6 +81,38 @@ def open_incidents(cursor: Cursor, kinds: Collection[str] | None = None) -> list
     if kinds is None:
         return read_incidents(cursor, "resolved_at is null")
     return read_incidents(cursor, "resolved_at is null and kind = any(%s)", [list(kinds)])
+
+
+Versions = dict[int, tuple[str, Incident]]
+"""Open incidents by id, each as it was in this version of its row."""
+
+
+def open_versions(cursor: Cursor, known: Versions) -> Versions:
+    """All open incidents, in the order of their ids.
+
+    Of those that are `known`, from this database, only what was written since is read.
+    """
+    with cursor.connection.cursor(row_factory=tuple_row) as rows:
+        # Each write of a row makes another version of it, in another place and by another transaction.
+        rows.execute(
+            "select incident_id, xmin::text || ctid::text from ops.incident where resolved_at is null"
+            " order by incident_id"
+        )
+        versions: dict[int, str] = dict(rows.fetchall())
+    written = [
+        incident_id
+        for incident_id, version in versions.items()
+        if incident_id not in known or known[incident_id][0] != version
+    ]
+    read = (
+        {one.incident_id: one for one in read_incidents(cursor, "incident_id = any(%s)", [written])}
+        if written
+        else {}
+    )
+    return {
+        incident_id: (version, read[incident_id]) if incident_id in read else known[incident_id]
+        for incident_id, version in versions.items()
+    }
 
 
 @dataclass(frozen=True)
