@@ -12,6 +12,7 @@ from pipelines.landing.unload import unload
 from pipelines.warehouse.connect import connect
 from sensors.incidents.commands import acknowledge, incidents, silence
 from sensors.incidents.evaluate import Summary, evaluate, remind
+from sensors.incidents.store import open_incidents, open_versions
 from tests.incidents.conftest import INTRADAY, WEEKLY, Bank, at
 from tests.waiting import until
 
@@ -255,6 +256,47 @@ def test_a_silent_sender_is_told_apart_from_late_jobs(bank: Bank) -> None:
     bank.at("05:32")
     assert bank.grouping()["overdue slo-a"] is None
     assert "sender_silence core" not in bank.open()
+
+
+def test_a_sender_is_silent_since_its_last_word_to_any_look(bank: Bank) -> None:
+    def last_word() -> str | None:
+        found = bank.open().get("sender_silence core")
+        return found.detail["last_status_at"] if found else None
+
+    bank.usual_day()
+    bank.at("05:30")
+    assert last_word() == at("2 02:30").isoformat()
+    bank.sends("core/a", "START 05:31")
+    bank.at("05:32")
+    assert last_word() is None
+    bank.at("4 05:30")
+    assert last_word() == at("05:31").isoformat()
+    # It has landed, and its time has not come.
+    bank.sends("core/a", "START 4 05:45", date="2026-03-04")
+    bank.at("4 05:40")
+    assert last_word() == at("05:31").isoformat()
+    bank.at("4 05:46")
+    assert last_word() is None
+
+
+def test_a_look_reads_again_only_the_incidents_that_were_written(bank: Bank) -> None:
+    bank.usual_day()
+    bank.at("05:30")
+    with connect(bank.settings, "operate") as connection, connection.cursor() as cursor:
+        before = open_versions(cursor, {})
+        assert [one for _, one in before.values()] == open_incidents(cursor)
+    taken = bank.open()["overdue slo-lone"].incident_id
+    acknowledge(bank.settings, taken, by="ann", now=at("05:31"))
+    bank.sends("core/a", "START 05:32", "SUCCEED 05:33")
+    bank.at("05:34")
+    with connect(bank.settings, "operate") as connection, connection.cursor() as cursor:
+        after = open_versions(cursor, before)
+        standing = open_incidents(cursor)
+        again = open_versions(cursor, after)
+    assert [one for _, one in after.values()] == standing
+    assert after[taken][1].acknowledged_by == "ann"
+    assert before.keys() - after.keys()
+    assert all(again[incident_id][1] is one for incident_id, (_, one) in after.items())
 
 
 def test_one_that_never_sent_is_not_called_silent(bank: Bank) -> None:
