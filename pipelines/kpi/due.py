@@ -57,17 +57,23 @@ select least(
         )
     ),
     (
-        select min(%(published)s + interval '1 microsecond') from period cross join unnest(kpis) as id
+        -- of each KPI first whether it waits at all: `offset 0` keeps the planner from reading all values for that
+        select min(%(published)s + interval '1 microsecond') from period cross join lateral (
+            select id from unnest(kpis) as id
+            where exists (
+                select from kpi.kpi inner join kpi.clock on kpi.spec -> 'clocks' ? clock.clock
+                where kpi.kpi_id = id
+                having bool_or(clock.read_at < period.closing_start)
+                    and bool_and(clock.read_at >= period.closing_start or period.closing_start <= (
+                        select min(began_at) from raw.feed_read where feed = any(clock.feeds)
+                    ))
+            )
+            offset 0
+        ) as waits
         where exists (
             select from kpi.period_value as cell
-            where cell.kpi_id = id and cell.grain = period.grain and cell.period_start = period.waiting_start
-        ) and exists (
-            select from kpi.kpi inner join kpi.clock on kpi.spec -> 'clocks' ? clock.clock
-            where kpi.kpi_id = id
-            having bool_or(clock.read_at < period.closing_start)
-                and bool_and(clock.read_at >= period.closing_start or period.closing_start <= (
-                    select min(began_at) from raw.feed_read where feed = any(clock.feeds)
-                ))
+            where cell.kpi_id = waits.id and cell.grain = period.grain and cell.period_start = period.waiting_start
+            offset 0
         )
     )
 )

@@ -420,7 +420,8 @@ def _periods(connection: Connection, model: _Model, work: _Work, clock: _Clock, 
         if least:
             where.append(f"s >= {least}")
         text = (
-            f"select distinct s from ({' union all '.join(selects)}) as starts(s) where {' and '.join(where)}"
+            f"select distinct s from ({' union all '.join(selects)} offset 0) as starts(s)"
+            f" where {' and '.join(where)}"
         )
         if selects:
             rows = period_rows(grain, zone, text)
@@ -500,7 +501,7 @@ def _touched_periods(piece: Mapping[str, Any], grain: str, zone: str, as_of: str
     """Select of the starts of the periods that a piece's touched buckets change."""
     clocks = ", ".join(map(_literal, piece["clocks"]))
     source = (
-        f"(select distinct bucket_at from kpi.{piece['state']})"
+        f"(select distinct bucket_at from kpi.{piece['state']} offset 0)"
         if is_full
         else f"(select bucket_at from kpi_bucket where clock in ({clocks}) and bucket_at > '-infinity')"
     )
@@ -530,7 +531,12 @@ def _touched_periods(piece: Mapping[str, Any], grain: str, zone: str, as_of: str
 
 
 def period_rows(grain: str, zone: str, starts: str) -> str:
-    """SQL of rows of `kpi_period` for the starts `s` that a query gives (an instant for hours, else local)."""
+    """SQL of rows of `kpi_period` for the starts `s` that a query gives (an instant for hours, else local).
+
+    `offset 0`, here and in such a query: or conditions, with all their arithmetic of zones, would be moved to where
+    they are judged for each row of a state and not once for each period.
+    """
+    starts = f"{starts} offset 0"
     if grain == "hour":
         offset = f"(s at time zone {zone}) - (s at time zone 'UTC')"
         sign = f"case when {offset} < interval '0' then '-' else '+' end"
@@ -548,7 +554,7 @@ def period_rows(grain: str, zone: str, starts: str) -> str:
     return (
         f"select * from (select '{grain}', kpi.day_start(s::date, {zone}) as begins,"
         f" kpi.day_start({end}, {zone}) as ends, s::date, {end} - 1, {FORMATS[grain].format('s')}"
-        f" from ({starts}) as starts) as period where begins < ends"
+        f" from ({starts}) as starts offset 0) as period where begins < ends"
     )
 
 

@@ -249,7 +249,7 @@ def _draw(connection: Connection, model: _Values, kpis: list[str], grain: str, p
     )
     local = f"kpi.local_time(at, case when is_date then 'UTC' else {zone} end)"
     start = f"kpi.hour_start(at, {zone})" if grain == "hour" else f"date_trunc('{grain}', {local})"
-    starts = f"select distinct {start} as s from ({buckets} union all {anywhere}) as at (at, is_date)"
+    starts = f"select distinct {start} as s from ({buckets} union {anywhere}) as at (at, is_date)"
     connection.execute(
         f"insert into kpi_period (grain, period_start, period_end, start_date, last_date, period)"
         f" select * from ({period_rows(grain, zone, starts)})"
