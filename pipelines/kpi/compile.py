@@ -275,22 +275,55 @@ def number(column: str, source: Source) -> str:
     return name
 
 
+def _kind(variable: Variable) -> str:
+    return dict(variable.source.columns).get(str(variable.column), "numeric").lower()
+
+
 def may_be_odd(variable: Variable) -> bool:
     """Whether what it aggregates may be no number (NaN, an infinity): counts and whole numbers never are."""
     if variable.column is None or variable.aggregation in {"count", "count_distinct"}:
         return False
-    kind = dict(variable.source.columns).get(variable.column, "numeric").lower()
+    kind = _kind(variable)
     return not kind.startswith(("smallint", "integer", "bigint", "int", "bool", "money")) or kind.startswith(
         "interval"
     )
 
 
-def extreme(part: str, column: str, variable: Variable) -> str:
-    """`min` or `max` of a column, an infinity where any of it is no number."""
+def is_odd(variable: Variable, *, negated: bool = False) -> str:
+    """SQL condition: a row's value is no number, or (`negated`) is one; neither where it is null.
+
+    Judged as it is stored: to make a numeric of a double, or seconds of an interval, takes longer than to add it up.
+    """
+    column = quoted(str(variable.column))
+    kind = _kind(variable)
+    if kind.startswith(("interval", "timestamp", "date")):
+        return f"isfinite({column})" if negated else f"not isfinite({column})"
+    if kind.startswith(("double", "real", "float")):
+        # NaN is the greatest of all.
+        return (
+            f"({column} > '-Infinity' and {column} < 'Infinity')"
+            if negated
+            else f"({column} >= 'Infinity' or {column} = '-Infinity')"
+        )
+    return f"abs({number(str(variable.column), variable.source)}) {'<' if negated else '>='} 'Infinity'"
+
+
+def extreme(part: str, variable: Variable) -> str:
+    """`min` or `max` of a variable's column, no number where any of it is none."""
+    column = number(str(variable.column), variable.source)
     if not may_be_odd(variable):
         return f"{part}({column})"
+    if _kind(variable).startswith(("double", "real", "float")):
+        # The greatest double is the greatest numeric too; only one value is made a numeric then.
+        column = quoted(str(variable.column))
+        odd, beyond = (
+            (f"{column} >= 'Infinity'", "-Infinity")
+            if part == "min"
+            else (f"{column} = '-Infinity'", "Infinity")
+        )
+        return f"{part}(case when {odd} then '{beyond}' else {column} end)"
     beyond = "-Infinity" if part == "min" else "Infinity"
-    return f"{part}(case when abs({column}) >= 'Infinity' then '{beyond}' else {column} end)"
+    return f"{part}(case when {is_odd(variable)} then '{beyond}' else {column} end)"
 
 
 def states_of(variable: Variable) -> list[tuple[str, tuple[str, str]]]:
@@ -325,13 +358,13 @@ def _aggregate(part: str, column: str, condition: str, variable: Variable) -> st
             conditions += [f"{column} is not null"] if column else []
             text = "sum(moved)"
         elif part == "odd":
-            conditions.append(f"abs({column}) >= 'Infinity'")
+            conditions.append(is_odd(variable))
             text = "sum(moved)"
         else:
-            conditions += [f"abs({column}) < 'Infinity'"] if may_be_odd(variable) else []
+            conditions += [is_odd(variable, negated=True)] if may_be_odd(variable) else []
             text = f"sum(moved * {column})"
     elif part in {"min", "max"}:
-        text = extreme(part, column, variable)
+        text = extreme(part, variable)
     else:
         text = f"{part}({column or '*'})"
     return text + (f" filter (where {' and '.join(conditions)})" if conditions else "")
@@ -750,19 +783,30 @@ window cell as (partition by {cell} order by "p end")"""
             for each in kpi.variables
             for name in [f"v.{quoted(each.name)}"]
         )
-        value = f"({kpi.expression})::numeric"
-        if odd:
-            value = f"case when {' or '.join(odd)} then 'NaN' else {value} end"
+        reason = self._reason(kpi, rows)
+        columns = f"(select {columns} offset 0) as v"
+        if [kpi.expression] == [quoted(each.name) for each in kpi.variables]:
+            # The value is the one variable, and a subquery for it, in every cell, would cost as much as the rest.
+            value = f"v.{kpi.expression}"
+            default = kpi.variables[0].default
+            is_plain = not odd and (default is None or abs(default) < float(TOO_LARGE))
+        else:
+            value, is_plain = 'v."= value"', False
+            formula = f"({kpi.expression})::numeric"
+            if odd:
+                formula = f"case when {' or '.join(odd)} then 'NaN' else {formula} end"
+            columns = f'(select v.*, {formula} as "= value" from {columns} offset 0) as v'
+        shown, too_large = value, ""
+        if not is_plain:
+            shown = f"case when abs({value}) < {TOO_LARGE} then {value} end"
+            too_large = f" when abs({value}) >= {TOO_LARGE} then 'not a number'"
         grains = ", ".join(literal(grain) for grain in kpi.grains)
         where = f"u.grain in ({grains})"
         where += f" and ({exists} or u.dimensions = '{{}}')" if kpi.fills_gaps else f" and ({exists})"
         return (
             f"select {literal(kpi.id)}::text as kpi_id, jsonb_build_object({components}) as components,"
-            f' case when abs(v."= value") < {TOO_LARGE} then v."= value" end as "= value",'
-            f' case when v."= value" is null then {self._reason(kpi, rows)}'
-            f""" when abs(v."= value") >= {TOO_LARGE} then 'not a number' end as reason\n"""
-            f'from (select v.*, {value} as "= value" from (select {columns} offset 0) as v offset 0) as v\n'
-            f"where {where}"
+            f' {shown} as "= value", case when {value} is null then {reason}{too_large} end as reason\n'
+            f"from {columns}\nwhere {where}"
         )
 
     def _reason(self, kpi: Kpi, rows: Mapping[str, str]) -> str:
@@ -839,7 +883,7 @@ window cell as (partition by {cell} order by "p end")"""
         if variable.aggregation == "count_distinct":
             text = f"count(distinct {quoted(str(variable.column))})"
         elif variable.aggregation in {"min", "max"}:
-            text = extreme(variable.aggregation, column, variable)
+            text = extreme(variable.aggregation, variable)
         else:
             share = (
                 "0.5" if variable.aggregation == "median" else f"{int(variable.aggregation[1:]) / 100:.2f}"
@@ -911,8 +955,7 @@ def _exact_percentile(column: str, share: str, variable: Variable) -> str:
         return (
             f"(percentile_cont({share}) within group (order by ({column})::double precision){where})::numeric"
         )
-    kind = dict(variable.source.columns).get(str(variable.column), "numeric").lower()
-    if kind in {"numeric", "decimal"}:
+    if _kind(variable) in {"numeric", "decimal"}:
         # What no double can hold.
         column = (
             f"case when abs({column}) >= {TOO_LARGE} then 'Infinity' when abs({column}) < 1e-300 then 0"

@@ -21,7 +21,7 @@ from pipelines.warehouse.settings import Settings
 log = get_logger(__name__)
 
 # Raised when the compiler writes other SQL for the same definitions.
-FORM = 6
+FORM = 7
 # What the engine has to know of the models, beside them.
 PLAN = "kpis.json"
 # Reads and checks the catalog's definitions; called with the settings, returns a Registry.
