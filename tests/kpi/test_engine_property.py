@@ -635,7 +635,7 @@ def totals(engine: Engine, kpi_id: str, grain: str, *columns: str) -> list[tuple
 def restated(engine: Engine) -> list[tuple[Any, ...]]:
     rows = engine.warehouse.query(
         "select kpi_id, grain, period, dimension_key, reported_value, restated_value from marts.kpi_restatement"
-        " where kpi_id in ('newest', 'filled', 'files') order by 1, 2, 3, 4"
+        " where kpi_id in ('newest', 'filled', 'files') order by 1, 2, 3, 4, restated_at"
     )
     return [tuple(row.values()) for row in rows]
 
