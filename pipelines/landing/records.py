@@ -31,11 +31,15 @@ import pyarrow.parquet as pq
 
 from pipelines.landing.feed import Feed, FileError, Mask, Note, Reason
 from pipelines.landing.limits import Limits
+from pipelines.landing.pages import BadPageError, Pages, read_pages
 
 BLOCK_BYTES = 4 << 20
 BATCH_ROWS = 50_000
 # What a value takes at least, also where it is nothing.
 VALUE_BYTES = 8
+# Pages of Parquet that are in memory at once, and what a batch of texts that are written by differences may become.
+LARGEST_PAGES = 256 << 20
+DELTA_BYTES = 128 << 20
 # Floats tell whole numbers apart up to here.
 MOST_WHOLE = 2**53
 # Seconds since 1970 of the years 1 and 10000.
@@ -990,17 +994,24 @@ def _parquet(
         unpacked.check(_least_size(file.metadata, len(feed.columns)))
         row, size = 1, 0
         try:
+            pages = read_pages(source, file.metadata, set(names.values()))
+            _check_pages(pages, unpacked)
             # Texts stay in their dictionary until it is known how much they are.
             file = _parquet_file(
-                source, [name for name in names.values() if _is_text(schema.field(name).type)]
+                source,
+                [
+                    name
+                    for name in names.values()
+                    if _is_text(schema.field(name).type) and name not in pages.delta
+                ],
             )
-            for batch in file.iter_batches(_batch_rows(file.metadata), columns=list(names.values())):
+            for batch in file.iter_batches(_batch_rows(file.metadata, pages), columns=list(names.values())):
                 for piece, its_size in _pieces(batch):
                     size += its_size
                     unpacked.check(size)
                     yield _parquet_chunk(piece, row, columns, schema.names, feed)
                     row += piece.num_rows
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, BadPageError, OSError) as error:
             raise FileError(
                 f"The Parquet file is damaged: {_first_line(error)}.", "Deliver it again."
             ) from None
@@ -1027,10 +1038,24 @@ def _least_size(metadata: pq.FileMetaData, width: int) -> int:
     return int(max(sum(group.total_byte_size for group in groups), metadata.num_rows * width * VALUE_BYTES))
 
 
-def _batch_rows(metadata: pq.FileMetaData) -> int:
+def _check_pages(pages: Pages, unpacked: Unpacked) -> None:
+    """FileError where the pages hold too much, which the footer need not say."""
+    unpacked.check(pages.total)
+    if pages.at_once > LARGEST_PAGES:
+        raise FileError(
+            f"The Parquet file has pages that hold {pages.at_once:,} bytes at once; {LARGEST_PAGES:,} are allowed.",
+            "Write it with smaller pages or row groups.",
+        )
+
+
+def _batch_rows(metadata: pq.FileMetaData, pages: Pages) -> int:
     """So many rows that a batch has about the size of a block, however long the texts are."""
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    return int(max(1, min(BATCH_ROWS, 4 * BLOCK_BYTES * metadata.num_rows // max(size, 1))))
+    rows = min(BATCH_ROWS, 4 * BLOCK_BYTES * metadata.num_rows // max(size, 1))
+    # A text that repeats the one before takes no room in its page, and may be as long as the page.
+    if longest := sum(pages.delta.values()):
+        rows = min(rows, DELTA_BYTES // longest)
+    return int(max(1, rows))
 
 
 def _pieces(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import DuemarkError
-from pipelines.landing import limits
+from pipelines.landing import limits, records
 from pipelines.landing.follow import grown
 from pipelines.landing.ingest import ingest
 from pipelines.landing.ledger import FileOutcome
@@ -39,13 +39,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DUEMARK_REJECTED_KEPT", "3")
 
 
-def parquet(**columns: Any) -> bytes:
-    """A Parquet file of job statuses; what is not given is as in LINE."""
+def parquet(version: str = "1.0", encoding: str | None = None, **columns: Any) -> bytes:
+    """A Parquet file of job statuses; what is not given is as in LINE. `encoding`: of `run_id`, else a dictionary."""
     count = max(len(values) for values in columns.values())
     whole = dict(zip(NAMES, LINE.strip().split(","), strict=True))
     table = pa.table({name: columns.get(name, pa.array([value] * count)) for name, value in whole.items()})
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(
+        table, sink, compression="zstd", data_page_version=version,
+        use_dictionary=[name for name in NAMES if name != "run_id"] if encoding else True,
+        column_encoding={"run_id": encoding} if encoding else None,
+    )  # fmt: skip
     return sink.getvalue()
 
 
@@ -114,6 +118,86 @@ def test_parquet_that_says_little_and_means_much(
     monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "100000")
     outcome = load_one("again.parquet", parquet(run_id=pa.array(["x" * 5001] * 1000)))
     assert (outcome.rejected_count, outcome.rejected_kept) == (1000, 3)
+
+
+def without_sizes(content: bytes) -> bytes:
+    """A Parquet file whose footer says of every size, once unpacked, that it is 1."""
+    length = int.from_bytes(content[-8:-4], "little")
+    footer = content[-8 - length : -8]
+    group = pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0)
+    sizes = {group.column(number).total_uncompressed_size for number in range(group.num_columns)}
+    for size in sizes | {group.total_byte_size}:
+        if size >= 10_000:
+            # As Thrift writes a number, and 1 in as many bytes.
+            doubled = [2 * size >> shift & 127 | 128 for shift in range(0, 2 * size.bit_length(), 7)]
+            doubled = doubled[: -(-(2 * size).bit_length() // 7)]
+            number = bytes([*doubled[:-1], doubled[-1] & 127])
+            assert number in footer
+            footer = footer.replace(number, bytes([0x82, *[0x80] * (len(number) - 2), 0]))
+    return content[: -8 - length] + footer + content[-8:]
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_parquet_whose_footer_lies_about_its_pages(
+    load_one: Load, query: Query, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(limits, "ALWAYS_UNPACKED", 100_000)
+    texts = pa.array([str(number) * 1000 for number in range(300)])
+    content = without_sizes(parquet(version, run_id=texts))
+    assert pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0).total_byte_size == 1
+    monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "2")
+    outcome = load_one("much.parquet", content)
+    assert (outcome.status, " hold more than " in outcome.message) == ("quarantined", True)
+    monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "100000")
+    monkeypatch.setattr(records, "LARGEST_PAGES", 500_000)
+    outcome = load_one("at-once.parquet", content)
+    assert (outcome.status, " bytes at once; 500,000 are allowed." in outcome.message) == (
+        "quarantined",
+        True,
+    )
+    monkeypatch.undo()
+    # Texts of more than 50 characters are rejected.
+    assert load_one("again.parquet", content).rejected_count == 300
+    assert query("select count(*) from raw.rejected_record") == [(300,)]
+
+
+def test_parquet_with_damaged_pages(load_one: Load) -> None:
+    content = parquet(run_id=pa.array(["r1", "r2"]))
+    for number, byte in enumerate([0x00, 0x1E, 0xFF]):
+        outcome = load_one(f"{number}.parquet", content[:4] + bytes([byte]) * 40 + content[44:])
+        assert (outcome.status, outcome.message[:28]) == ("quarantined", "The Parquet file is damaged:")
+
+
+DELTA_CHILD = """
+import sys
+from bench.measure import peak_memory
+from pipelines.landing.records import Warnings, read_chunks
+from pipelines.slo.job_status import JOB_STATUS
+count = sum(len(chunk.frame) for chunk in read_chunks(open(sys.argv[1], "rb"), "a.parquet", JOB_STATUS, Warnings()))
+print(peak_memory() >> 20, count)
+"""
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_parquet_with_texts_written_by_their_differences(
+    load_one: Load, query: Query, tmp_path: Path, encoding: str
+) -> None:
+    texts = pa.array([f"run-{number // 2}" for number in range(1000)])
+    outcome = load_one("a.parquet", parquet(encoding=encoding, run_id=texts))
+    assert (outcome.status, outcome.record_count) == ("loaded", 1000)
+    assert query("select count(distinct run_id), max(length(run_id)) from raw.job_status") == [(500, 7)]
+    if encoding == "DELTA_BYTE_ARRAY":
+        # What is the same as before takes no room: some kilobytes are 400 MB.
+        content = parquet(encoding=encoding, run_id=pa.array(["x" * 100_000] * 4096))
+        assert len(content) < 20_000
+        (tmp_path / "b.parquet").write_bytes(content)
+        result = subprocess.run(
+            [sys.executable, "-c", DELTA_CHILD, str(tmp_path / "b.parquet")],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        peak, count = map(int, result.stdout.split())
+        assert (peak < 700, count) == (True, 4096)
+        assert " hold more than " in load_one("b.parquet", content).message
 
 
 def test_parquet_with_a_text_longer_than_a_line(load_one: Load, query: Query) -> None:
