@@ -164,11 +164,13 @@ def _event_of_open(
         # To a route that came later it is no news that others were told.
         is_old = one.tell_from < situation.since.get(route.id, one.tell_from) and _was_told(one, situation)
         return "repeated" if is_old else "opened"
-    if root is not None or route.repeat <= timedelta():
+    if root is not None:
         return None
     if told.last < one.tell_from:
+        # It lost its group or its acknowledgement since: that is news, and no repetition.
         return "repeated" if route.when == "always" else None
-    return "repeated" if now - told.last >= route.repeat else None
+    is_repeated = timedelta() < route.repeat <= now - told.last
+    return "repeated" if is_repeated else None
 
 
 def _escalates(one: Incident, route: Route, situation: Situation, now: datetime) -> bool:

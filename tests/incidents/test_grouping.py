@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,6 +119,47 @@ def test_what_joins_an_acknowledged_root_is_told_once_and_escalates_to_nobody() 
     assert told(root, under, routes=routes, heard=heard) == [("all", "opened", "title 2")]
     heard[2, "all"] = Told(NOON, NOON)
     assert told(root, under, routes=routes, heard=heard, now=NOON + timedelta(days=1)) == []
+
+
+@pytest.mark.parametrize("repeat", ["0m", "4h"])
+def test_what_lost_its_group_is_told_once_also_where_nothing_is_repeated(repeat: str) -> None:
+    routes = [
+        Route.model_validate(
+            {"id": "all", "to": "file:x", "repeat": repeat, "escalate": {"after": "30m", "to": "boss"}}
+        ),
+        Route(id="boss", to="file:b", when="escalated", repeat=timedelta()),
+    ]
+    alone = row(2, tell_from=NOON)
+    assert told(alone, routes=routes) == [("all", "opened", "title 2")]
+    # Told before it joined the group, whose end says nothing to those who heard of it then.
+    heard = {
+        (2, name): Told(NOON - timedelta(hours=1), NOON - timedelta(hours=1)) for name in ("all", "boss")
+    }
+    assert told(alone, routes=routes, heard=heard, now=NOON - timedelta(minutes=1)) == []
+    assert told(alone, routes=routes, heard=heard) == [("all", "repeated", "title 2 (still open)")]
+    heard[2, "all"] = Told(NOON, NOON)
+    assert told(alone, routes=routes, heard=heard, now=NOON + timedelta(minutes=29)) == []
+    escalated = told(alone, routes=routes, heard=heard, now=NOON + timedelta(minutes=30))
+    assert escalated == [("boss", "escalated", "title 2 (not acknowledged)")]
+    heard[2, "boss"] = Told(NOON, NOON)
+    later = told(alone, routes=routes, heard=heard, now=NOON + timedelta(hours=4))
+    assert [route for route, _, _ in later] == ["all"] * (repeat == "4h")
+
+
+def test_what_was_only_named_under_its_root_is_told_when_the_root_ends(bank: Bank) -> None:
+    bank.write("routes/on_call.yml", 'routes:\n  - {id: all, to: "file:a", repeat: 0m}\n')
+    bank.usual_day()
+    bank.sends("core/lone", "SUCCEED 02:20")
+    bank.sends("core/a", "START 01:00", "FAIL 01:20")
+    bank.at("04:10")
+    assert bank.query("select event from ops.notice where event = 'grouped'")
+    bank.sends("core/a", "SUCCEED 04:20", run="r2")
+    bank.at("04:30")
+    said = len(bank.messages())
+    remind(bank.settings, at("04:46"))
+    assert bank.messages()[said:] == [("opened", "Overdue: slo-b, 2026-03-03")]
+    remind(bank.settings, at("15:00"))
+    assert len(bank.messages()) == said + 1
 
 
 def test_a_kpi_that_is_held_is_told_where_nobody_hears_of_what_holds_it() -> None:
