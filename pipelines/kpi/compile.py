@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlglot
 from sqlglot import exp
 
 from pipelines.errors import DuemarkError
-from pipelines.kpi.project import PLAN
+from pipelines.kpi.project import FENCE, PLAN
 from pipelines.kpi.registry import COMPOSING, GRAINS, WAREHOUSE, Kpi, Registry, Source, Variable, Window
 
 HOUR, QUARTER, DAY = 60, 15, 1440
@@ -42,9 +42,17 @@ PERIOD_ALIASES = {
 }  # fmt: skip
 
 
+class Column(NamedTuple):
+    """A state: an aggregate over the rows that meet a condition ('' for all), and the one by which it adds up."""
+
+    aggregate: str
+    condition: str
+    adds_up: str
+
+
 @dataclass
 class StateModel:
-    """States of a source by base bucket (minutes) and members; `columns`: name → (aggregate, how it adds up)."""
+    """States of a source by base bucket (minutes) and members."""
 
     name: str
     source: Source
@@ -53,7 +61,7 @@ class StateModel:
     is_date: bool
     minutes: int
     dimensions: tuple[str, ...]
-    columns: dict[str, tuple[str, str]] = field(default_factory=dict)
+    columns: dict[str, Column] = field(default_factory=dict)
 
     @property
     def clocks(self) -> list[str]:
@@ -326,9 +334,9 @@ def extreme(part: str, variable: Variable) -> str:
     return f"{part}(case when {is_odd(variable)} then '{beyond}' else {column} end)"
 
 
-def states_of(variable: Variable) -> list[tuple[str, tuple[str, str]]]:
-    """The states that a variable needs: name → (aggregate over rows, how it adds up), the count of its rows first."""
-    found = [(row_state(variable), (_aggregate("count", "", scope_of(variable), variable), "sum"))]
+def states_of(variable: Variable) -> list[tuple[str, Column]]:
+    """The states that a variable needs, by their names, the count of its rows first."""
+    found = [(row_state(variable), Column(*_aggregate("count", "", scope_of(variable), variable), "sum"))]
     if variable.aggregation not in COMPOSING or (
         variable.kind == "snapshot" and variable.aggregation in {"min", "max"}
     ):
@@ -340,8 +348,9 @@ def states_of(variable: Variable) -> list[tuple[str, tuple[str, str]]]:
         # What came as no number is none until it goes: less itself it would be no number for ever.
         found_parts = [*found_parts, "odd"]
     for part in found_parts:
-        text = _aggregate(part, column, variable.condition, variable)
-        found.append((state_name(variable, part), (text, part if part in {"min", "max"} else "sum")))
+        parts_of = _aggregate(part, column, variable.condition, variable)
+        adds_up = part if part in {"min", "max"} else "sum"
+        found.append((state_name(variable, part), Column(*parts_of, adds_up)))
     return found
 
 
@@ -351,7 +360,7 @@ def state_name(variable: Variable, part: str) -> str:
     return f"{part}_{column}"[:40] + "_" + _hash(part, column, variable.condition)
 
 
-def _aggregate(part: str, column: str, condition: str, variable: Variable) -> str:
+def _aggregate(part: str, column: str, condition: str, variable: Variable) -> tuple[str, str]:
     conditions = [f"({condition})"] if condition else []
     if variable.kind == "snapshot":
         if part == "count":
@@ -367,7 +376,7 @@ def _aggregate(part: str, column: str, condition: str, variable: Variable) -> st
         text = extreme(part, variable)
     else:
         text = f"{part}({column or '*'})"
-    return text + (f" filter (where {' and '.join(conditions)})" if conditions else "")
+    return text, " and ".join(conditions)
 
 
 def relation_ref(source: Source) -> str:
@@ -395,17 +404,29 @@ def _state_text(state: StateModel) -> str:
     members = "".join(
         f"    {quoted(column)}::text as {quoted(_member(column))},\n" for column in state.dimensions
     )
+    is_stream = state.until_column is not None or _is_snapshot(state)
+    conditions = sorted({each.condition for each in state.columns.values() if each.condition})
+    told = {
+        # What many of the aggregates ask for is judged once a row.
+        condition: condition if is_stream else quoted(f"= {number_}")
+        for number_, condition in enumerate(conditions)
+    }
     columns = ",\n".join(
-        f"    ({text})::numeric as {quoted(name)}" for name, (text, _) in sorted(state.columns.items())
+        f"    ({each.aggregate}{f' filter (where {told[each.condition]})' if each.condition else ''})::numeric"
+        f" as {quoted(name)}"
+        for name, each in sorted(state.columns.items())
     )
     relation, head = relation_ref(state.source), '{{ config(materialized="kpi_state", schema="kpi") }}\n\n'
     keys = ", ".join(str(place) for place in range(1, len(state.dimensions) + 2))
-    if state.until_column is None and not _is_snapshot(state):
+    if not is_stream:
         bucket = _bucket(state.time_column, state.minutes, is_date=state.is_date)
+        judged = "".join(f",\n        {condition} as {name}" for condition, name in told.items())
+        touched = _touched(state.time_column, is_date=state.is_date)
         return (
-            f"{head}select\n    {bucket} as bucket_at,\n{members}{columns}\nfrom {relation}\n"
-            f"where isfinite({quoted(state.time_column)}) and {_touched(state.time_column, is_date=state.is_date)}\n"
-            f"group by {keys}\n"
+            f'{head}select\n    "= bucket" as bucket_at,\n{members}{columns}\nfrom (\n'
+            f'    select *,\n        {bucket} as "= bucket"{judged}\n    from {relation}\n'
+            f"    where isfinite({quoted(state.time_column)}) and {touched}{FENCE}\n"
+            f") as judged\ngroup by {keys}\n"
         )
     # A row comes at its time and goes at its end; one that ends before it begins never stands.
     streams = []
@@ -430,7 +451,7 @@ def _state_text(state: StateModel) -> str:
 
 
 def _is_snapshot(state: StateModel) -> bool:
-    return any("moved" in text for text, _ in state.columns.values())
+    return any("moved" in each.aggregate for each in state.columns.values())
 
 
 def _kpi_plan(kpi: Kpi, model: str) -> dict[str, Any]:
@@ -641,7 +662,9 @@ class _Values:
                 f"select p.period_start{members}{values}\n"
                 f'from kpi_period as p inner join {{{{ ref("{state.name}") }}}} as s on {meets}'
             )
-        ways = {name: self.compiler.states[piece.state].columns[column][1] for piece, column, name in used}
+        ways = {
+            name: self.compiler.states[piece.state].columns[column].adds_up for piece, column, name in used
+        }
         aggregates = "".join(
             f", {ways[name]}({name}) as {name}" if name in ways else f", null::numeric as {name}"
             for _, _, name in every
@@ -671,9 +694,11 @@ class _Values:
         ref = f'{{{{ ref("{state.name}") }}}}'
         values = "".join(f", s.{quoted(column)} as {name}" for name, column in mine.items())
         nothing = ", null::numeric" * len(mine)
-        sums = "".join(f", {state.columns[column][1]}({name}) as {name}" for name, column in mine.items())
+        sums = "".join(
+            f", {state.columns[column].adds_up}({name}) as {name}" for name, column in mine.items()
+        )
         running = "".join(
-            f", {state.columns[mine[name]][1]}({name}) over cell as {name}"
+            f", {state.columns[mine[name]].adds_up}({name}) over cell as {name}"
             if name in mine
             else f", null::numeric as {name}"
             for *_, name in used

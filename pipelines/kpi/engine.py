@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from pipelines.kpi.project import FENCE
 from pipelines.logs import get_logger
 from pipelines.transform.publish import Publication
 
@@ -285,10 +286,12 @@ def _refresh_state(connection: Connection, model: _Model) -> tuple[int, int]:
         deleted = connection.execute(sql.SQL("delete from {}").format(table)).rowcount
         # A table of its own, because what is inserted at once is not computed in parallel.
         connection.execute("drop table if exists kpi_state_rows")
+        text = MARK.sub("true", query)
+        in_parallel = text.replace(FENCE, "")
+        if any("Gather" in row[0] for row in connection.execute(f"explain {in_parallel}".encode())):
+            text = in_parallel
         connection.execute(
-            sql.SQL("create temp table kpi_state_rows on commit drop as {}").format(
-                sql.SQL(MARK.sub("true", query))
-            )
+            sql.SQL("create temp table kpi_state_rows on commit drop as {}").format(sql.SQL(text))
         )
         text = "table kpi_state_rows"
     else:

@@ -22,6 +22,9 @@ log = get_logger(__name__)
 
 # Raised when the compiler writes other SQL for the same definitions.
 FORM = 7
+# Keeps the conditions of a state's rows from being judged by each aggregate anew; and, with that, from being computed
+# in parallel.
+FENCE = " offset 0 /* each condition once */"
 # What the engine has to know of the models, beside them.
 PLAN = "kpis.json"
 # Reads and checks the catalog's definitions; called with the settings, returns a Registry.
