@@ -12,7 +12,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -140,7 +140,7 @@ def ingest(
             gained[table] = gained.get(table, 0) + rows
         _analyze(connection, gained)
         if not paths and limits.loaded_files != "keep":
-            warnings += _put_away(connection, settings.landing, others, limits)
+            warnings += _put_away(connection, settings.landing, others, set(new), limits)
         if not paths:
             incomplete = {outcome.feed for outcome in outcomes if outcome.status == "changed"}
             incomplete |= {file.feed for file in files} - {file.feed for file in [*others, *logs, *refused]}
@@ -165,14 +165,21 @@ def _refuse(cursor: Cursor, file: LandedFile) -> FileOutcome:
     return outcome
 
 
-def _put_away(connection: Connection, landing: str, files: Sequence[LandedFile], limits: Limits) -> list[str]:
-    """Archive or delete those of `files` that are loaded, and not changed since; what is in the way, as warnings."""
+def _put_away(
+    connection: Connection, landing: str, files: Sequence[LandedFile], new: Set[LandedFile], limits: Limits
+) -> list[str]:
+    """Archive or delete those of `files` that are loaded, and not changed since; what is in the way, as warnings.
+
+    `new` are those that were loaded just now.
+    """
     _, root = source.store_of(landing)
     problems: list[str] = []
     with connection.cursor() as cursor:
         loaded = ledger.loaded_as_they_are(cursor, files)
-    for file in loaded:
+    for file, fingerprint in loaded.items():
         try:
+            if file not in new and not _is_still(file, fingerprint):
+                continue
             file.store.put_away(
                 file.path, file.stamp, f"{root}/{file.feed}", is_kept=limits.loaded_files == "archive"
             )
@@ -184,6 +191,14 @@ def _put_away(connection: Connection, landing: str, files: Sequence[LandedFile],
             problems.append(f"{file.label} is loaded, but cannot be put away: {error}.")
             log.warning("not put away", file=file.label, problem=str(error))
     return problems[:1] + ([f"So it is with {len(problems) - 1} more."] if len(problems) > 1 else [])
+
+
+def _is_still(file: LandedFile, fingerprint: str) -> bool:
+    """Whether a file that was loaded before has that content: object stores tell times by the second."""
+    if file.stamp.modified_at.microsecond:
+        return True
+    with file.store.open(file.path) as stream:
+        return _Content(stream).fingerprint() == fingerprint
 
 
 def _has_packages(settings: Settings) -> bool:

@@ -53,16 +53,31 @@ class FileOutcome:
     rejected_kept: int | None = None
 
 
+# Files as they are now, as rows that a query joins: what `_of_files` gives stands for its parameters.
+_WANTED = """
+    unnest(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
+        with ordinality as wanted (feed, path, size_bytes, modified_at, position)
+"""
+
+
+def _of_files(files: Sequence[LandedFile]) -> list[list[object]]:
+    return [
+        [file.feed for file in files],
+        [file.label for file in files],
+        [file.stamp.size for file in files],
+        [file.stamp.modified_at for file in files],
+    ]
+
+
 def unknown(cursor: Cursor, files: Iterable[LandedFile], retry: Retry = "unread") -> list[LandedFile]:
     """Those of `files` that the ledger does not know as they are now, and those that are to be tried again."""
     files = list(files)
     if not files:
         return []
     cursor.execute(
-        """
+        f"""
         select wanted.position
-        from unnest(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
-            with ordinality as wanted (feed, path, size_bytes, modified_at, position)
+        from {_WANTED}
         where not exists (
             select from raw.landed_file as known
             where known.feed = wanted.feed
@@ -78,16 +93,8 @@ def unknown(cursor: Cursor, files: Iterable[LandedFile], retry: Retry = "unread"
                 ))
         )
         order by wanted.position
-        """,
-        [
-            [file.feed for file in files],
-            [file.label for file in files],
-            [file.stamp.size for file in files],
-            [file.stamp.modified_at for file in files],
-            retry == "unread",
-            retry == "quarantined",
-            retry == "quarantined",
-        ],
+        """,  # noqa: S608
+        [*_of_files(files), retry == "unread", retry == "quarantined", retry == "quarantined"],
     )
     return [files[int(str(row[0])) - 1] for row in cursor.fetchall()]
 
@@ -327,10 +334,9 @@ def _states(cursor: Cursor, files: Sequence[LandedFile]) -> list[Literal["new", 
     if not files:
         return []
     rows = cursor.execute(
-        """
+        f"""
         select known.is_read
-        from unnest(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
-            with ordinality as wanted (feed, path, size_bytes, modified_at, position)
+        from {_WANTED}
         cross join lateral (
             select bool_or(fingerprint is not null) as is_read
             from raw.landed_file as known
@@ -341,44 +347,33 @@ def _states(cursor: Cursor, files: Sequence[LandedFile]) -> list[Literal["new", 
                 and known.status <> 'gone'
         ) as known
         order by wanted.position
-        """,
-        [
-            [file.feed for file in files],
-            [file.label for file in files],
-            [file.stamp.size for file in files],
-            [file.stamp.modified_at for file in files],
-        ],
+        """,  # noqa: S608
+        _of_files(files),
     ).fetchall()
     return ["new" if row[0] is None else "read" if row[0] else "unread" for row in rows]
 
 
-def loaded_as_they_are(cursor: Cursor, files: Iterable[LandedFile]) -> list[LandedFile]:
-    """Those of `files` of which the ledger says last that they, as they are now, are loaded."""
+def loaded_as_they_are(cursor: Cursor, files: Iterable[LandedFile]) -> dict[LandedFile, str]:
+    """Those of `files` of which the ledger says last that they, as they are now, are loaded; each with its sha256."""
     files = list(files)
     if not files:
-        return []
+        return {}
     cursor.execute(
-        """
-        select wanted.position
-        from unnest(%s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
-            with ordinality as wanted (feed, path, size_bytes, modified_at, position)
+        f"""
+        select wanted.position, newest.fingerprint
+        from {_WANTED}
         cross join lateral (
-            select status, size_bytes, modified_at from raw.landed_file
+            select status, size_bytes, modified_at, fingerprint from raw.landed_file
             where feed = wanted.feed and path = wanted.path
             order by landed_file_id desc limit 1
         ) as newest
         where newest.status in ('loaded', 'duplicate')
             and newest.size_bytes = wanted.size_bytes and newest.modified_at = wanted.modified_at
         order by wanted.position
-        """,
-        [
-            [file.feed for file in files],
-            [file.label for file in files],
-            [file.stamp.size for file in files],
-            [file.stamp.modified_at for file in files],
-        ],
+        """,  # noqa: S608
+        _of_files(files),
     )
-    return [files[int(str(row[0])) - 1] for row in cursor.fetchall()]
+    return {files[int(str(row[0])) - 1]: str(row[1]) for row in cursor.fetchall()}
 
 
 def _opens(file: LandedFile) -> bool:

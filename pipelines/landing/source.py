@@ -373,7 +373,13 @@ class Remote:
             while self.filesystem.exists(target):
                 number += 1
                 target = f"{folder}/{LOADED}/{number}/{below}"
-            self.filesystem.copy(path, target)
+            try:
+                # `copy` would take what is in a name (?, *, [) for a pattern.
+                self.filesystem.cp_file(
+                    self.filesystem._strip_protocol(path), self.filesystem._strip_protocol(target)
+                )
+            except NotImplementedError:
+                raise OSError(errno.ENOTSUP, "its store cannot copy", path) from None
             # Stores have no renaming: what was written meanwhile stays.
             if self.stamp(path) != stamp:
                 return False

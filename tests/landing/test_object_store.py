@@ -14,6 +14,8 @@ import pytest
 from pipelines.errors import DuemarkError
 from pipelines.landing.ingest import Progress, ingest
 from pipelines.landing.ledger import pending
+from pipelines.landing.source import Remote, landed
+from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
 HEADER = "application_id,job_id,status_code,status_at,business_date,run_id,host_id\n"
@@ -100,6 +102,129 @@ def test_an_object_that_changes_while_it_is_read(settings: Settings, put: Put, q
     assert [outcome.status for outcome in outcomes] == ["changed"]
     assert ingest(settings).loaded
     assert query("select run_id from raw.job_status") == [("r2",)]
+
+
+def names(prefix: str = "landing/job_status/") -> list[str]:
+    """Keys of the bucket below a prefix, without it."""
+    import boto3
+
+    found = boto3.client("s3").list_objects_v2(Bucket="bank", Prefix=prefix).get("Contents", [])
+    return sorted(each["Key"].removeprefix(prefix) for each in found)
+
+
+@pytest.mark.parametrize("how", ["archive", "delete"])
+def test_what_is_loaded_goes_and_nothing_else(
+    settings: Settings, put: Put, query: Query, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    settings = replace(settings, landing="s3://bank/landing")
+    odd = "2026/a b+c#d?e%20ü*[1]=1.csv"
+    put("landing/job_status/before.csv", (HEADER + LINE).encode())
+    put("landing/job_status/twin.csv", (HEADER + LINE).encode())
+    put("landing/job_status/bad.csv", b"no header\n")
+    put("landing/job_status/c.csv.part", HEADER.encode())
+    put("landing/uptime/x.log", b"no line of any log\n")
+    ingest(settings)
+    assert names() == ["bad.csv", "before.csv", "c.csv.part", "twin.csv"]
+    monkeypatch.setenv("DUEMARK_LOADED_FILES", how)
+    put(f"landing/job_status/{odd}", (HEADER + LINE.replace("r1", "r2")).encode())
+    assert [outcome.status for outcome in ingest(settings).files] == ["loaded"]
+    left = ["bad.csv", "c.csv.part"]
+    kept = [f".loaded/{odd}", ".loaded/before.csv", ".loaded/twin.csv"]
+    assert names() == sorted(left + kept * (how == "archive"))
+    # The same name again, with other content.
+    put("landing/job_status/before.csv", (HEADER + LINE.replace("r1", "r3")).encode())
+    assert ingest(settings).loaded
+    kept.append(".loaded/1/before.csv")
+    assert names() == sorted(left + kept * (how == "archive"))
+    assert pending(settings) == []
+    assert ingest(settings).files == ()
+    assert names("landing/uptime/") == ["x.log"]
+    assert query("select run_id from raw.job_status order by run_id") == [("r1",), ("r2",), ("r3",)]
+
+
+@pytest.mark.parametrize("how", ["archive", "delete"])
+def test_an_object_that_changed_after_it_was_loaded_stays(
+    settings: Settings, put: Put, query: Query, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    settings = replace(settings, landing="s3://bank/landing")
+    put("landing/job_status/a.csv", (HEADER + LINE).encode())
+    monkeypatch.setenv("DUEMARK_LOADED_FILES", how)
+    put_away = Remote.put_away
+
+    def late(*arguments: Any, **rest: Any) -> bool:
+        put("landing/job_status/a.csv", (HEADER + LINE.replace("r1", "r2") * 2).encode())
+        return put_away(*arguments, **rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "put_away", late)
+        ingest(settings)
+    assert names() == ["a.csv"]
+    assert ingest(settings).loaded
+    assert query("select distinct run_id from raw.job_status order by run_id") == [("r1",), ("r2",)]
+
+
+def test_an_object_that_changes_while_it_is_archived_stays(
+    settings: Settings, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    settings = replace(settings, landing="s3://bank/landing")
+    put("landing/job_status/a.csv", (HEADER + LINE).encode())
+    monkeypatch.setenv("DUEMARK_LOADED_FILES", "archive")
+    copy = s3fs.S3FileSystem._cp_file
+
+    async def late(*arguments: Any, **rest: Any) -> None:
+        await copy(*arguments, **rest)
+        put("landing/job_status/a.csv", (HEADER + LINE.replace("r1", "r2") * 2).encode())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3fs.S3FileSystem, "_cp_file", late)
+        ingest(settings)
+    assert "a.csv" in names()
+    assert ingest(settings).loaded
+
+
+def test_a_store_that_cannot_copy_is_told(
+    settings: Settings, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    settings = replace(settings, landing="s3://bank/landing")
+    put("landing/job_status/a.csv", (HEADER + LINE).encode())
+    put("landing/job_status/b.csv", (HEADER + LINE.replace("r1", "r2")).encode())
+    monkeypatch.setenv("DUEMARK_LOADED_FILES", "archive")
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_cp_file", refuse)
+    report = ingest(settings)
+    assert len(report.loaded) == 2
+    first, second = report.warnings
+    assert first.startswith("s3://bank/landing/job_status/a.csv is loaded, but cannot be put away: ")
+    assert second == "So it is with 1 more."
+    assert names() == ["a.csv", "b.csv"]
+
+
+@pytest.mark.parametrize("how", ["archive", "delete"])
+def test_an_object_put_anew_in_the_second_of_the_one_that_was_loaded_stays(
+    settings: Settings, put: Put, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    settings = replace(settings, landing="s3://bank/landing")
+    put("landing/job_status/a.csv", (HEADER + LINE).encode())
+    put("landing/job_status/b.csv", (HEADER + LINE.replace("r1", "r3")).encode())
+    ingest(settings)
+    # As long as the one before, and of the same time: only what is in it tells.
+    put("landing/job_status/a.csv", (HEADER + LINE.replace("r1", "r2")).encode())
+    (found,) = [each for each in landed(settings.landing, ["job_status"]) if each.path.endswith("a.csv")]
+    with connect(settings, autocommit=True) as connection:
+        connection.execute(
+            "update raw.landed_file set modified_at = %s where path = %s",
+            [found.stamp.modified_at, found.path],
+        )
+    monkeypatch.setenv("DUEMARK_LOADED_FILES", how)
+    ingest(settings)
+    assert [name for name in names() if not name.startswith(".")] == ["a.csv"]
 
 
 def test_objects_that_are_named(settings: Settings, put: Put) -> None:
