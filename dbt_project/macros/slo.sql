@@ -26,12 +26,15 @@
     where load_id <= {{ high }}
 {%- endmacro %}
 
-{#- What clocks differ by. A status that lies further ahead of its receipt is from the future: its sender's clock is wrong. -#}
-{% macro future_status() -%} interval '5 minutes' {%- endmacro %}
+{#-
+  What clocks differ by (pipelines/slo/receipt.py), such as: 5 minutes. A status that lies further ahead of its receipt is
+  from the future: its sender's clock is wrong.
+-#}
+{% macro future_status() -%} {{ env_var("DUEMARK_DBT_FUTURE_STATUS") }} {%- endmacro %}
 
 {#- Copies with whether each came from the future of its receipt. -#}
 {% macro with_receipt(copies) -%}
-    select copy.*, copy.status_at > load.received_at + {{ future_status() }} as is_ahead
+    select copy.*, copy.status_at > load.received_at + interval '{{ future_status() }}' as is_ahead
     from {{ copies }} as copy
     left join {{ source("raw", "load") }} as load using (load_id)
 {%- endmacro %}
@@ -587,7 +590,7 @@
             || ahead_job
             || ' at '
             || {{ local_text("ahead_at") }}
-            || ' was received more than 5 minutes before that instant'
+            || ' was received more than {{ future_status() }} before that instant'
         else ''
     end
     || '.'

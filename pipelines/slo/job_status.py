@@ -107,16 +107,10 @@ def _without_stand_ins(texts: pa.Array, name: str, notes: list[Note]) -> pa.Arra
     found = _mask(pc.is_in(pc.utf8_lower(texts), pa.array(STAND_INS, texts.type)))
     if not found.any():
         return texts
-    first = int(found.argmax())
-    notes.append(
-        Note(
-            first,
-            name,
-            "stand-in",
-            f"{name} is {texts[first].as_py()!r}, which stands for no value: it is taken as missing.",
-            "Leave the field empty; if it is meant, give it another name.",
-        )
-    )
+    _note_first(
+        notes, found, texts, name, "stand-in", "which stands for no value: it is taken as missing",
+        "Leave the field empty; if it is meant, give it another name.",
+    )  # fmt: skip
     return pc.if_else(pa.array(found), pa.scalar(None, texts.type), texts)
 
 
@@ -125,17 +119,19 @@ def _without_fraction(texts: pa.Array, name: str, notes: list[Note]) -> pa.Array
     found = _mask(pc.match_substring_regex(texts, WHOLE_FLOAT))
     if not found.any():
         return texts
-    first = int(found.argmax())
-    notes.append(
-        Note(
-            first,
-            name,
-            "fraction",
-            f"{name} is {texts[first].as_py()!r}, a whole number written as a float: it is taken without its fraction.",
-            "Write it as text, in pandas by astype('Int64') or astype('string').",
-        )
-    )
+    _note_first(
+        notes, found, texts, name, "fraction", "a whole number written as a float: it is taken without its fraction",
+        "Write it as text, in pandas by astype('Int64') or astype('string').",
+    )  # fmt: skip
     return pc.replace_substring_regex(texts, WHOLE_FLOAT, r"\1")
+
+
+def _note_first(
+    notes: list[Note], found: Mask, texts: pa.Array, name: str, kind: str, what: str, hint: str
+) -> None:
+    """Note of the first value that was found what it is, and that it is read otherwise."""
+    first = int(found.argmax())
+    notes.append(Note(first, name, kind, f"{name} is {texts[first].as_py()!r}, {what}.", hint))
 
 
 def _mask(values: pa.Array) -> Mask:

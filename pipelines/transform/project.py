@@ -36,6 +36,9 @@ GENERATED = "models/kpis/generated"
 # Why what was generated before still stands, or None; each is called with the settings after its generator.
 REFUSED = ("pipelines.kpi.project:refused",)
 
+# What the project's SQL takes of Python, by the variable of the environment in which it stands for dbt.
+CONSTANTS = {"DUEMARK_DBT_FUTURE_STATUS": "pipelines.slo.receipt:as_sql"}
+
 # dbt keeps its flags and its adapter in globals: one invocation at a time.
 _one_at_a_time = threading.Lock()
 
@@ -82,8 +85,14 @@ def fingerprint(settings: Settings) -> str:
 
 
 def core_fingerprint(settings: Settings) -> str:
-    """sha256 of the files of `settings.dbt_project`."""
-    return _digest({name: path.read_text("utf-8") for name, path in _core_files(settings).items()})
+    """sha256 of the files of `settings.dbt_project`, and of what they take of Python."""
+    files = {name: path.read_text("utf-8") for name, path in _core_files(settings).items()}
+    return _digest(files | constants())
+
+
+def constants() -> dict[str, str]:
+    """What the project's SQL takes of Python, by the name of its variable."""
+    return {name: resolve_name(where)() for name, where in CONSTANTS.items()}
 
 
 def generated(settings: Settings, core: str | None = None) -> Mapping[str, str]:
@@ -146,7 +155,10 @@ def _synchronise(settings: Settings) -> None:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What profiles.yml asks for, of the warehouse's URL and libpq's own defaults; the server need not run."""
+    """What the project asks for: of profiles.yml, from the warehouse's URL and libpq's own defaults, and `constants`.
+
+    The server need not run.
+    """
     given: dict[str, str] = {}
     for option in [*pq.Conninfo.get_defaults(), *pq.Conninfo.parse(database_url(settings).encode())]:
         if option.val:
@@ -159,6 +171,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "DUEMARK_DBT_PASSWORD": given.get("password") or "",
         "DUEMARK_DBT_DATABASE": given.get("dbname") or user,
         "DUEMARK_DBT_SSLMODE": given.get("sslmode") or "prefer",
+        **constants(),
     }
 
 

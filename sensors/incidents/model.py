@@ -8,6 +8,8 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
+from pipelines.slo.receipt import FUTURE_STATUS
+
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
@@ -97,7 +99,7 @@ class Rules:
     rejected_share: float = 0.01
     """Share of a file's records that does, when it is at least `rejected_least` records."""
     rejected_least: int = 5
-    future_status: timedelta = timedelta(minutes=5)
+    future_status: timedelta = FUTURE_STATUS
     """How far ahead of its arrival a status may lie."""
     event_open: timedelta = timedelta(days=1)
     """An incident of records, which nothing puts right by itself, ends when it is acknowledged or after so long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -66,17 +67,17 @@ def quiet_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def house(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Fresh databases, the demonstration catalog and an empty landing folder."""
+@contextmanager
+def new_house(server_url: str, home: Path, **changes: Any) -> Iterator[House]:
+    """Fresh databases and an empty landing folder in `home`; `changes` to the settings. The databases go with it."""
     name = f"test_dagster_{os.getpid()}_{next(_numbers)}"
-    home = tmp_path_factory.mktemp(name)
     settings = replace(
         Settings.from_env({}),
         home=home,
         database_url=with_database(server_url, name),
         landing=str(home / "landing"),
         dagster_database=f"{name}_dagster",
+        **changes,
     )
     migrate(settings)
     yield House(settings, build_defs(settings))
@@ -85,6 +86,13 @@ def house(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             connection.execute(
                 sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database))
             )
+
+
+@pytest.fixture(scope="module")
+def house(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A house with the demonstration catalog."""
+    with new_house(server_url, tmp_path_factory.mktemp("house")) as made:
+        yield made
 
 
 @pytest.fixture

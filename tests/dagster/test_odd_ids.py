@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
-import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from psycopg import sql
 
 from pipelines.board.write import make
 from pipelines.catalog.assets import job_key, slo_key, tracked_specs
@@ -22,11 +18,10 @@ from pipelines.catalog.load import load_catalog
 from pipelines.definitions import build_defs
 from pipelines.orchestration.instance import load_instance
 from pipelines.slo.checks import met_check
-from pipelines.warehouse.connect import connect, with_database
-from pipelines.warehouse.migrate import migrate
+from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.report import report
-from tests.dagster.conftest import ROOT, House
+from tests.dagster.conftest import House, new_house
 from tests.examples import examples
 
 # Signs that no compression makes shorter: 800 bytes of UTF-8, 2,400 where Dagster keeps them.
@@ -96,24 +91,9 @@ def test_the_check_of_each_slo_is_its_own(nowhere: Callable[..., Settings], tmp_
 @pytest.fixture(scope="module")
 def odd(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A house whose catalog has nothing but odd ids."""
-    name = f"test_odd_{os.getpid()}"
-    home = tmp_path_factory.mktemp(name)
-    settings = replace(
-        Settings.from_env({}),
-        home=home,
-        database_url=with_database(server_url, name),
-        landing=str(home / "landing"),
-        catalog=catalog_of(home / "catalog", ODD),
-        dbt_project=ROOT / "dbt_project",
-        dagster_database=f"{name}_dagster",
-    )
-    migrate(settings)
-    yield House(settings, build_defs(settings))
-    with psycopg.connect(with_database(server_url, "postgres"), autocommit=True) as connection:
-        for database in (name, settings.dagster_database):
-            connection.execute(
-                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database))
-            )
+    home = tmp_path_factory.mktemp("odd")
+    with new_house(server_url, home, catalog=catalog_of(home / "catalog", ODD)) as made:
+        yield made
 
 
 def test_all_of_them_are_judged_told_and_shown(odd: House) -> None:

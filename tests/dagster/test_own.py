@@ -17,8 +17,11 @@ from sensors.advance import advance, look_at_catalog
 from sensors.own import tell, tracked
 from tests.dagster.conftest import House
 
-# Yesterday's.
-MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+
+@pytest.fixture(scope="module")
+def midnight() -> datetime:
+    """The midnight with which yesterday began, for all tests of a module the same."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,28 +43,34 @@ def good(house: House, instance: dg.DagsterInstance, at: datetime) -> int:
 
 
 def test_nothing_is_told_where_the_catalog_does_not_have_the_job(
-    house: House, instance: dg.DagsterInstance
+    house: House, instance: dg.DagsterInstance, midnight: datetime
 ) -> None:
-    assert good(house, instance, MIDNIGHT) == 0
+    assert good(house, instance, midnight) == 0
     look_at_catalog(house.settings)
 
 
-def test_a_first_day_is_one_that_it_saw_begin(house: House, instance: dg.DagsterInstance) -> None:
-    assert good(house, instance, MIDNIGHT - timedelta(hours=3)) == 0
-    assert good(house, instance, MIDNIGHT + timedelta(minutes=1)) == 2
+def test_a_first_day_is_one_that_it_saw_begin(
+    house: House, instance: dg.DagsterInstance, midnight: datetime
+) -> None:
+    assert good(house, instance, midnight - timedelta(hours=3)) == 0
+    assert good(house, instance, midnight + timedelta(minutes=1)) == 2
     assert [code for code, _, _ in statuses(house)] == ["START", "SUCCEED"]
 
 
-def test_a_success_is_told_once_in_a_half_hour(house: House, instance: dg.DagsterInstance) -> None:
-    counts = [good(house, instance, MIDNIGHT + timedelta(minutes=minute)) for minute in range(2, 61)]
+def test_a_success_is_told_once_in_a_half_hour(
+    house: House, instance: dg.DagsterInstance, midnight: datetime
+) -> None:
+    counts = [good(house, instance, midnight + timedelta(minutes=minute)) for minute in range(2, 61)]
     assert sum(counts) == 4
-    assert [at - MIDNIGHT for code, at, _ in statuses(house) if code == "START"] == [
+    assert [at - midnight for code, at, _ in statuses(house) if code == "START"] == [
         timedelta(minutes=minute) for minute in (1, 30, 60)
     ]
 
 
-def test_a_look_that_fails_is_told_and_raised(house: House, instance: dg.DagsterInstance) -> None:
-    moment = MIDNIGHT + timedelta(minutes=65)
+def test_a_look_that_fails_is_told_and_raised(
+    house: House, instance: dg.DagsterInstance, midnight: datetime
+) -> None:
+    moment = midnight + timedelta(minutes=65)
 
     def look() -> dg.SkipReason:
         raise DuemarkError("The model broke.")
@@ -111,13 +120,13 @@ def test_a_run_of_dagster_is_told_once(house: House, instance: dg.DagsterInstanc
     assert [code for code, _, run_id in statuses(house) if run_id == run.run_id] == ["START", "SUCCEED"]
 
 
-def test_the_verdict_is_in_the_marts(house: House) -> None:
+def test_the_verdict_is_in_the_marts(house: House, midnight: datetime) -> None:
     house.tick()
     with connect(house.settings, "analyst") as connection:
         found = connection.execute(
             "select slot, outcome from marts.slo_performance"
             " where slo_id = 'duemark-tick' and business_date = %s and slot <= '02:00'",
-            [MIDNIGHT.date()],
+            [midnight.date()],
         ).fetchall()
     rows = {str(slot): outcome for slot, outcome in found}
     assert rows == {

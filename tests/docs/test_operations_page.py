@@ -20,7 +20,9 @@ from sensors.watch.outside import BLIND_KIND
 from tests.docs.conftest import blocks, page
 
 TEXT = page("docs/operations.md")
-OURS = tuple(f"DUEMARK_DBT_{name}" for name in ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", "SSL"))
+OURS = tuple(
+    f"DUEMARK_DBT_{name}" for name in ("HOST", "PORT", "USER", "PASSWORD", "DATABASE", "SSL", "FUTURE")
+)
 
 
 def read(text: str) -> Any:

@@ -24,6 +24,7 @@ from pipelines.warehouse.locks import (
     try_take_to_commit,
 )
 from pipelines.warehouse.settings import Settings
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Path("pipelines/warehouse/locks.py")
@@ -133,9 +134,15 @@ def test_a_deploy_is_held_up_by_no_analyst(settings: Settings, capfd: pytest.Cap
         analyst.execute("select from marts.something")
         with held_up_by_no_analyst(deploying, patience=0.1):
             deploying.execute("drop table marts.something")
-        told = capfd.readouterr().err
-        assert "was ended, because a deploy waited for it" in told
-        assert str(analyst.info.backend_pid) in told
+        # It is told by another thread, when the deploy may be done.
+        told = [""]
+
+        def is_told() -> bool:
+            told[0] += capfd.readouterr().err
+            return "was ended, because a deploy waited for it" in told[0]
+
+        until(is_told)
+        assert str(analyst.info.backend_pid) in told[0]
         with pytest.raises(psycopg.OperationalError):
             analyst.execute("select")
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from pipelines.slo import receipt
+from pipelines.transform.project import Project, core_fingerprint
 from sensors.incidents.model import Rules
 from tests.transform.support import Warehouse
 from tests.transform.test_open_start import CATALOG, done
@@ -54,6 +59,15 @@ def test_an_explanation_says_that_a_status_came_from_the_future_of_its_receipt(w
     assert "ahead" not in mended["explanation"]
 
 
-def test_the_threshold_of_the_marts_is_that_of_the_incident() -> None:
-    minutes = Rules().future_status / timedelta(minutes=1)
-    assert minutes == 5, "the macro future_status, the explanation and the descriptions name it too"
+def test_the_threshold_of_the_marts_is_that_of_the_incident(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = core_fingerprint(warehouse.settings)
+    monkeypatch.setattr(receipt, "FUTURE_STATUS", timedelta(minutes=7))
+    assert core_fingerprint(warehouse.settings) != before, "what is deployed would stay as it is"
+    folder = warehouse.settings.home / "seven"
+    project = Project(replace(warehouse.settings, dbt_target=folder))
+    (compiled,) = project.run("compile", "--select", "slo_performance_at")
+    assert "interval '7 minutes'" in compiled.sql
+    assert "received more than 7 minutes before" in compiled.sql
+    assert "5 minutes" not in compiled.sql
