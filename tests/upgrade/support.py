@@ -26,6 +26,8 @@ from tests.conftest import _database, _drop
 DUMPS = Path(__file__).with_name("dumps")
 # Stands in a dump for the folder in which files had landed.
 LANDING = "@LANDING@"
+# Dumps before this one have SLOs that a lone business date had opened (tests/transform/test_open_start.py).
+LONE_OPENS_NOTHING = "0015"
 # Where KPIs of the dumps' catalogs find the second database.
 VARIABLES = ("PAYMENTS_DB_URL", "FINANCE_DB_URL", "USERS_DB_URL")
 
@@ -114,11 +116,13 @@ class Home:
 
 
 @contextmanager
-def loaded(dump: Dump, server_url: str, folder: Path, dagster_database: str) -> Iterator[Home]:
-    """A dump in fresh databases of a server, and its files in `folder`."""
+def loaded(
+    dump: Dump, server_url: str, folder: Path, dagster_database: str, *, keeps_starts: bool = True
+) -> Iterator[Home]:
+    """A dump in fresh databases of a server, and its files in `folder`; `keeps_starts` as that of `loaded_into`."""
     names = [_database(server_url) for _ in range(2)]
     warehouse, business = (with_database(server_url, name) for name in names)
-    with loaded_into(dump, warehouse, business, folder, dagster_database) as home:
+    with loaded_into(dump, warehouse, business, folder, dagster_database, keeps_starts=keeps_starts) as home:
         yield home
     for name in names:
         _drop(server_url, name)
@@ -126,9 +130,19 @@ def loaded(dump: Dump, server_url: str, folder: Path, dagster_database: str) -> 
 
 @contextmanager
 def loaded_into(
-    dump: Dump, warehouse: str, business: str, folder: Path, dagster_database: str
+    dump: Dump,
+    warehouse: str,
+    business: str,
+    folder: Path,
+    dagster_database: str,
+    *,
+    keeps_starts: bool = True,
 ) -> Iterator[Home]:
-    """A dump in two databases, which are empty, and its files in `folder`."""
+    """A dump in two databases, which are empty, and its files in `folder`.
+
+    A lone business date opens no SLO any more, and one had in dumps before 0015. With `keeps_starts` their SLOs are
+    taken as if they had an `effective_from`: else every number of that SLO would be another one.
+    """
     landing = folder / "landing"
     dump.unpack(folder)
     for name, url in (("warehouse", warehouse), ("business", business)):
@@ -137,9 +151,7 @@ def loaded_into(
     with psycopg.connect(warehouse) as connection:
         # Else the newest dump would be one of the very project that is to be deployed.
         connection.execute("update control.tick set deployed_project = 'an earlier one'")
-        if dump.revision < "0015":
-            # A lone business date opens no SLO any more (tests/transform/test_open_start.py), and one had: kept as if
-            # the SLOs had an `effective_from`, or every number of that SLO would be another one.
+        if keeps_starts and dump.revision < LONE_OPENS_NOTHING:
             connection.execute(
                 "update catalog.slo_version as version set is_open_start = false, applies_from = found.first_date"
                 " from (select slo_id, min(business_date) as first_date from marts.slo_performance group by slo_id)"

@@ -29,7 +29,16 @@ from sensors.incidents.judge import look
 from tests.docs.conftest import blocks, page
 from tests.transform.support import held, waiting_backend
 from tests.upgrade.differences import expected, of_facts
-from tests.upgrade.support import DUMPED, Dump, Home, Tables, loaded, loaded_into, rows_of
+from tests.upgrade.support import (
+    DUMPED,
+    LONE_OPENS_NOTHING,
+    Dump,
+    Home,
+    Tables,
+    loaded,
+    loaded_into,
+    rows_of,
+)
 
 # What the second database has that it had not when the dump was made.
 LATER = """
@@ -203,6 +212,44 @@ def assert_goes_on(home: Home, project: Project) -> None:
 
 def test_it_goes_on_with_new_input_as_a_rebuild_would(upgraded: Upgraded) -> None:
     assert_goes_on(upgraded.home, upgraded.project)
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [one for one in DUMPED if one.revision < LONE_OPENS_NOTHING],
+    ids=lambda dump: dump.revision,
+)
+def test_what_a_lone_date_had_opened_closes(
+    dump: Dump, server_url: str, template: str, tmp_path: Path
+) -> None:
+    with loaded(dump, server_url, tmp_path, f"{template}_dagster", keeps_starts=False) as home:
+        before = home.tables("marts")
+        migrate(home.settings)
+        project = Project(home.settings)
+        tick(project, dump.as_of)
+        after = home.tables("marts")
+        lone = {row["slo_id"]: row for row in after["slo_start"] if row["lone_dates"]}
+        assert lone
+        for mart in ("slo_performance", "slo_job_performance", "slo_job_run"):
+            columns = list(before[mart][0])
+            stays = [
+                row
+                for row in before[mart]
+                if row["slo_id"] not in lone
+                or row["business_date"] >= (lone[row["slo_id"]]["start_date"] or "9999-12-31")
+            ]
+            assert len(stays) < len(before[mart])
+            assert rows_of(after[mart], columns) == rows_of(stays, columns), mart
+        look(home.settings, dump.as_of)
+        told = [key for key in standing(home.tables("ops")) if key[0] == "lone_date"]
+        assert sorted(told) == sorted(
+            ("lone_date", name, day) for name, row in lone.items() for day in row["lone_dates"]
+        )
+        promised = {(row["slo_id"], row["business_date"]) for row in after["slo_performance"]}
+        for kind, subject, occurrence in standing(home.tables("ops")):
+            if kind in {"overdue", "failed"} and subject in lone:
+                assert (subject, occurrence.partition(" ")[0]) in promised
+        assert_goes_on(home, project)
 
 
 def test_an_upgrade_that_is_killed_is_done_again(
