@@ -131,15 +131,15 @@ def test_what_is_loaded_goes_and_nothing_else(
     left = ["bad.csv", "c.csv.part"]
     kept = [f".loaded/{odd}", ".loaded/before.csv", ".loaded/twin.csv"]
     assert names() == sorted(left + kept * (how == "archive"))
-    # The same name again, with other content.
-    put("landing/job_status/before.csv", (HEADER + LINE.replace("r1", "r3")).encode())
+    # The same name again, with other content; stores tell times by the second, so it has another length too.
+    put("landing/job_status/before.csv", (HEADER + LINE.replace("r1", "r3-again")).encode())
     assert ingest(settings).loaded
     kept.append(".loaded/1/before.csv")
     assert names() == sorted(left + kept * (how == "archive"))
     assert pending(settings) == []
     assert ingest(settings).files == ()
     assert names("landing/uptime/") == ["x.log"]
-    assert query("select run_id from raw.job_status order by run_id") == [("r1",), ("r2",), ("r3",)]
+    assert query("select run_id from raw.job_status order by run_id") == [("r1",), ("r2",), ("r3-again",)]
 
 
 @pytest.mark.parametrize("how", ["archive", "delete"])
