@@ -46,8 +46,7 @@ lint: $(VENV)/.ready-dev ## Check style, types and SQL
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfmt --check --quiet dbt_project
-	DUEMARK_DBT_FUTURE_STATUS="$$($(BIN)/python -c 'from pipelines.slo import receipt; print(receipt.as_sql())')" \
-	  $(BIN)/dbt parse --quiet --project-dir dbt_project --profiles-dir dbt_project
+	eval "$$($(BIN)/duemark dbt-env)" && $(BIN)/dbt parse --quiet --project-dir dbt_project --profiles-dir dbt_project
 	$(BIN)/dbt-bouncer run --config-file dbt-bouncer.yml
 
 format: $(VENV)/.ready-dev ## Rewrite Python and SQL in the house style
