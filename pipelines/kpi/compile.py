@@ -270,28 +270,32 @@ def row_state(variable: Variable) -> str:
     return f"rows_{_hash(scope_of(variable))}"
 
 
+def _kind(column: str | None, source: Source) -> str:
+    return dict(source.columns).get(str(column), "numeric").lower()
+
+
+def _is_double(kind: str) -> bool:
+    return kind.startswith(("double", "real", "float"))
+
+
 def number(column: str, source: Source) -> str:
     """A column as what adds up exactly: integers and numeric as they are, floats as numeric, time as seconds."""
-    kind = dict(source.columns).get(column, "numeric").lower()
+    kind = _kind(column, source)
     name = quoted(column)
     if kind.startswith(("interval", "timestamp", "date", "time")):
         return f"extract(epoch from {name})"
-    if kind.startswith(("double", "real", "float")):
+    if _is_double(kind):
         return f"{name}::numeric"
     if kind.startswith("bool"):
         return f"{name}::integer"
     return name
 
 
-def _kind(variable: Variable) -> str:
-    return dict(variable.source.columns).get(str(variable.column), "numeric").lower()
-
-
 def may_be_odd(variable: Variable) -> bool:
     """Whether what it aggregates may be no number (NaN, an infinity): counts and whole numbers never are."""
     if variable.column is None or variable.aggregation in {"count", "count_distinct"}:
         return False
-    kind = _kind(variable)
+    kind = _kind(variable.column, variable.source)
     return not kind.startswith(("smallint", "integer", "bigint", "int", "bool", "money")) or kind.startswith(
         "interval"
     )
@@ -303,10 +307,10 @@ def is_odd(variable: Variable, *, negated: bool = False) -> str:
     Judged as it is stored: to make a numeric of a double, or seconds of an interval, takes longer than to add it up.
     """
     column = quoted(str(variable.column))
-    kind = _kind(variable)
+    kind = _kind(variable.column, variable.source)
     if kind.startswith(("interval", "timestamp", "date")):
         return f"isfinite({column})" if negated else f"not isfinite({column})"
-    if kind.startswith(("double", "real", "float")):
+    if _is_double(kind):
         # NaN is the greatest of all.
         return (
             f"({column} > '-Infinity' and {column} < 'Infinity')"
@@ -321,17 +325,13 @@ def extreme(part: str, variable: Variable) -> str:
     column = number(str(variable.column), variable.source)
     if not may_be_odd(variable):
         return f"{part}({column})"
-    if _kind(variable).startswith(("double", "real", "float")):
-        # The greatest double is the greatest numeric too; only one value is made a numeric then.
+    odd, beyond = is_odd(variable), "-Infinity" if part == "min" else "Infinity"
+    if _is_double(_kind(variable.column, variable.source)):
+        # The greatest double is the greatest numeric too; only one value is made a numeric then. What is odd at the
+        # end that is looked for is the result anyway.
         column = quoted(str(variable.column))
-        odd, beyond = (
-            (f"{column} >= 'Infinity'", "-Infinity")
-            if part == "min"
-            else (f"{column} = '-Infinity'", "Infinity")
-        )
-        return f"{part}(case when {odd} then '{beyond}' else {column} end)"
-    beyond = "-Infinity" if part == "min" else "Infinity"
-    return f"{part}(case when {is_odd(variable)} then '{beyond}' else {column} end)"
+        odd = f"{column} >= 'Infinity'" if part == "min" else f"{column} = '-Infinity'"
+    return f"{part}(case when {odd} then '{beyond}' else {column} end)"
 
 
 def states_of(variable: Variable) -> list[tuple[str, Column]]:
@@ -980,7 +980,7 @@ def _exact_percentile(column: str, share: str, variable: Variable) -> str:
         return (
             f"(percentile_cont({share}) within group (order by ({column})::double precision){where})::numeric"
         )
-    if _kind(variable) in {"numeric", "decimal"}:
+    if _kind(variable.column, variable.source) in {"numeric", "decimal"}:
         # What no double can hold.
         column = (
             f"case when abs({column}) >= {TOO_LARGE} then 'Infinity' when abs({column}) < 1e-300 then 0"
