@@ -1034,8 +1034,11 @@ def _parquet_file(source: Any, dictionaries: list[str] | None = None) -> pq.Parq
 
 def _least_size(metadata: pq.FileMetaData, width: int) -> int:
     """Bytes that the file says it holds, or that its values take at least."""
-    groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
-    return int(max(sum(group.total_byte_size for group in groups), metadata.num_rows * width * VALUE_BYTES))
+    return int(max(_said_size(metadata), metadata.num_rows * width * VALUE_BYTES))
+
+
+def _said_size(metadata: pq.FileMetaData) -> int:
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
 def _check_pages(pages: Pages, unpacked: Unpacked) -> None:
@@ -1050,8 +1053,7 @@ def _check_pages(pages: Pages, unpacked: Unpacked) -> None:
 
 def _batch_rows(metadata: pq.FileMetaData, pages: Pages) -> int:
     """So many rows that a batch has about the size of a block, however long the texts are."""
-    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    rows = min(BATCH_ROWS, 4 * BLOCK_BYTES * metadata.num_rows // max(size, 1))
+    rows = min(BATCH_ROWS, 4 * BLOCK_BYTES * metadata.num_rows // max(_said_size(metadata), 1))
     # A text that repeats the one before takes no room in its page, and may be as long as the page.
     if longest := sum(pages.delta.values()):
         rows = min(rows, DELTA_BYTES // longest)
