@@ -58,7 +58,7 @@ def _loads(shop: Workshop, scale: Scale, bank: Bank, jobs: int) -> list[Cost]:
 
 def _reports(shop: Workshop, scale: Scale, bank: Bank) -> tuple[list[Cost], list[Cost]]:
     from pipelines.orchestration.instance import load_instance
-    from sensors.report import Reported, report
+    from sensors.ticks.report import Reported, report
 
     settings = bank.settings
     store_catalog(settings)

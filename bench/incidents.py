@@ -41,7 +41,7 @@ def _whole(cost: Cost) -> float:
 
 
 def _looks(shop: Workshop, scale: Scale, bank: Bank, most: int) -> tuple[list[Cost], list[Cost], int, float]:
-    from sensors.incidents.judge import look
+    from sensors.oncall.incidents.judge import look
 
     settings = bank.settings
     store_catalog(settings)

@@ -273,7 +273,7 @@ def check() -> None:
     """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any."""
     from pipelines.catalog.load import CatalogError, kept_folder, load_catalog
     from pipelines.kpi.definitions import check as check_kpis
-    from sensors.incidents.routes import check_routes
+    from sensors.oncall.incidents.routes import check_routes
 
     # What could not be checked is told below.
     logs.configure(default="ERROR")
@@ -372,7 +372,7 @@ def watch(interval: float, once: bool) -> None:
     A process of its own, which needs nothing but the database: run it where the rest cannot take it down. `up` runs
     one too. DUEMARK_DEADMAN_URL is pinged twice a minute as long as it can see and tell.
     """
-    from sensors.watch.outside import run
+    from sensors.oncall.watch.outside import run
 
     logs.configure()
     sys.exit(run(Settings.from_env(), interval, once=once))
@@ -527,7 +527,7 @@ def incidents(
     replay: tuple[datetime, datetime] | None, detail: bool, form: Format, safe: bool,
 ) -> None:  # fmt: skip
     """List what is open: what is wrong, since when, and who took it on."""
-    from sensors.incidents import commands
+    from sensors.oncall.incidents import commands
 
     _only_for_csv(form, is_safe=safe)
     settings = Settings.from_env()
@@ -559,8 +559,8 @@ def judge(as_of: str | None, form: Format, safe: bool) -> None:
     on past days is `duemark incidents --replay`.
     """
     from pipelines.warehouse.migrate import migrate
-    from sensors.incidents import commands
-    from sensors.incidents.judge import judge as run
+    from sensors.oncall.incidents import commands
+    from sensors.oncall.incidents.judge import judge as run
 
     _only_for_csv(form, is_safe=safe)
     moment = _instant(as_of)
@@ -577,7 +577,7 @@ def judge(as_of: str | None, form: Format, safe: bool) -> None:
 @click.option("--by", help="Who takes it on; default: the name you are logged in by.")
 def ack(incident_id: int, by: str | None) -> None:
     """Say that somebody has taken an incident on: it is not repeated or escalated any more."""
-    from sensors.incidents import commands
+    from sensors.oncall.incidents import commands
 
     row = commands.acknowledge(Settings.from_env(), incident_id, by=by)
     click.echo(f"{row['incident_id']} {row['title']}: acknowledged by {row['acknowledged_by']}")
@@ -600,7 +600,7 @@ def silence(
 
     Incidents are kept all the same, and what is still open when the silence ends is told then.
     """
-    from sensors.incidents import commands
+    from sensors.oncall.incidents import commands
 
     settings = Settings.from_env()
     if ended is not None:

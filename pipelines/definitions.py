@@ -18,8 +18,8 @@ from pipelines.transform.assets import TickConfig, model_specs, source_specs, ti
 from pipelines.transform.checks import dbt_checks, tick_checks
 from pipelines.transform.project import manifest_json
 from pipelines.warehouse.settings import Settings
-from sensors.arrivals import arrivals_sensor, tick_schedule
-from sensors.report import report_sensor
+from sensors.ticks.arrivals import arrivals_sensor, tick_schedule
+from sensors.ticks.report import report_sensor
 
 # What subjects tell of their marts after a tick, by the mart's name.
 DESCRIBE = {"slo_performance": performance_metadata, "kpi_value": kpi_metadata}

@@ -1,5 +1,4 @@
-"""What reacts: arrivals, ticks, incidents, failures and the delivery of alerts.
+"""What reacts: `ticks` moves the data on, `oncall` tells people; neither imports the other.
 
-A code location of its own, which never imports dbt or pandas: their import alone costs seconds, and what is on call
-must be up first.
+No module here imports dbt or pandas when it is loaded: that alone costs seconds, and what is on call must be up first.
 """

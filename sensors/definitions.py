@@ -5,9 +5,9 @@ from __future__ import annotations
 import dagster as dg
 
 from pipelines import logs
-from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor
-from sensors.purge import purge_sensor
-from sensors.watch.dagster_sensors import watch_sensor
+from sensors.oncall.incidents.dagster_sensors import delivery_sensor, incidents_sensor
+from sensors.oncall.purge import purge_sensor
+from sensors.oncall.watch.dagster_sensors import watch_sensor
 
 
 def build_defs() -> dg.Definitions:

@@ -30,7 +30,7 @@ _numbers = itertools.count()
 
 
 # Who stops after some seconds and goes on the next time, by a clock of this name.
-HURRIED = ("sensors.report", "sensors.incidents.judge", "sensors.incidents.delivery")
+HURRIED = ("sensors.ticks.report", "sensors.oncall.incidents.judge", "sensors.oncall.incidents.delivery")
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from pipelines.kpi.registry import Threshold
 from pipelines.transform.assets import changed_marts
 from pipelines.transform.tick import TickReport
 from pipelines.warehouse.connect import connect
-from sensors.incidents.evaluate import evaluate
+from sensors.oncall.incidents.evaluate import evaluate
 from tests.kpi.test_engine import ON_TIME, kpi, run, variable
 from tests.transform.support import Warehouse, utc
 

@@ -145,7 +145,7 @@ def test_much_is_left_to_one_run(
 def test_many_files_are_left_to_a_run_however_small(
     built: House, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sensors.advance.WARM_FILES", 3)
+    monkeypatch.setattr("sensors.ticks.advance.WARM_FILES", 3)
     for n in range(4):
         built.land(f"small-{n}.csv", HEADER + record(f"2026-02-0{n + 2}", f"small-{n}"))
     (request,) = arrivals(built, instance).run_requests

@@ -20,7 +20,7 @@ from pipelines.orchestration.instance import load_instance
 from pipelines.slo.checks import met_check
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.report import report
+from sensors.ticks.report import report
 from tests.dagster.conftest import House, new_house
 from tests.examples import examples
 

@@ -13,8 +13,8 @@ from pipelines.errors import DuemarkError
 from pipelines.orchestration.instance import load_instance
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.connect import connect
-from sensors.advance import advance, look_at_catalog
-from sensors.own import tell, tracked
+from sensors.ticks.advance import advance, look_at_catalog
+from sensors.ticks.own import tell, tracked
 from tests.dagster.conftest import House
 
 

@@ -10,8 +10,8 @@ import pytest
 from pipelines.orchestration.instance import load_instance
 from pipelines.slo import events
 from pipelines.warehouse.connect import connect
-from sensors import report as module
-from sensors.report import Reported, report, report_sensor
+from sensors.ticks import report as module
+from sensors.ticks.report import Reported, report, report_sensor
 from tests.dagster.conftest import HEADER, House, values
 
 CHARGE = dg.AssetKey(["jobs", "overdrafts", "charge-overdrafts"])

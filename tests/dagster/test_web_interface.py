@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from pipelines.orchestration.instance import instance_env, load_instance
-from sensors.report import report
+from sensors.ticks.report import report
 from tests.dagster.conftest import HEADER, ROOT, House
 from tests.dagster.test_tick_job import AS_OF, STATUSES
 from tests.waiting import HUNG

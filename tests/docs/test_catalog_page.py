@@ -34,7 +34,7 @@ from pipelines.catalog.models import (
     SloJob,
 )
 from pipelines.landing.registry import feed
-from sensors.incidents.routes import Escalation, Route, RuleSettings, check_routes
+from sensors.oncall.incidents.routes import Escalation, Route, RuleSettings, check_routes
 from tests.docs.conftest import blocks, page
 
 TEXT = page("docs/catalog.md") + page("docs/kpis.md")

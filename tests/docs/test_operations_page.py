@@ -13,10 +13,10 @@ from pipelines.catalog.models import Duration
 from pipelines.orchestration.instance import CONFIGURATION
 from pipelines.orchestration.parts import LOCATIONS
 from pipelines.warehouse.settings import ROOT
-from sensors.incidents.model import KINDS
-from sensors.watch import findings
-from sensors.watch.limits import EXPECTED, PREFIX, Limits
-from sensors.watch.outside import BLIND_KIND
+from sensors.oncall.incidents.model import KINDS
+from sensors.oncall.watch import findings
+from sensors.oncall.watch.limits import EXPECTED, PREFIX, Limits
+from sensors.oncall.watch.outside import BLIND_KIND
 from tests.docs.conftest import blocks, page
 
 TEXT = page("docs/operations.md")

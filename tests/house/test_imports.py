@@ -75,3 +75,9 @@ def test_sensors_import_no_dbt_and_no_pandas() -> None:
     modules = imported(EVERY_MODULE_OF_SENSORS)
     assert heavy(modules, HEAVY_FOR_SENSORS) == []
     assert "pipelines.definitions" not in modules
+
+
+def test_the_location_on_call_needs_nothing_of_what_moves_the_data_on() -> None:
+    modules = imported("import sensors.definitions")
+    assert [name for name in modules if name.startswith("sensors.ticks")] == []
+    assert "pipelines.transform.project" not in modules

@@ -19,6 +19,9 @@ SUBJECTS = {"slo", "metrics", "kpi", "board", "submissions", "cases", "reports"}
 SHARED = {"warehouse", "catalog", "landing", "transform"}
 # Transform runs every subject's models, and may ask the subjects what to run before and after.
 MAY_IMPORT_SUBJECTS = {"transform"}
+# What has to load when the dbt project does not, and when what moves the data on does not.
+ONCALL = ("sensors", "oncall")
+NOT_FOR_ONCALL = ("sensors.ticks", "pipelines.transform.project", "dbt", "dagster_dbt")
 # The only modules that see everything: what puts it together, and the command line.
 TOP = {"definitions", "cli", "demo"}
 
@@ -81,6 +84,10 @@ def offences(rule: str) -> list[str]:
             "pipelines import sensors": path.parts[0] == "pipelines"
             and importer not in TOP
             and name.split(".")[0] == "sensors",
+            "what is on call imports dbt or what moves the data on": path.parts[:2] == ONCALL
+            and any(f"{name}.".startswith(f"{each}.") for each in NOT_FOR_ONCALL),
+            "what moves the data on imports what is on call": path.parts[:2] == ("sensors", "ticks")
+            and f"{name}.".startswith("sensors.oncall."),
             "something imports the top": imported in TOP and importer not in TOP,
             "the distribution imports tests or the bench": name.split(".")[0] in {"tests", "bench"},
         }
@@ -96,6 +103,8 @@ def offences(rule: str) -> list[str]:
         "a shared package imports a subject",
         "the warehouse imports what stands on it",
         "pipelines import sensors",
+        "what is on call imports dbt or what moves the data on",
+        "what moves the data on imports what is on call",
         "something imports the top",
         "the distribution imports tests or the bench",
     ],

@@ -22,9 +22,9 @@ from pipelines.transform.project import Project
 from pipelines.transform.tick import tick
 from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.evaluate import Summary, evaluate
-from sensors.incidents.model import Incident
-from sensors.incidents.store import open_incidents, read_incidents
+from sensors.oncall.incidents.evaluate import Summary, evaluate
+from sensors.oncall.incidents.model import Incident
+from sensors.oncall.incidents.store import open_incidents, read_incidents
 from tests.waiting import HUNG
 
 ROOT = Path(__file__).resolve().parents[2]

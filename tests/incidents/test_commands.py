@@ -12,7 +12,7 @@ import pytest
 from pipelines.catalog.store import store_catalog
 from pipelines.errors import DuemarkError
 from sensors.definitions import build_defs
-from sensors.incidents.commands import (
+from sensors.oncall.incidents.commands import (
     INCIDENT_COLUMNS,
     acknowledge,
     end_silence,
@@ -22,8 +22,8 @@ from sensors.incidents.commands import (
     silence_row,
     silences,
 )
-from sensors.incidents.dagster_sensors import delivery_sensor, incidents_sensor
-from sensors.incidents.judge import look
+from sensors.oncall.incidents.dagster_sensors import delivery_sensor, incidents_sensor
+from sensors.oncall.incidents.judge import look
 from tests.incidents.conftest import Bank, at
 
 
@@ -140,7 +140,7 @@ def test_the_sensors(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_back_fill_is_looked_through_in_parts(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensors.incidents.facts.RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr("sensors.oncall.incidents.facts.RECORDS_AT_ONCE", 2)
     for number in range(6):
         bank.sends(f"core/stray{number}", "START 01:00", "SUCCEED 01:10")
     bank.tick("02:00")

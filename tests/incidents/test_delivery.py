@@ -17,10 +17,10 @@ import pytest
 
 from pipelines.status import _delivery
 from pipelines.warehouse.connect import connect
-from sensors.incidents.delivery import Delivered, backlog, deliver, wait_after
-from sensors.incidents.evaluate import evaluate, remind
-from sensors.incidents.model import DELIVERY_FAILED, Ending
-from sensors.incidents.routes import load_routes
+from sensors.oncall.incidents.delivery import Delivered, backlog, deliver, wait_after
+from sensors.oncall.incidents.evaluate import evaluate, remind
+from sensors.oncall.incidents.model import DELIVERY_FAILED, Ending
+from sensors.oncall.incidents.routes import load_routes
 from tests.incidents.conftest import Bank, Hook, at
 from tests.waiting import HUNG, until
 
@@ -142,8 +142,8 @@ routes:
 def test_a_route_whose_messages_were_told_as_refused_ends_that_too(
     overdue: Callable[..., Bank], hook: Hook
 ) -> None:
-    from sensors.incidents.store import in_transaction, reconcile, tell
-    from sensors.watch.findings import KINDS, Finding
+    from sensors.oncall.incidents.store import in_transaction, reconcile, tell
+    from sensors.oncall.watch.findings import KINDS, Finding
 
     bank = overdue(f'routes:\n  - {{id: all, to: "json://127.0.0.1:9/x"}}\n  - {{id: o, to: "{hook.url}"}}\n')
     found = Finding(DELIVERY_FAILED, "all", "Alerts do not reach the route all", "refused", at("03:01"))
@@ -227,7 +227,7 @@ PROGRAM = """
 import sys, time
 from datetime import datetime
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.{module} import {function}
+from sensors.oncall.incidents.{module} import {function}
 settings = Settings.from_env()
 {function}(settings, datetime.fromisoformat(sys.argv[1]))
 print("done", flush=True)

@@ -10,9 +10,9 @@ import pytest
 from pipelines.catalog.store import restate
 from pipelines.landing.unload import unload
 from pipelines.warehouse.connect import connect
-from sensors.incidents.commands import acknowledge, incidents, silence
-from sensors.incidents.evaluate import Summary, evaluate, remind
-from sensors.incidents.store import open_incidents, open_versions
+from sensors.oncall.incidents.commands import acknowledge, incidents, silence
+from sensors.oncall.incidents.evaluate import Summary, evaluate, remind
+from sensors.oncall.incidents.store import open_incidents, open_versions
 from tests.incidents.conftest import INTRADAY, WEEKLY, Bank, at
 from tests.waiting import until
 

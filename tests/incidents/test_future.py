@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sensors.incidents.commands import acknowledge
-from sensors.incidents.evaluate import evaluate
+from sensors.oncall.incidents.commands import acknowledge
+from sensors.oncall.incidents.evaluate import evaluate
 from tests.incidents.conftest import Bank
 
 Sends = Callable[..., None]

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.incidents.changes import forest
-from sensors.incidents.commands import acknowledge, incidents
-from sensors.incidents.evaluate import evaluate, remind
-from sensors.incidents.model import Incident, Key, Rules, Severity, Told, Wanted
-from sensors.incidents.notices import Silence, Situation, notices
-from sensors.incidents.replay import PastJob, PastOccurrence, replay, replay_of
-from sensors.incidents.routes import Route, Routes
-from sensors.incidents.rules import LandedFile, by_sender, group_by, rejected_incidents
+from sensors.oncall.incidents.changes import forest
+from sensors.oncall.incidents.commands import acknowledge, incidents
+from sensors.oncall.incidents.evaluate import evaluate, remind
+from sensors.oncall.incidents.model import Incident, Key, Rules, Severity, Told, Wanted
+from sensors.oncall.incidents.notices import Silence, Situation, notices
+from sensors.oncall.incidents.replay import PastJob, PastOccurrence, replay, replay_of
+from sensors.oncall.incidents.routes import Route, Routes
+from sensors.oncall.incidents.rules import LandedFile, by_sender, group_by, rejected_incidents
 from tests.incidents.conftest import INTRADAY, Bank, at
 from tests.transform.support import examples
 
@@ -247,8 +247,8 @@ def test_another_unregistered_job_is_told_although_the_first_is_acknowledged(ban
 
 
 def test_an_acknowledgement_ends_when_it_gets_worse(bank: Bank) -> None:
-    from sensors.incidents.model import KINDS, Ending
-    from sensors.incidents.store import in_transaction, reconcile, tell
+    from sensors.oncall.incidents.model import KINDS, Ending
+    from sensors.oncall.incidents.store import in_transaction, reconcile, tell
 
     routes = Routes({"all": ALL})
 
@@ -311,7 +311,7 @@ def test_a_window_missed_early_does_not_mute_the_day(bank: Bank) -> None:
 
 def windows(*ends: int | None, jobs: tuple[str, ...] = ("a",)) -> list[PastOccurrence]:
     """Windows of ten minutes from noon on; each complete so many minutes after its due time, or never."""
-    from sensors.incidents.model import OccurrenceKey
+    from sensors.oncall.incidents.model import OccurrenceKey
 
     made = []
     for number, end in enumerate(ends):

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from pipelines.cli import main
 from pipelines.warehouse.connect import connect
-from sensors.incidents.delivery import Delivered, deliver
-from sensors.incidents.judge import judge, look
+from sensors.oncall.incidents.delivery import Delivered, deliver
+from sensors.oncall.incidents.judge import judge, look
 from tests.incidents.conftest import Bank, Hook, at
 from tests.waiting import HUNG
 
@@ -165,7 +165,7 @@ def test_routes_with_problems_make_the_exit_code_1(late: Bank) -> None:
 
 
 def test_all_of_a_back_fill_is_looked_through(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensors.incidents.facts.RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr("sensors.oncall.incidents.facts.RECORDS_AT_ONCE", 2)
     for number in range(6):
         bank.sends(f"core/stray{number}", "START 01:00", "SUCCEED 01:10")
     bank.tick("02:00")

@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 from pipelines.board.model import Threshold
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.changes import changes
-from sensors.incidents.kpis import (
+from sensors.oncall.incidents.changes import changes
+from sensors.oncall.incidents.kpis import (
     FailingSource,
     Standing,
     read_failing,
@@ -20,7 +20,7 @@ from sensors.incidents.kpis import (
     threshold_ending,
     threshold_incidents,
 )
-from sensors.incidents.model import Incident, Key, Wanted
+from sensors.oncall.incidents.model import Incident, Key, Wanted
 
 NOW = datetime(2026, 3, 6, 1, tzinfo=UTC)
 LIMIT = Threshold("lower", (Decimal("0.95"),), (Decimal("0.9"),))

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 
 from pipelines.errors import DuemarkError
-from sensors.incidents.commands import render, replay_days, replay_rows
-from sensors.incidents.evaluate import remind
-from sensors.incidents.replay import replay
-from sensors.incidents.routes import load_routes
+from sensors.oncall.incidents.commands import render, replay_days, replay_rows
+from sensors.oncall.incidents.evaluate import remind
+from sensors.oncall.incidents.replay import replay
+from sensors.oncall.incidents.routes import load_routes
 from tests.incidents.conftest import Bank, at
 
 EVERY_MINUTE = timedelta(minutes=1)

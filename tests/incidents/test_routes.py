@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.catalog.load import CatalogError, load_catalog
-from sensors.incidents.model import Incident, Key, Rules
-from sensors.incidents.routes import (
+from sensors.oncall.incidents.model import Incident, Key, Rules
+from sensors.oncall.incidents.routes import (
     MissingVariableError,
     Route,
     Routes,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.incidents import rules
-from sensors.incidents.changes import changes
-from sensors.incidents.evaluate import slo_wanted
-from sensors.incidents.model import (
+from sensors.oncall.incidents import rules
+from sensors.oncall.incidents.changes import changes
+from sensors.oncall.incidents.evaluate import slo_wanted
+from sensors.oncall.incidents.model import (
     Ending,
     Incident,
     JobKey,
@@ -26,10 +26,10 @@ from sensors.incidents.model import (
     Severity,
     Wanted,
 )
-from sensors.incidents.notices import Situation, notices
-from sensors.incidents.replay import PastJob, PastOccurrence, replay_of
-from sensors.incidents.routes import Route, Routes
-from sensors.incidents.rules import CalendarEnd, JobDate, LandedFile, Standing, Window
+from sensors.oncall.incidents.notices import Situation, notices
+from sensors.oncall.incidents.replay import PastJob, PastOccurrence, replay_of
+from sensors.oncall.incidents.routes import Route, Routes
+from sensors.oncall.incidents.rules import CalendarEnd, JobDate, LandedFile, Standing, Window
 from tests.examples import examples
 
 TUESDAY = date(2026, 3, 3)

@@ -13,10 +13,10 @@ import pytest
 from pipelines.catalog.load import CatalogError
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.delivery import Message, send
-from sensors.incidents.files import file_fault, open_route
-from sensors.incidents.routes import Route, Routes, check_routes, load_routes
-from sensors.incidents.secrets import hide, secret_fault
+from sensors.oncall.incidents.delivery import Message, send
+from sensors.oncall.incidents.files import file_fault, open_route
+from sensors.oncall.incidents.routes import Route, Routes, check_routes, load_routes
+from sensors.oncall.incidents.secrets import hide, secret_fault
 
 TOKEN = "t4G7hK2mQ9xW5zB8vN3c"  # of nothing
 SECRETS = [

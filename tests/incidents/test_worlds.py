@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pipelines.transform.project import Project
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.commands import acknowledge
-from sensors.incidents.evaluate import _MEMORIES, evaluate
-from sensors.incidents.model import KINDS, Ending, Incident, Key, Rules, Wanted
-from sensors.incidents.routes import Escalation, Route, Routes
-from sensors.incidents.store import in_transaction, open_incidents, read_silences, reconcile, tell
+from sensors.oncall.incidents.commands import acknowledge
+from sensors.oncall.incidents.evaluate import _MEMORIES, evaluate
+from sensors.oncall.incidents.model import KINDS, Ending, Incident, Key, Rules, Wanted
+from sensors.oncall.incidents.routes import Escalation, Route, Routes
+from sensors.oncall.incidents.store import in_transaction, open_incidents, read_silences, reconcile, tell
 from tests.incidents.conftest import INTRADAY, at, empty_bank
 from tests.transform.support import examples
 

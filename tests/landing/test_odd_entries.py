@@ -19,7 +19,7 @@ from pipelines.landing.follow import grown
 from pipelines.landing.ingest import ingest
 from pipelines.landing.ledger import FileOutcome, pending
 from pipelines.warehouse.settings import Settings
-from sensors.advance import look_at_landing
+from sensors.ticks.advance import look_at_landing
 
 HEADER = "application_id,job_id,status_code,status_at,business_date,run_id,host_id\n"
 LINE = "deposits,load,START,2026-03-02T00:31:07-05:00,2026-03-01,r1,h1\n"

@@ -16,11 +16,11 @@ from pipelines.transform.project import DbtError
 from pipelines.transform.tick import TickRefusedError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT
-from sensors.incidents.model import Key
-from sensors.watch.facts import Facts, FailedRun, Heartbeat, Memory, PendingRun
-from sensors.watch.findings import TICKING, judge
-from sensors.watch.limits import Limits
-from sensors.watch.look import look
+from sensors.oncall.incidents.model import Key
+from sensors.oncall.watch.facts import Facts, FailedRun, Heartbeat, Memory, PendingRun
+from sensors.oncall.watch.findings import TICKING, judge
+from sensors.oncall.watch.limits import Limits
+from sensors.oncall.watch.look import look
 from tests.transform.support import Warehouse, held, waiting_backend
 from tests.transform.test_golden import CATALOG, CHARGE, HEADER
 from tests.transform.test_killed_ticks import CHILD

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.slo import receipt
 from pipelines.transform.project import Project, core_fingerprint
-from sensors.incidents.model import Rules
+from sensors.oncall.incidents.model import Rules
 from tests.transform.support import Warehouse
 from tests.transform.test_open_start import CATALOG, done
 

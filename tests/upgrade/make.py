@@ -43,9 +43,9 @@ from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import ROOT, Settings
-from sensors.incidents import commands
-from sensors.incidents.delivery import deliver
-from sensors.incidents.judge import look
+from sensors.oncall.incidents import commands
+from sensors.oncall.incidents.delivery import deliver
+from sensors.oncall.incidents.judge import look
 from tests.upgrade.support import DUMPS, LANDING, VARIABLES
 
 SEED = 8

@@ -25,7 +25,7 @@ from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import with_database
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import ROOT, Settings
-from sensors.incidents.judge import look
+from sensors.oncall.incidents.judge import look
 from tests.docs.conftest import blocks, page
 from tests.transform.support import held, waiting_backend
 from tests.upgrade.differences import expected, of_facts

@@ -22,9 +22,9 @@ from pipelines.warehouse import version
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import Settings
-from sensors.arrivals import arrivals_sensor, tick_schedule
 from sensors.definitions import defs as oncall
-from sensors.report import report_sensor
+from sensors.ticks.arrivals import arrivals_sensor, tick_schedule
+from sensors.ticks.report import report_sensor
 
 # Every command that asks the warehouse; `sql` and `board` read marts and nothing else.
 COMMANDS = [

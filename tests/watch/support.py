@@ -28,9 +28,9 @@ from dagster_shared.error import SerializableErrorInfo
 
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.delivery import deliver
-from sensors.watch.limits import Limits
-from sensors.watch.look import Seen, look
+from sensors.oncall.incidents.delivery import deliver
+from sensors.oncall.watch.limits import Limits
+from sensors.oncall.watch.look import Seen, look
 
 # Between the error that Dagster raises for a tick that took too long, and for a server that is not there.
 TIMED_OUT = "The sensor tick timed out due to taking longer than 60 seconds to execute the sensor function."

@@ -27,14 +27,14 @@ from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.delivery import deliver
-from sensors.incidents.model import Key
-from sensors.watch import outage
-from sensors.watch.facts import Database, Facts, Memory
-from sensors.watch.findings import RESTARTED, judge
-from sensors.watch.limits import Limits
-from sensors.watch.look import Seen, look
-from sensors.watch.outside import Outside
+from sensors.oncall.incidents.delivery import deliver
+from sensors.oncall.incidents.model import Key
+from sensors.oncall.watch import outage
+from sensors.oncall.watch.facts import Database, Facts, Memory
+from sensors.oncall.watch.findings import RESTARTED, judge
+from sensors.oncall.watch.limits import Limits
+from sensors.oncall.watch.look import Seen, look
+from sensors.oncall.watch.outside import Outside
 from tests.waiting import until
 
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
@@ -129,7 +129,7 @@ def own() -> Iterator[Server]:
 @pytest.fixture
 def server(own: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """It runs, and has been looked at."""
-    monkeypatch.setattr("sensors.watch.limits.EXPECTED", frozenset())
+    monkeypatch.setattr("sensors.oncall.watch.limits.EXPECTED", frozenset())
     own.start()
     own.now = datetime.now(UTC)
     with connect(own.settings, "operate") as connection:
@@ -216,7 +216,7 @@ def test_what_a_look_remembers_comes_back() -> None:
 
 
 def test_symptoms_stand_under_the_restart_and_hold_it_for_a_while() -> None:
-    from sensors.watch.facts import FailedRun, Heartbeat
+    from sensors.oncall.watch.facts import FailedRun, Heartbeat
 
     before = NOW - timedelta(seconds=20)
     memory = Memory(NOW, NOW - timedelta(hours=1), server=Database(NOW, NOW, before))

@@ -13,7 +13,7 @@ from dagster._core.storage.dagster_run import DagsterRunStatus
 from psycopg import sql
 
 from pipelines.warehouse.connect import connect
-from sensors.watch.look import look
+from sensors.oncall.watch.look import look
 from tests.watch.support import TIMED_OUT, UNREACHED, Watched, tick_job
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from sensors.definitions import build_defs as build_oncall
-from sensors.watch.limits import EXPECTED
+from sensors.oncall.watch.limits import EXPECTED
 
 
 @pytest.fixture(scope="module")

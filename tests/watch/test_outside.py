@@ -19,9 +19,9 @@ import pytest
 from pipelines.errors import DuemarkError
 from pipelines.orchestration.instance import instance_env
 from pipelines.warehouse.connect import connect
-from sensors.watch import outside
-from sensors.watch.limits import Limits, expected
-from sensors.watch.outside import Outside, deadman_url
+from sensors.oncall.watch import outside
+from sensors.oncall.watch.limits import Limits, expected
+from sensors.oncall.watch.outside import Outside, deadman_url
 from tests.waiting import HUNG, until
 from tests.watch.support import Watched
 
@@ -52,7 +52,7 @@ class Deadman:
 def deadman(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deadman]:
     monkeypatch.setattr(outside, "PING_SECONDS", 0.0)
     # What is expected to run is another test's.
-    monkeypatch.setattr("sensors.watch.limits.EXPECTED", frozenset())
+    monkeypatch.setattr("sensors.oncall.watch.limits.EXPECTED", frozenset())
     found = Deadman()
     yield found
     found.server.shutdown()

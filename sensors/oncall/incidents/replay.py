@@ -22,10 +22,10 @@ import psycopg
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.incidents import facts, rules
-from sensors.incidents.changes import brought_up_to_date, changes, regrouped
-from sensors.incidents.evaluate import slo_wanted
-from sensors.incidents.model import (
+from sensors.oncall.incidents import facts, rules
+from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
+from sensors.oncall.incidents.evaluate import slo_wanted
+from sensors.oncall.incidents.model import (
     Ending,
     Incident,
     JobKey,
@@ -37,9 +37,9 @@ from sensors.incidents.model import (
     Told,
     Wanted,
 )
-from sensors.incidents.notices import Situation, next_due, notices
-from sensors.incidents.routes import Route, Routes, load_routes
-from sensors.incidents.rules import JobDate, Standing, Window
+from sensors.oncall.incidents.notices import Situation, next_due, notices
+from sensors.oncall.incidents.routes import Route, Routes, load_routes
+from sensors.oncall.incidents.rules import JobDate, Standing, Window
 
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.board import formats
 from pipelines.board.model import LENGTHS, Threshold, dimensions_said, is_recent
-from sensors.incidents.model import Ending, Incident, Key, Severity, Wanted
-from sensors.incidents.rules import as_it_stands
+from sensors.oncall.incidents.model import Ending, Incident, Key, Severity, Wanted
+from sensors.oncall.incidents.rules import as_it_stands
 
 if TYPE_CHECKING:
     import psycopg

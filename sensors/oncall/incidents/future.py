@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sensors.incidents.model import Ending, Incident, Key, Rules, Wanted
-from sensors.incidents.rules import as_it_stands
+from sensors.oncall.incidents.model import Ending, Incident, Key, Rules, Wanted
+from sensors.oncall.incidents.rules import as_it_stands
 
 if TYPE_CHECKING:
     import psycopg

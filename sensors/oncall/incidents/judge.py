@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.delivery import Delivered, deliver
-from sensors.incidents.evaluate import Summary, evaluate, remind
-from sensors.incidents.store import in_transaction
+from sensors.oncall.incidents.delivery import Delivered, deliver
+from sensors.oncall.incidents.evaluate import Summary, evaluate, remind
+from sensors.oncall.incidents.store import in_transaction
 
 if TYPE_CHECKING:
     import psycopg

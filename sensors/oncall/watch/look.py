@@ -11,11 +11,11 @@ import psycopg
 
 from pipelines.logs import get_logger
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.model import Incident
-from sensors.incidents.store import current_routes, in_transaction, open_incidents, reconcile, tell
-from sensors.watch.facts import ask_servers, read_facts, write_memory
-from sensors.watch.findings import KINDS, ending, judge
-from sensors.watch.limits import Limits, expected
+from sensors.oncall.incidents.model import Incident
+from sensors.oncall.incidents.store import current_routes, in_transaction, open_incidents, reconcile, tell
+from sensors.oncall.watch.facts import ask_servers, read_facts, write_memory
+from sensors.oncall.watch.findings import KINDS, ending, judge
+from sensors.oncall.watch.limits import Limits, expected
 
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]

@@ -18,16 +18,16 @@ from pipelines.console import safe_line
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.evaluate import Line
-from sensors.incidents.model import KINDS, OTHER_KINDS
-from sensors.incidents.notices import Silence
-from sensors.incidents.store import read_silences
+from sensors.oncall.incidents.evaluate import Line
+from sensors.oncall.incidents.model import KINDS, OTHER_KINDS
+from sensors.oncall.incidents.notices import Silence
+from sensors.oncall.incidents.store import read_silences
 
 if TYPE_CHECKING:
     import psycopg
 
-    from sensors.incidents.judge import Judged
-    from sensors.incidents.replay import Replay
+    from sensors.oncall.incidents.judge import Judged
+    from sensors.oncall.incidents.replay import Replay
 
 Format = Literal["table", "csv", "json"]
 Row = dict[str, Any]
@@ -274,7 +274,7 @@ def replay_days(settings: Settings, first: date, last: date) -> Replay:
     Raises:
         DuemarkError: `last` is before `first`, or the routes have problems.
     """
-    from sensors.incidents.replay import replay
+    from sensors.oncall.incidents.replay import replay
 
     end = datetime.combine(last, time(), UTC) + timedelta(days=1)
     return replay(settings, datetime.combine(first, time(), UTC), end)

@@ -16,9 +16,9 @@ from pipelines.catalog.load import CatalogError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.locks import Lock, take_to_commit
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.changes import brought_up_to_date, changes, regrouped
-from sensors.incidents.facts import single_row
-from sensors.incidents.model import (
+from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
+from sensors.oncall.incidents.facts import single_row
+from sensors.oncall.incidents.model import (
     DELIVERY_FAILED,
     UNDELIVERABLE,
     Ending,
@@ -28,8 +28,8 @@ from sensors.incidents.model import (
     Told,
     Wanted,
 )
-from sensors.incidents.notices import Silence, Situation, notices
-from sensors.incidents.routes import OWN_APPLICATION, Routes, load_routes
+from sensors.oncall.incidents.notices import Silence, Situation, notices
+from sensors.oncall.incidents.routes import OWN_APPLICATION, Routes, load_routes
 
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipelines.logs import get_logger
 from pipelines.slo.lone import lone_dates
 from pipelines.warehouse.settings import Settings
-from sensors.incidents import facts, future, kpis, rules
-from sensors.incidents.model import (
+from sensors.oncall.incidents import facts, future, kpis, rules
+from sensors.oncall.incidents.model import (
     KINDS,
     Ending,
     Incident,
@@ -28,7 +28,14 @@ from sensors.incidents.model import (
     Rules,
     Wanted,
 )
-from sensors.incidents.store import Versions, current_routes, in_transaction, open_versions, reconcile, tell
+from sensors.oncall.incidents.store import (
+    Versions,
+    current_routes,
+    in_transaction,
+    open_versions,
+    reconcile,
+    tell,
+)
 
 if TYPE_CHECKING:
     import psycopg

@@ -20,9 +20,9 @@ from pipelines.transform.waiting import waiting
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.model import Key
-from sensors.watch import outage
-from sensors.watch.limits import Limits
+from sensors.oncall.incidents.model import Key
+from sensors.oncall.watch import outage
+from sensors.oncall.watch.limits import Limits
 
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]

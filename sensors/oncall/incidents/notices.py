@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sensors.incidents.model import (
+from sensors.oncall.incidents.model import (
     BACK_ON_TRACK,
     SEVERITIES,
     UNDELIVERABLE,
@@ -18,7 +18,7 @@ from sensors.incidents.model import (
     Severity,
     Told,
 )
-from sensors.incidents.routes import Route, Routes
+from sensors.oncall.incidents.routes import Route, Routes
 
 _WORDS: dict[Event, str] = {
     "opened": "",

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import Literal, NamedTuple, Protocol
 
 from pipelines.slo.lone import WAY_OUT, LoneDate
-from sensors.incidents.model import (
+from sensors.oncall.incidents.model import (
     Ending,
     Incident,
     JobKey,

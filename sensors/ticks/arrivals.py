@@ -2,7 +2,7 @@
 
 Logs that grow wake nobody: the schedule reads on in them.
 
-They live in the code location `pipelines`, whose warm process does the work; see `sensors.advance`.
+They live in the code location `pipelines`, whose warm process does the work; see `sensors.ticks.advance`.
 """
 # Dagster reads the types of the arguments: annotations stay values here.
 
@@ -14,7 +14,8 @@ import dagster as dg
 from pipelines.landing.ledger import pending
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.settings import Settings
-from sensors.advance import (
+from sensors.newer import rests_beside_a_newer_database
+from sensors.ticks.advance import (
     TICK_JOB,
     advance,
     has_failed_of_late,
@@ -23,8 +24,7 @@ from sensors.advance import (
     look_at_landing,
     warm_up,
 )
-from sensors.newer import rests_beside_a_newer_database
-from sensors.own import tracked
+from sensors.ticks.own import tracked
 
 if TYPE_CHECKING:
     from pipelines.transform.assets import Describe

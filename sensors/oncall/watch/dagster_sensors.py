@@ -10,7 +10,7 @@ import dagster as dg
 
 from pipelines.warehouse.settings import Settings
 from sensors.newer import rests_beside_a_newer_database
-from sensors.watch.look import look
+from sensors.oncall.watch.look import look
 
 
 @dg.sensor(

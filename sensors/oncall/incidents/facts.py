@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sensors.incidents.model import Incident, JobKey, JobState, Occurrence, OccurrenceKey, Rules
-from sensors.incidents.rules import (
+from sensors.oncall.incidents.model import Incident, JobKey, JobState, Occurrence, OccurrenceKey, Rules
+from sensors.oncall.incidents.rules import (
     CalendarEnd,
     Fate,
     JobDate,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipelines.logs import get_logger
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.routes import Route, Routes
+from sensors.oncall.incidents.routes import Route, Routes
 
 log = get_logger(__name__)
 

@@ -24,14 +24,14 @@ from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.delivery import Message, deliver, send
-from sensors.incidents.model import DELIVERY_FAILED, Incident, Key
-from sensors.incidents.routes import OWN_APPLICATION, Route, Routes, load_routes
-from sensors.watch import outage
-from sensors.watch.findings import clock
-from sensors.watch.limits import Limits
-from sensors.watch.look import Seen, look
-from sensors.watch.outage import Outage
+from sensors.oncall.incidents.delivery import Message, deliver, send
+from sensors.oncall.incidents.model import DELIVERY_FAILED, Incident, Key
+from sensors.oncall.incidents.routes import OWN_APPLICATION, Route, Routes, load_routes
+from sensors.oncall.watch import outage
+from sensors.oncall.watch.findings import clock
+from sensors.oncall.watch.limits import Limits
+from sensors.oncall.watch.look import Seen, look
+from sensors.oncall.watch.outage import Outage
 
 log = get_logger(__name__)
 

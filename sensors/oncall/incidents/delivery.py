@@ -23,10 +23,10 @@ from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.facts import single_row
-from sensors.incidents.files import open_route
-from sensors.incidents.routes import MissingVariableError, Routes, expand
-from sensors.incidents.secrets import hide
+from sensors.oncall.incidents.facts import single_row
+from sensors.oncall.incidents.files import open_route
+from sensors.oncall.incidents.routes import MissingVariableError, Routes, expand
+from sensors.oncall.incidents.secrets import hide
 
 if TYPE_CHECKING:
     import psycopg

@@ -12,11 +12,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.orchestration.locations import Declared
-from sensors.incidents.model import DELIVERY_FAILED, Ending, Incident, Key, Severity, Wanted
-from sensors.incidents.routes import OWN_APPLICATION
-from sensors.incidents.rules import as_it_stands
-from sensors.watch.facts import Database, Facts, FailedCheck, FailedRun, Instigator, PendingRun, Standing
-from sensors.watch.limits import Limits
+from sensors.oncall.incidents.model import DELIVERY_FAILED, Ending, Incident, Key, Severity, Wanted
+from sensors.oncall.incidents.routes import OWN_APPLICATION
+from sensors.oncall.incidents.rules import as_it_stands
+from sensors.oncall.watch.facts import (
+    Database,
+    Facts,
+    FailedCheck,
+    FailedRun,
+    Instigator,
+    PendingRun,
+    Standing,
+)
+from sensors.oncall.watch.limits import Limits
 
 # The nine classes, as the specification of operations numbers them.
 RUN_FAILED = "run_failed"

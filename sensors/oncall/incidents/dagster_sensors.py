@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from pipelines.warehouse.settings import Settings
-from sensors.incidents.delivery import deliver
-from sensors.incidents.judge import BUDGET_SECONDS, look
 from sensors.newer import rests_beside_a_newer_database
+from sensors.oncall.incidents.delivery import deliver
+from sensors.oncall.incidents.judge import BUDGET_SECONDS, look
 
 
 @dg.sensor(

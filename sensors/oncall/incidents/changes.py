@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from sensors.incidents.model import SEVERITIES, Ending, Incident, Key, Wanted
+from sensors.oncall.incidents.model import SEVERITIES, Ending, Incident, Key, Wanted
 
 # Of an incident of several things the key of `detail` that lists them, where each is no incident by itself.
 PARTS = ("hosts", "slos", "kpis")

@@ -40,9 +40,9 @@ from pipelines.catalog.documents import (
 from pipelines.catalog.load import CatalogError, explain
 from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id, nearest
 from pipelines.errors import DuemarkError
-from sensors.incidents.files import file_fault
-from sensors.incidents.model import KINDS, OTHER_KINDS, SEVERITIES, Incident, Rules, Severity
-from sensors.incidents.secrets import VARIABLE, secret_fault
+from sensors.oncall.incidents.files import file_fault
+from sensors.oncall.incidents.model import KINDS, OTHER_KINDS, SEVERITIES, Incident, Rules, Severity
+from sensors.oncall.incidents.secrets import VARIABLE, secret_fault
 
 if TYPE_CHECKING:
     from pipelines.catalog.load import Catalog
