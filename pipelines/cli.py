@@ -144,7 +144,7 @@ def demo() -> None:
 )
 def up(host: str, port: int) -> None:
     """Run everything: web interface, daemon, code locations, watcher; Ctrl-C or SIGTERM stops it."""
-    from pipelines.orchestration.supervisor import supervise
+    from pipelines.processes.supervisor import supervise
 
     logs.configure()
     sys.exit(supervise(Settings.from_env(), host, port, with_watch="watch" in main.commands))
@@ -153,7 +153,7 @@ def up(host: str, port: int) -> None:
 @main.command()
 def down() -> None:
     """Stop what runs for this home, the embedded PostgreSQL too."""
-    from pipelines.orchestration.supervisor import stop
+    from pipelines.processes.supervisor import stop
 
     for line in stop(Settings.from_env()) or ["nothing was running"]:
         click.echo(line)
@@ -354,7 +354,7 @@ def status(as_json: bool) -> None:
 
     Exit code 0: all are; 1: some are not; 2: there is no database.
     """
-    from pipelines.status import report
+    from pipelines.processes.status import report
 
     result = report(Settings.from_env())
     click.echo(result.as_json() if as_json else result.as_text())

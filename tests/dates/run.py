@@ -53,7 +53,7 @@ MOMENTS = (
 )
 
 # What asks no clock: how fast it is, the tree itself, and how the processes of `up` stand to each other.
-LEFT_OUT = ("tests/bench", "tests/house", "tests/orchestration/test_up.py", "tests/board/test_browser.py")
+LEFT_OUT = ("tests/bench", "tests/house", "tests/processes/test_up.py", "tests/board/test_browser.py")
 
 
 def library() -> Path | None:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from pipelines.catalog.models import Duration
 from pipelines.orchestration.instance import CONFIGURATION
-from pipelines.orchestration.parts import LOCATIONS
+from pipelines.processes.parts import LOCATIONS
 from pipelines.warehouse.settings import ROOT
 from sensors.oncall.incidents.model import KINDS
 from sensors.oncall.watch import findings

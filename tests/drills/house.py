@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.orchestration.instance import instance_env
-from pipelines.orchestration.supervisor import running_supervisor, stop
+from pipelines.processes.supervisor import running_supervisor, stop
 from pipelines.warehouse import embedded
 from pipelines.warehouse.settings import Settings
 
@@ -44,7 +44,7 @@ LIMITS = {
     "DUEMARK_WATCH_QUEUED": "60s",
 }
 UP = (
-    "import sys; from pipelines.orchestration import parts; from pipelines.cli import main;"
+    "import sys; from pipelines.processes import parts; from pipelines.cli import main;"
     f" parts.LOCATIONS[{LOCATION!r}] = {MODULE!r}; main(sys.argv[1:])"
 )
 

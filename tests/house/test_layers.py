@@ -81,6 +81,8 @@ def offences(rule: str) -> list[str]:
             and imported in SUBJECTS,
             "the warehouse imports what stands on it": importer == "warehouse"
             and imported in (SHARED | SUBJECTS) - {"warehouse"},
+            "what runs in a process imports what keeps processes up": imported == "processes"
+            and importer not in TOP | {"processes"},
             "pipelines import sensors": path.parts[0] == "pipelines"
             and importer not in TOP
             and name.split(".")[0] == "sensors",
@@ -102,6 +104,7 @@ def offences(rule: str) -> list[str]:
         "a subject imports another subject",
         "a shared package imports a subject",
         "the warehouse imports what stands on it",
+        "what runs in a process imports what keeps processes up",
         "pipelines import sensors",
         "what is on call imports dbt or what moves the data on",
         "what moves the data on imports what is on call",

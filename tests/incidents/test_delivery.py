@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.status import _delivery
+from pipelines.processes.status import _delivery
 from pipelines.warehouse.connect import connect
 from sensors.oncall.incidents.delivery import Delivered, backlog, deliver, wait_after
 from sensors.oncall.incidents.evaluate import evaluate, remind

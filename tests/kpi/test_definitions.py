@@ -20,7 +20,7 @@ from pipelines.kpi.compile import compile_registry
 from pipelines.kpi.definitions import Checked, check, registry
 from pipelines.kpi.expressions import ALLOWED
 from pipelines.kpi.registry import Registry
-from pipelines.status import Part, report
+from pipelines.processes.status import Part, report
 from pipelines.warehouse.settings import Settings
 from tests.docs.conftest import blocks, page
 from tests.transform.support import Warehouse

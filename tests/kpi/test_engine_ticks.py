@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipelines.kpi.registry import Source, Variable
-from pipelines.status import report
+from pipelines.processes.status import report
 from pipelines.warehouse.settings import ROOT
 from tests.kpi.test_engine import MEDIAN, ON_TIME, define, kpi, run, values, variable
 from tests.transform.support import Warehouse, held, waiting_backend

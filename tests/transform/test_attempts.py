@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipelines.status import Part, report
+from pipelines.processes.status import Part, report
 from pipelines.transform.attempts import KILLED, Attempts, attempts
 from pipelines.transform.project import DbtError
 from pipelines.transform.tick import TickRefusedError

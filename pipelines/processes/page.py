@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from pipelines.status import Status
+    from pipelines.processes.status import Status
 
 COLOURS = {"up": "green", "starting": "yellow", "waiting": "dim", "down": "bold red"}
 

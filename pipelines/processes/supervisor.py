@@ -26,8 +26,8 @@ from typing import IO, Any
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.orchestration.instance import instance_env, write_instance
-from pipelines.orchestration.page import Page, Shown
-from pipelines.orchestration.parts import (
+from pipelines.processes.page import Page, Shown
+from pipelines.processes.parts import (
     LOCATIONS,
     Part,
     parts,
@@ -37,7 +37,7 @@ from pipelines.orchestration.parts import (
     url_of,
     write_workspace,
 )
-from pipelines.orchestration.reaper import end_groups
+from pipelines.processes.reaper import end_groups
 from pipelines.warehouse import embedded
 from pipelines.warehouse.settings import Settings
 
@@ -425,7 +425,7 @@ class Supervisor:
     def _start_reaper(self) -> None:
         options = ["embedded"] if self.settings.database_url is None else []
         self._reaper = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.orchestration.reaper", str(self.settings.home), *options],
+            [sys.executable, "-m", "pipelines.processes.reaper", str(self.settings.home), *options],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, bufsize=1,
             env=self.env, cwd=self.settings.home, start_new_session=True,
             pass_fds=[self.lock.fileno()],
@@ -446,7 +446,7 @@ class Supervisor:
                 self._reaper.stdin.flush()
 
     def _look_around(self) -> None:
-        from pipelines.status import report
+        from pipelines.processes.status import report
 
         while not self.stopped.is_set():
             self.page.status = report(self.settings)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import DuemarkError
-from pipelines.orchestration.parts import socket_of, url_of
-from pipelines.orchestration.supervisor import supervise
+from pipelines.processes.parts import socket_of, url_of
+from pipelines.processes.supervisor import supervise
 from pipelines.warehouse.settings import Settings
 
 

@@ -21,8 +21,8 @@ import pytest
 
 from pipelines.orchestration.instance import load_instance
 from pipelines.orchestration.launcher import CodeServerRunLauncher
-from pipelines.orchestration.parts import socket_of
-from pipelines.orchestration.supervisor import running_supervisor
+from pipelines.processes.parts import socket_of
+from pipelines.processes.supervisor import running_supervisor
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT, Settings
@@ -210,7 +210,7 @@ def test_killed_parts_come_back(up: Up) -> None:
     (reaper,) = [
         process
         for process in psutil.Process(up.state()["pid"]).children()
-        if "pipelines.orchestration.reaper" in process.cmdline()
+        if "pipelines.processes.reaper" in process.cmdline()
     ]
     reaper.kill()
     for name in ("daemon", "pipelines"):

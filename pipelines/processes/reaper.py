@@ -1,4 +1,4 @@
-"""Ends what a killed `duemark up` leaves: `python -m pipelines.orchestration.reaper HOME [embedded]`.
+"""Ends what a killed `duemark up` leaves: `python -m pipelines.processes.reaper HOME [embedded]`.
 
 The supervisor tells it of every process group through a pipe (`+ID`, `-ID`). When the pipe closes, the supervisor is
 gone, however it went: all groups that are left are ended, and then the embedded server. It inherits the lock of the
