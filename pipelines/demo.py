@@ -98,7 +98,7 @@ def _simulate(settings: Settings, out: Path) -> None:
 
 def _make_business(settings: Settings, as_of: datetime) -> bool:
     """Make what the KPIs over another database read, and copy it; False where it is there, or cannot be made."""
-    from pipelines.kpi.copies import refresh_now
+    from pipelines.copies.refresh import refresh_now
     from pipelines.simulator.business import DATABASE, is_made, make_business
 
     try:

@@ -39,7 +39,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in HURRIED:
         if name in sys.modules:
             monkeypatch.setattr(sys.modules[name], "monotonic", lambda: 0.0)
-    if (copies := sys.modules.get("pipelines.kpi.copies")) is not None:
+    if (copies := sys.modules.get("pipelines.copies.refresh")) is not None:
         monkeypatch.setattr(copies, "WAIT", HUNG)
 
 

@@ -274,7 +274,7 @@ class _Checker:
         return contracts(self.settings.dbt_project)
 
     def _foreign(self, database: entries.Database, table: str) -> Relation:
-        from pipelines.kpi.copies import known_columns
+        from pipelines.copies.known import known_columns
 
         found = known_columns(self.settings, database, table, ask=self.ask)
         return Relation(None, reason=found) if isinstance(found, str) else Relation(found)

@@ -12,8 +12,8 @@ from typing import cast
 import orjson
 
 from pipelines.catalog.documents import CatalogFolderError, add_files, yaml_files
+from pipelines.copies.kept import columns_file
 from pipelines.errors import DuemarkError
-from pipelines.kpi.copies import columns_file
 from pipelines.logs import get_logger
 from pipelines.transform.project import target_folder
 from pipelines.warehouse.settings import Settings

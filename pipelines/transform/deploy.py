@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 # What is seen to before the project, because what is generated of the catalog may depend on it; called with (settings).
 # By name, because transform imports no subject.
-BEFORE = ("pipelines.kpi.copies:ensure",)
+BEFORE = ("pipelines.copies.refresh:ensure",)
 # Who deploys what was generated; each is called with (project, is_made_anew) when the project changed, and before every
 # tick: what could not be deployed is tried again. By name, because transform imports no subject.
 GENERATED_BY = ("pipelines.kpi.deploy:deploy_generated",)

@@ -35,7 +35,7 @@ log = get_logger(__name__)
 # What subjects do before a tick looks at the loads; each is called with (settings, as_of) and returns the last load
 # that it has dealt with: the tick looks no further. By name, because transform imports no subject.
 PREPARATIONS = (
-    "pipelines.kpi.copies:refresh",
+    "pipelines.copies.refresh:refresh",
     "pipelines.metrics.definitions:store_indicators",
     "pipelines.slo.plan:plan_promises",
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NEXT_INSTANTS = (
     "pipelines.slo.due:next_instant",
     "pipelines.metrics.due:next_instant",
-    "pipelines.kpi.copies:next_instant",
+    "pipelines.copies.due:next_instant",
     "pipelines.kpi.due:next_instant",
 )
 

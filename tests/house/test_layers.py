@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 
 SUBJECTS = {"slo", "metrics", "kpi", "board", "submissions", "cases", "reports"}
-SHARED = {"warehouse", "catalog", "landing", "transform"}
+SHARED = {"warehouse", "catalog", "landing", "copies", "transform"}
 # Transform runs every subject's models, and may ask the subjects what to run before and after.
 MAY_IMPORT_SUBJECTS = {"transform"}
 # What has to load when the dbt project does not, and when what moves the data on does not.

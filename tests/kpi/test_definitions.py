@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from structlog.testing import capture_logs
 
 from pipelines.catalog.load import CatalogError
-from pipelines.kpi import copies
+from pipelines.copies.refresh import ensure, refresh_now
 from pipelines.kpi.compile import compile_registry
 from pipelines.kpi.definitions import Checked, check, registry
 from pipelines.kpi.expressions import ALLOWED
@@ -341,7 +341,7 @@ def test_the_examples_of_the_documentation_can_be_computed(
         connection.execute("insert into bookings values (1, 99.5, '2026-03-02', '2026-03-02')")
     examples = documented()
     warehouse.write_catalog(examples)
-    copies.ensure(warehouse.settings)
+    ensure(warehouse.settings)
     found = check(warehouse.settings)
     assert (said(found), found.warnings) == ([], [])
     assert list(found.kpis) == sorted(kpi["id"] for kpi in examples["kpis"])
@@ -491,7 +491,7 @@ def test_a_database_that_fails_makes_its_kpi_stale_and_no_other(
 
     # It comes: a day without a row that counts has no value, and says why.
     orders(shop, (1, "2026-03-01", 10), (2, "2026-03-01", 5), (3, "2026-03-02", 0))
-    copies.refresh_now(warehouse.settings)
+    refresh_now(warehouse.settings)
     warehouse.tick("2026-03-03 12:01")
     assert {key: one[:2] for key, one in values("sold").items()} == {
         "2026-03-01": ("7.5000000000000000", None),
@@ -501,14 +501,14 @@ def test_a_database_that_fails_makes_its_kpi_stale_and_no_other(
 
     # It goes: what was known stands, and the tick goes on.
     shop.unlink()
-    copies.refresh_now(warehouse.settings)
+    refresh_now(warehouse.settings)
     warehouse.tick("2026-03-05 12:00")
     assert error() == f"there is no file {shop}"
     assert values("sold") == before
 
     # It comes back, changed.
     orders(shop, (1, "2026-03-01", 10), (4, "2026-03-04", 8))
-    copies.refresh_now(warehouse.settings, compare=True)
+    refresh_now(warehouse.settings, compare=True)
     warehouse.tick("2026-03-05 12:01")
     assert error() is None
     assert {key: one[0] for key, one in values("sold").items()} == {

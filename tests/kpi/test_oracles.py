@@ -22,7 +22,7 @@ import pandas as pd
 import psycopg
 import pytest
 
-from pipelines.kpi import copies
+from pipelines.copies.refresh import refresh_now
 from pipelines.kpi.definitions import registry
 from pipelines.kpi.proof import prove
 from pipelines.kpi.registry import Grain, Kpi
@@ -148,7 +148,7 @@ def house(server_url: str, template: str, tmp_path_factory: pytest.TempPathFacto
         ingest(settings)
         connection.execute(BOUNDARIES)
         connection.commit()
-        copies.refresh_now(settings, compare=True)
+        refresh_now(settings, compare=True)
         tick(project, as_of)
         yield House(settings, other_url, as_of, home / "truth", registry(settings).kpis, reported)
     _drop(server_url, name)

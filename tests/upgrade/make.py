@@ -32,7 +32,7 @@ import psycopg
 
 from pipelines import logs
 from pipelines.catalog.store import restate
-from pipelines.kpi import copies
+from pipelines.copies.refresh import refresh_now
 from pipelines.kpi.proof import prove
 from pipelines.landing.ingest import ingest
 from pipelines.simulator import simulate
@@ -156,7 +156,7 @@ def _fill(settings: Settings, business_url: str, home: Path) -> None:
     _in_whole_seconds(home / "landing")
     ingest(settings)
     _received(settings, FIRST_LOOK)
-    copies.refresh_now(settings)
+    refresh_now(settings)
     tick(project, FIRST_LOOK)
     look(settings, FIRST_LOOK)
     deliver(settings, FIRST_LOOK)
@@ -179,7 +179,7 @@ def _fill(settings: Settings, business_url: str, home: Path) -> None:
     _received(settings, AS_OF - timedelta(hours=2))
     with psycopg.connect(business_url) as connection:
         connection.execute(CHANGES.encode())
-    copies.refresh_now(settings, compare=True)
+    refresh_now(settings, compare=True)
     tick(project, AS_OF - timedelta(hours=2))
     restate(settings, "overdraft-charges", date(2026, 3, 24))
     tick(project, AS_OF)

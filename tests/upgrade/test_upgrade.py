@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from pipelines.kpi import copies
+from pipelines.copies.refresh import refresh_now
 from pipelines.landing.ingest import ingest
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import Project
@@ -203,7 +203,7 @@ def assert_goes_on(home: Home, project: Project) -> None:
     assert {file.status for file in ingest(settings).files} == {"loaded"}
     with psycopg.connect(home.business_url) as connection:
         connection.execute(LATER.encode())
-    copies.refresh_now(settings, compare=True)
+    refresh_now(settings, compare=True)
     assert not tick(project, home.dump.next_as_of).is_rebuild
     grown = of_facts(home.tables("marts"))
     tick(project, home.dump.next_as_of, rebuild=True)

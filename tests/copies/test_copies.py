@@ -13,7 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from pipelines.kpi import copies
+from pipelines.copies import declared
+from pipelines.copies.declared import declared_databases, declared_file
+from pipelines.copies.due import next_instant
+from pipelines.copies.kept import columns_file
+from pipelines.copies.known import known_columns
+from pipelines.copies.refresh import ensure, refresh, refresh_now
+from pipelines.copies.source import opened
 from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.settings import Settings
 from tests.conftest import _database, _drop
@@ -88,12 +94,12 @@ def copied(settings: Settings) -> list[tuple[Any, ...]]:
 def due(settings: Settings) -> None:
     with connect(settings, "ingest") as connection:
         connection.execute("update copies.state set next_at = '-infinity'")
-    copies.refresh(settings, NOW)
+    refresh(settings, NOW)
 
 
 def test_rows_come_change_and_go(house: Settings, shop: psycopg.Connection[Any]) -> None:
-    copies.ensure(house)
-    copies.refresh(house, NOW)
+    ensure(house)
+    refresh(house, NOW)
     assert copied(house) == [(1, "north", "10.50"), (2, "north", "10.50"), (3, "north", "10.50")]
     (types,) = rows(house, "select columns from copies.state where database_id = 'shop'")
     assert dict(types[0]) == {
@@ -112,7 +118,7 @@ def test_rows_come_change_and_go(house: Settings, shop: psycopg.Connection[Any])
         (4, None, None),
     ]
 
-    copies.refresh_now(house, compare=True)
+    refresh_now(house, compare=True)
     assert [row[0] for row in copied(house)] == [1, 3, 4]
     assert rows(
         house, "select row_count, read_at = compared_at, error from copies.state where table_name = 'orders'"
@@ -123,9 +129,9 @@ def test_rows_come_change_and_go(house: Settings, shop: psycopg.Connection[Any])
 
 
 def test_what_is_the_same_is_not_written(house: Settings) -> None:
-    copies.refresh_now(house)
+    refresh_now(house)
     before = rows(house, "select ctid::text, xmin::text from copies.shop_orders order by id")
-    copies.refresh_now(house, compare=True)
+    refresh_now(house, compare=True)
     due(house)
     assert rows(house, "select ctid::text, xmin::text from copies.shop_orders order by id") == before
     assert rows(house, "select count(*) from raw.load where feed = 'copy'") == [(1,)]
@@ -135,21 +141,21 @@ def test_what_is_the_same_is_not_written(house: Settings) -> None:
 
 
 def test_a_late_commit_within_the_overlap_is_found(house: Settings, shop: psycopg.Connection[Any]) -> None:
-    copies.refresh_now(house)
+    refresh_now(house)
     shop.execute(
         "insert into orders (id, changed_at) values (9, %s)", [FIRST + timedelta(hours=3, seconds=-30)]
     )
     shop.execute("insert into orders (id, changed_at) values (8, %s)", [FIRST + timedelta(hours=2)])
     due(house)
     assert [row[0] for row in copied(house)] == [1, 2, 3, 9]
-    copies.refresh_now(house, compare=True)
+    refresh_now(house, compare=True)
     assert [row[0] for row in copied(house)] == [1, 2, 3, 8, 9]
 
 
 def test_a_row_without_a_cursor_is_found_with_the_next_read(
     house: Settings, shop: psycopg.Connection[Any]
 ) -> None:
-    copies.refresh_now(house)
+    refresh_now(house)
     shop.execute("insert into orders (id) values (5)")
     due(house)
     assert [row[0] for row in copied(house)] == [1, 2, 3, 5]
@@ -161,7 +167,7 @@ def test_a_row_without_a_cursor_is_found_with_the_next_read(
 def test_a_cursor_that_is_no_number_hides_nothing(house: Settings, shop: psycopg.Connection[Any]) -> None:
     declare(house, DATABASES.replace("cursor: changed_at", "cursor: amount"))
     shop.execute("update orders set amount = 'NaN' where id = 3")
-    copies.refresh_now(house)
+    refresh_now(house)
     shop.execute("insert into orders (id, amount) values (4, 20)")
     due(house)
     assert copied(house)[2:] == [(3, "north", "NaN"), (4, None, "20.00")]
@@ -171,7 +177,7 @@ def test_columns_of_any_name(house: Settings, shop: psycopg.Connection[Any]) -> 
     shop.execute(
         "alter table orders add is_new boolean, add is_new_ int, add old text, add new text, add incoming int"
     )
-    copies.refresh_now(house)
+    refresh_now(house)
     shop.execute("update orders set is_new = true, old = 'a', new = 'b', changed_at = now() where id = 1")
     due(house)
     assert rows(house, "select error, row_count from copies.state where database_id = 'shop'") == [(None, 3)]
@@ -194,7 +200,7 @@ def test_times_that_python_has_not(house: Settings, shop: psycopg.Connection[Any
             (8, '0001-01-01', '0001-01-01 00:00Z', '2026-03-08 02:30')
         """
     )
-    copies.refresh_now(house)
+    refresh_now(house)
     expected = [
         (4, "infinity", "infinity", "-infinity"),
         (5, "-infinity", "-infinity", "-infinity"),
@@ -212,15 +218,15 @@ def test_times_that_python_has_not(house: Settings, shop: psycopg.Connection[Any
     shop.execute("insert into orders (id, changed_at) values (9, %s)", [FIRST + timedelta(days=1)])
     due(house)
     assert rows(house, query) == [*expected, (9, None, "2026-03-02 12:00:00+00", None)]
-    copies.refresh_now(house, compare=True)
+    refresh_now(house, compare=True)
     assert rows(house, "select count(*) from raw.load where feed = 'copy'") == [(2,)]
 
 
 def test_a_database_that_fails_stops_no_other_and_is_asked_again_later(
     house: Settings, tmp_path: Path
 ) -> None:
-    copies.ensure(house)
-    copies.refresh(house, NOW)
+    ensure(house)
+    refresh(house, NOW)
     assert len(copied(house)) == 3
     ((error, failures, waits),) = rows(
         house, "select error, failures, next_at - failed_at from copies.state where database_id = 'gone'"
@@ -249,7 +255,7 @@ def test_a_database_that_fails_stops_no_other_and_is_asked_again_later(
 
 def test_a_variable_that_is_not_set(house: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEST_SHOP_URL")
-    copies.ensure(house)
+    ensure(house)
     assert rows(house, "select error from copies.state where database_id = 'shop'") == [
         ("TEST_SHOP_URL is not set",)
     ]
@@ -258,12 +264,12 @@ def test_a_variable_that_is_not_set(house: Settings, monkeypatch: pytest.MonkeyP
 def test_no_tick_waits_for_a_slow_database(
     house: Settings, shop: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copies.ensure(house)
-    monkeypatch.setattr(copies, "WAIT", 0.0)
+    ensure(house)
+    monkeypatch.setattr("pipelines.copies.refresh.WAIT", 0.0)
     with shop.transaction():
         # As long as it lasts nothing can be read.
         shop.execute("lock table orders in access exclusive mode")
-        copies.refresh(house, NOW)
+        refresh(house, NOW)
         assert copied(house) == []
     # What takes longer comes with a later tick.
     until(lambda: len(copied(house)) == 3)
@@ -271,10 +277,10 @@ def test_no_tick_waits_for_a_slow_database(
 
 def test_a_statement_that_takes_too_long_is_ended(house: Settings, shop: psycopg.Connection[Any]) -> None:
     declare(house, DATABASES.replace("timeout: 1h", "timeout: 2s"))
-    copies.ensure(house)
+    ensure(house)
     shop.execute("alter table orders rename to slow")
     shop.execute("create view orders as select *, pg_sleep(9)::text as pause from slow")
-    copies.refresh(house, NOW)
+    refresh(house, NOW)
     ((error,),) = until(
         lambda: rows(house, "select error from copies.state where database_id = 'shop' and error is not null")
     )
@@ -282,9 +288,9 @@ def test_a_statement_that_takes_too_long_is_ended(house: Settings, shop: psycopg
 
 
 def test_the_other_database_is_only_read(house: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    (database,) = [one for one in copies._databases(house) if one.id == "shop"]
+    (database,) = [one for one in declared_databases(house) if one.id == "shop"]
     with (
-        copies._engine(house, database) as engine,
+        opened(house, database) as engine,
         engine.connect() as connection,
         pytest.raises(Exception, match="read-only"),
     ):
@@ -292,7 +298,7 @@ def test_the_other_database_is_only_read(house: Settings, monkeypatch: pytest.Mo
 
 
 def test_a_table_that_changes_its_shape_is_followed(house: Settings, shop: psycopg.Connection[Any]) -> None:
-    copies.refresh_now(house)
+    refresh_now(house)
     shop.execute(
         "alter table orders drop column note, add column tax numeric default 2, alter amount type float"
     )
@@ -312,21 +318,21 @@ def test_a_table_that_changes_its_shape_is_followed(house: Settings, shop: psyco
 def test_only_the_columns_that_are_named(house: Settings, shop: psycopg.Connection[Any]) -> None:
     text = DATABASES.replace("key: [id], cursor", "columns: [id, changed_at, amount], key: [id], cursor")
     (house.catalog / "databases.yml").write_text(text, "utf-8")
-    copies.refresh_now(house)
+    refresh_now(house)
     assert len(rows(house, "select * from copies.shop_orders")[0]) == 3
 
 
 def test_columns_are_known_before_anything_was_copied(house: Settings) -> None:
-    shop, gone = copies._databases(house)
-    known = copies.known_columns(house, shop, "orders")
+    shop, gone = declared_databases(house)
+    known = known_columns(house, shop, "orders")
     assert not isinstance(known, str)
     assert known["amount"] == "numeric(12,2)"
-    assert copies.known_columns(house, gone, "things") == f"there is no file {house.home.parent}/none.db"
+    assert known_columns(house, gone, "things") == f"there is no file {house.home.parent}/none.db"
 
 
 def declare(settings: Settings, text: str) -> None:
     (settings.catalog / "databases.yml").write_text(text, "utf-8")
-    copies._declared.clear()
+    declared._declared.clear()
 
 
 def state(settings: Settings) -> list[tuple[Any, ...]]:
@@ -339,7 +345,7 @@ def test_what_is_not_declared_any_more_is_forgotten(house: Settings, shop: psyco
     shop.execute("create table letters (id int)")
     more = "      parcels: {key: [id]}\n      letters: {key: [id]}\n  - id: gone"
     declare(house, DATABASES.replace("  - id: gone", more))
-    copies.refresh_now(house)
+    refresh_now(house)
     assert len(state(house)) == 4
     with connect(house, "transform") as connection:
         connection.execute(
@@ -347,7 +353,7 @@ def test_what_is_not_declared_any_more_is_forgotten(house: Settings, shop: psyco
             " values ('c', 'copies.shop_letters', 'at', false, '{}')"
         )
     declare(house, DATABASES.partition("  - id: gone")[0])
-    copies.refresh(house, NOW)
+    refresh(house, NOW)
     assert state(house) == [("shop", "orders", None)]
     left = "select to_regclass('copies.shop_parcels') is null, to_regclass('copies.shop_letters') is null"
     assert rows(house, left) == [(True, False)]
@@ -356,18 +362,18 @@ def test_what_is_not_declared_any_more_is_forgotten(house: Settings, shop: psyco
         ("copies.shop_orders",),
     ]
     with connect(house) as connection:
-        assert copies.next_instant(connection, NOW) > began  # type: ignore[operator]
-    assert "shop_parcels" not in copies.columns_file(house).read_text("utf-8")
+        assert next_instant(connection, NOW) > began  # type: ignore[operator]
+    assert "shop_parcels" not in columns_file(house).read_text("utf-8")
 
     # The one that KPIs read is there again as soon as it is declared again; and goes once none reads it.
     shop.execute("insert into letters values (1)")
     declare(house, DATABASES.replace("  - id: gone", more))
-    copies.refresh_now(house)
+    refresh_now(house)
     assert rows(house, "select id from copies.shop_letters") == [(1,)]
     with connect(house, "transform") as connection:
         connection.execute("delete from kpi.clock")
     (house.catalog / "databases.yml").unlink()
-    copies.refresh(house, NOW)
+    refresh(house, NOW)
     assert state(house) == []
     assert rows(house, "select relname from pg_class where relnamespace = 'copies'::regnamespace"
                 " and relkind = 'r'") == [("state",)]  # fmt: skip
@@ -388,7 +394,7 @@ def test_what_is_not_declared_any_more_is_forgotten(house: Settings, shop: psyco
 def test_while_the_catalog_has_a_fault_what_stood_before_stands(
     house: Settings, shop: psycopg.Connection[Any], fault: str
 ) -> None:
-    copies.refresh_now(house)
+    refresh_now(house)
     before = state(house)
     assert len(before) == 2
     shop.execute("insert into orders (id, changed_at) values (4, %s)", [FIRST + timedelta(days=1)])
@@ -399,15 +405,15 @@ def test_while_the_catalog_has_a_fault_what_stood_before_stands(
     # Another process, and another fault.
     shop.execute("delete from orders where id = 1")
     declare(house, "databases: 3")
-    copies.refresh_now(house, compare=True)
+    refresh_now(house, compare=True)
     assert [row[0] for row in copied(house)] == [2, 3, 4]
     declare(house, DATABASES)
-    assert [one.id for one in copies._databases(house)] == ["shop", "gone"]
+    assert [one.id for one in declared_databases(house)] == ["shop", "gone"]
 
 
 def test_a_fault_where_nothing_is_known_of_before(house: Settings) -> None:
-    copies.refresh_now(house)
-    copies.declared_file(house).unlink()
+    refresh_now(house)
+    declared_file(house).unlink()
     declare(house, DATABASES.replace("id: shop", "id: shop\n    colour: red"))
     due(house)
     assert state(house)[1] == ("shop", "orders", "databases.yml has a fault, and says nothing of it")
@@ -416,7 +422,7 @@ def test_a_fault_where_nothing_is_known_of_before(house: Settings) -> None:
 
 
 def test_a_copy_takes_the_name_of_one_that_is_gone(house: Settings, shop: psycopg.Connection[Any]) -> None:
-    copies.refresh_now(house)
+    refresh_now(house)
     shop.execute("create schema shop")
     shop.execute("create table shop.orders (id int, amount text, more int)")
     shop.execute("insert into shop.orders values (7, 'x', 1)")
@@ -424,7 +430,7 @@ def test_a_copy_takes_the_name_of_one_that_is_gone(house: Settings, shop: psycop
                              "      Orders: {key: [id]}")  # fmt: skip
     shop.execute('create view "Orders" as select * from shop.orders')
     declare(house, text)
-    copies.refresh_now(house)
+    refresh_now(house)
     assert state(house) == [
         ("gone", "things", f"there is no file {house.home.parent}/none.db"),
         ("shop", "Orders", None),
