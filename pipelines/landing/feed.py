@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from pipelines.landing.records import Rejected
-
 # How a file of a feed is read: "columns": CSV with a header, NDJSON or Parquet, one text column for each declared
 # one; "document": NDJSON, each object whole, as text, in the one column `document`; "line": any text file, each line
 # in the one column `line`.
@@ -48,6 +46,15 @@ class Reason:
 
     def as_dict(self) -> dict[str, str | None]:
         return {"field": self.field, "message": self.message, "hint": self.hint}
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that is none: where it stood, the whole of it, and why."""
+
+    line_no: int
+    record: str
+    reasons: list[Reason]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from pipelines.landing import ledger, registry, source
-from pipelines.landing.feed import Context, LogFeed, LogReader, Reason
+from pipelines.landing.feed import Context, LogFeed, LogReader, Reason, Rejected
 from pipelines.landing.ledger import FileOutcome
 from pipelines.landing.limits import Limits
 from pipelines.landing.load import begin_load, end_load
@@ -41,8 +41,6 @@ from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
-
-    from pipelines.landing.records import Rejected
 
     Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -350,8 +348,6 @@ class _Following:
     # Reading.
 
     def _read(self, one: _Log, position: _Position) -> None:
-        from pipelines.landing.records import Rejected
-
         one.head()  # before its lines are read one after the other
         batch = _Batch(self.feed.reader(self.context), position)
         outcome = FileOutcome(one.file.label, self.feed.name, "loaded")

@@ -26,10 +26,13 @@ from pipelines.errors import DuemarkError
 from pipelines.landing import ledger, registry, source
 from pipelines.landing.feed import Context, Feed, FileError
 from pipelines.landing.follow import follow
+from pipelines.landing.formats.compressed import Unpacked
+from pipelines.landing.formats.lines import BLOCK_BYTES
+from pipelines.landing.formats.read import format_of, read_chunks
+from pipelines.landing.formats.records import Warnings
 from pipelines.landing.ledger import FileOutcome
 from pipelines.landing.limits import Limits
 from pipelines.landing.load import begin_load, end_load
-from pipelines.landing.records import BLOCK_BYTES, Unpacked, Warnings, format_of, read_chunks
 from pipelines.landing.small import MOST_BYTES, MOST_FILES, Small, load_small, read_small
 from pipelines.landing.source import LandedFile
 from pipelines.landing.write import Batch, Part, Writer, part_of

@@ -19,21 +19,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.landing import ledger, source
-from pipelines.landing.feed import Context, Feed, FileError
+from pipelines.landing.feed import Context, Feed, FileError, Rejected
+from pipelines.landing.formats.compressed import Unpacked, Unzipped
+from pipelines.landing.formats.delimited import is_header
+from pipelines.landing.formats.lines import MOST_LINES, is_text
+from pipelines.landing.formats.read import chunk_of_lines, format_of
+from pipelines.landing.formats.records import Warnings
 from pipelines.landing.ledger import Entry, FileOutcome
 from pipelines.landing.limits import Limits
 from pipelines.landing.load import begin_load, end_load
-from pipelines.landing.records import (
-    MOST_LINES,
-    Rejected,
-    Unpacked,
-    Unzipped,
-    Warnings,
-    chunk_of_lines,
-    format_of,
-    is_header,
-    is_text,
-)
 from pipelines.landing.source import LandedFile
 from pipelines.landing.write import Part, Writer, part_of
 

@@ -12,13 +12,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.landing.records import Chunk, Rejected
+from pipelines.landing.feed import Checked, Rejected
+from pipelines.landing.formats.records import Chunk
 from pipelines.warehouse.copy import copy_csv, copy_table, csv_of
 
 if TYPE_CHECKING:
     import psycopg
-
-    from pipelines.landing.feed import Checked
 
     Cursor = psycopg.Cursor[tuple[object, ...]]
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pipelines.landing.feed import Context, LogFeed, Reason
-from pipelines.landing.records import Rejected
+from pipelines.landing.feed import Context, LogFeed, Reason, Rejected
 from pipelines.metrics import lines as access_lines
 from pipelines.metrics.facts import Sums, add_facts
 from pipelines.metrics.packages import Packages

@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from pipelines.landing.feed import Context, LogFeed, Reason
-from pipelines.landing.records import Rejected
+from pipelines.landing.feed import Context, LogFeed, Reason, Rejected
 from pipelines.metrics.facts import EPOCH, Ints, Sums, add_facts
 from pipelines.metrics.registry import Input, registry
 

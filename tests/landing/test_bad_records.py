@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.landing import records
+from pipelines.landing.formats.lines import LONGEST_KEPT
 from pipelines.landing.ledger import FileOutcome
 
 HEADER = "application_id,job_id,status_code,status_at,business_date,run_id,host_id\n"
@@ -175,7 +175,7 @@ def test_a_line_of_ten_megabytes_is_kept_whole(load_one: Load, query: Query) -> 
 def test_of_a_longer_line_the_start_is_kept(load_one: Load, query: Query) -> None:
     load_one("a.csv", HEADER + "x" * (20 << 20))
     ((_, record, reasons),) = rejected(query)
-    assert len(record) == records.LONGEST_KEPT
+    assert len(record) == LONGEST_KEPT
     assert "the first 16,777,216 are kept" in reasons[0]["message"]
 
 

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import DuemarkError
-from pipelines.landing import limits, records
+from pipelines.landing import limits
 from pipelines.landing.follow import grown
+from pipelines.landing.formats import parquet_sizes
 from pipelines.landing.ingest import ingest
 from pipelines.landing.ledger import FileOutcome
 from pipelines.landing.limits import Limits
@@ -149,7 +150,7 @@ def test_parquet_whose_footer_lies_about_its_pages(
     outcome = load_one("much.parquet", content)
     assert (outcome.status, " hold more than " in outcome.message) == ("quarantined", True)
     monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "100000")
-    monkeypatch.setattr(records, "LARGEST_PAGES", 500_000)
+    monkeypatch.setattr(parquet_sizes, "LARGEST_PAGES", 500_000)
     outcome = load_one("at-once.parquet", content)
     assert (outcome.status, " bytes at once; 500,000 are allowed." in outcome.message) == (
         "quarantined",
@@ -171,7 +172,8 @@ def test_parquet_with_damaged_pages(load_one: Load) -> None:
 DELTA_CHILD = """
 import sys
 from bench.measure import peak_memory
-from pipelines.landing.records import Warnings, read_chunks
+from pipelines.landing.formats.read import read_chunks
+from pipelines.landing.formats.records import Warnings
 from pipelines.slo.job_status import JOB_STATUS
 count = sum(len(chunk.frame) for chunk in read_chunks(open(sys.argv[1], "rb"), "a.parquet", JOB_STATUS, Warnings()))
 print(peak_memory() >> 20, count)
@@ -270,7 +272,8 @@ from bench.measure import peak_memory
 from pipelines.landing.feed import Context
 from pipelines.landing.limits import Limits
 from pipelines.landing.write import part_of
-from pipelines.landing.records import Warnings, read_chunks
+from pipelines.landing.formats.read import read_chunks
+from pipelines.landing.formats.records import Warnings
 from pipelines.slo.job_status import JOB_STATUS
 class Endless:
     def __init__(self, head, part, size):

@@ -194,7 +194,7 @@ def test_a_big_duplicate_is_found_before_it_is_written(
     settings: Settings, drop: Drop, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.landing.ingest.HEAD_BYTES", 1)
-    monkeypatch.setattr("pipelines.landing.records.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("pipelines.landing.formats.lines.BLOCK_BYTES", 1000)
     drop("a.csv", statuses(1, 500))
     assert ingest(settings).files[0].record_count == 500
     drop("b.csv", statuses(1, 500))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines.catalog.zones import zone
 from pipelines.landing.feed import Context
-from pipelines.landing.records import TEXT
+from pipelines.landing.formats.records import TEXT
 from pipelines.slo.job_status import JOB_STATUS, check
 from tests.examples import examples
 

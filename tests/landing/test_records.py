@@ -14,9 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.landing import records
 from pipelines.landing.feed import Breaches, Checked, Column, Feed, FileError
-from pipelines.landing.records import Warnings, read_chunks
+from pipelines.landing.formats import lines
+from pipelines.landing.formats.read import read_chunks
+from pipelines.landing.formats.records import Warnings
 from tests.examples import examples
 
 FEED = Feed(
@@ -98,7 +99,7 @@ def test_csv_reads_as_the_csv_module_does_line_by_line(
     else:
         csv.writer(content, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows(rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "BLOCK_BYTES", block)
+        patch.setattr(lines, "BLOCK_BYTES", block)
         assert read(content.getvalue().encode()) == reference(content.getvalue(), delimiter)
 
 
@@ -107,7 +108,7 @@ def test_csv_reads_as_the_csv_module_does_line_by_line(
 def test_any_bytes_are_records_or_rejected_lines(content: bytes, block: int) -> None:
     content = b"a,b,c\n" + content.replace(b"\0", b"")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "BLOCK_BYTES", block)
+        patch.setattr(lines, "BLOCK_BYTES", block)
         good, rejected = read(content)
     numbers = [line for line, *_ in good] + [line for line, _ in rejected]
     assert len(set(numbers)) == len(numbers)
@@ -146,7 +147,7 @@ def test_ndjson(values: list[Any]) -> None:
         if all(f is None or (isinstance(f, str) and "\0" not in f) for f in written):
             expected.append((number, *written))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "BLOCK_BYTES", 64)
+        patch.setattr(lines, "BLOCK_BYTES", 64)
         good, rejected = read(content.encode(), "x.ndjson")
     assert good == expected
     assert {line for line, *_ in good} | {line for line, _ in rejected} == set(range(1, len(values) + 2))
@@ -188,7 +189,8 @@ MEMORY = """
 import io, itertools
 from bench.measure import peak_memory
 from pipelines.landing.feed import Context
-from pipelines.landing.records import Warnings, read_chunks
+from pipelines.landing.formats.read import read_chunks
+from pipelines.landing.formats.records import Warnings
 from pipelines.slo.job_status import JOB_STATUS
 
 header = b"application_id,job_id,status_code,status_at,business_date,run_id,host_id\\n"

@@ -218,7 +218,7 @@ def test_what_the_database_refuses_costs_its_file_only(
 
     # The next part is being read when the database refuses one: the fingerprint is still that of the file.
     monkeypatch.setattr("pipelines.landing.ingest.HEAD_BYTES", 1)
-    monkeypatch.setattr("pipelines.landing.records.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("pipelines.landing.formats.lines.BLOCK_BYTES", 1000)
     big = folder / "big.csv"
     big.write_text("a\n" + "x\n" * 20_000)
     assert ingest(settings).files[0].status == "quarantined"
@@ -273,7 +273,7 @@ def test_tables_that_grew_are_analysed(settings: Settings, drop: Drop, query: Qu
 
 def test_progress(settings: Settings, drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.landing.ingest.HEAD_BYTES", 1)
-    monkeypatch.setattr("pipelines.landing.records.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("pipelines.landing.formats.lines.BLOCK_BYTES", 2000)
     path = drop("a.csv", HEADER + "".join(LINE.replace("r1", f"r{n}") for n in range(100)))
     seen: list[Progress] = []
     ingest(settings, progress=seen.append)

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.landing.feed import Context
-from pipelines.landing.records import Rejected
+from pipelines.landing.feed import Context, Rejected
 from pipelines.metrics.access_log import METRIC_LOG
 from tests.metrics import oracle
 from tests.metrics.support import BAD_LINES, MARKER, ODD_LINES, PACKAGES, START, good_lines, line, without
