@@ -1,0 +1,61 @@
+{#- The verdict in one sentence. It names instants, never elapsed minutes, so that it changes only when something happened. -#}
+{% macro explanation() -%}
+    case
+        outcome
+        when 'on_time'
+        then 'On time: '
+        when 'late'
+        then 'Late: '
+        when 'overdue'
+        then 'Overdue: '
+        else 'Not due yet: '
+    end || case
+        when progress = 'complete' and job_count = 1
+        then blocking_job || ' succeeded at ' || {{ local_text("actual_end_at") }}
+        when progress = 'complete'
+        then
+            'all '
+            || job_count
+            || ' jobs are complete, the last, '
+            || blocking_job
+            || ', at '
+            || {{ local_text("actual_end_at") }}
+        when progress = 'failed'
+        then
+            'a job failed; '
+            || completed_job_count
+            || ' of '
+            || job_count
+            || ' complete, waiting for '
+            || blocking_job
+        when progress = 'running'
+        then completed_job_count || ' of ' || job_count || ' jobs complete, waiting for ' || blocking_job
+        when job_count = 1
+        then 'nothing reported, waiting for ' || blocking_job
+        else 'nothing reported for any of its ' || job_count || ' jobs, waiting for ' || blocking_job
+    end
+    || ', due '
+    || {{ local_text("expected_end_at") }}
+    || ' '
+    || timezone
+    || case
+        when revisions > 0
+        then '; revised since, last success ' || {{ local_text("last_success_at") }}
+        else ''
+    end
+    || case
+        when ahead_job is not null
+        then
+            '; a clock is ahead: the status of '
+            || ahead_job
+            || ' at '
+            || {{ local_text("ahead_at") }}
+            || ' was received more than {{ future_status() }} before that instant'
+        else ''
+    end
+    || '.'
+{%- endmacro %}
+
+{% macro local_text(column) -%}
+    to_char({{ column }} at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
+{%- endmacro %}
