@@ -16,7 +16,6 @@ import psycopg
 
 from pipelines.catalog.models import OWN_APPLICATION
 from pipelines.errors import DuemarkError
-from pipelines.landing.load import begin_load, end_load
 from pipelines.logs import get_logger
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.connect import connect
@@ -101,9 +100,27 @@ def tell(
             statuses += _run(run_id, code, started, ended)
         if last is not None:
             statuses += _runs(connection, instance, ended, {day for *_, day in statuses})
-        if statuses:
-            _append(connection, statuses)
+    if statuses:
+        # Pandas, which a look without news does without.
+        from pipelines.landing.append import append
+        from pipelines.landing.feed import Context
+
+        # Its dates are those of UTC, whatever zone the catalog gives its application.
+        context = Context(zones={OWN_APPLICATION: "UTC"})
+        append(settings, FEED, [_row(status) for status in statuses], source=SOURCE, context=context)
     return len(statuses)
+
+
+def _row(status: Status) -> dict[str, object]:
+    run_id, code, at, day = status
+    return {
+        "application_id": OWN_APPLICATION,
+        "job_id": OWN_JOB,
+        "status_code": code,
+        "status_at": at,
+        "business_date": day,
+        "run_id": run_id,
+    }
 
 
 def _is_tracked(connection: psycopg.Connection[Any]) -> bool:
@@ -162,21 +179,3 @@ def _of(record: RunRecord) -> list[Status]:
 
 def _instant(seconds: float | None) -> datetime:
     return datetime.fromtimestamp(seconds or 0.0, UTC)
-
-
-def _append(connection: psycopg.Connection[Any], statuses: list[Status]) -> None:
-    with connection.transaction(), connection.cursor() as cursor:
-        load_id = begin_load(cursor)
-        months = {day.replace(day=1) for *_, day in statuses}
-        for month in months:
-            cursor.execute("select raw.ensure_partition('job_status', %s)", [month])
-        cursor.executemany(
-            "insert into raw.job_status (load_id, seq, line_no, application_id, job_id, status_code, status_at,"
-            " business_date, run_id) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                (load_id, number, number, OWN_APPLICATION, OWN_JOB, code, at, day, run_id)
-                for number, (run_id, code, at, day) in enumerate(statuses, start=1)
-            ],
-        )
-        latest_at = max(at for _, _, at, _ in statuses)
-        end_load(cursor, load_id, FEED, SOURCE, len(statuses), months=months, latest_at=latest_at)
