@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipelines.warehouse.connect import connect
+from tests.grants import differences
 from tests.transform.support import Warehouse
 
 
@@ -15,3 +17,8 @@ def test_data_tests_of_the_marts(warehouse: Warehouse) -> None:
     results = warehouse.project.test()
     assert len(results) >= 1
     assert {result.unique_id: result.message for result in results if result.status != "pass"} == {}
+
+
+def test_a_deploy_grants_what_is_said(deployed: Warehouse) -> None:
+    with connect(deployed.settings) as connection:
+        assert differences(connection) == []
