@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipelines.catalog.models import Duration
 from pipelines.errors import DuemarkError
+from pipelines.orchestration.dagster_private.tables import delete_old_checks, delete_old_events, old_runs
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
@@ -28,39 +29,6 @@ DEFAULT = "30d"
 LEAST = timedelta(days=8)
 BATCH = 100
 EVENTS_BATCH = 20_000
-
-_OLD_RUNS = """
-select run_id from runs
-where status in ('SUCCESS', 'FAILURE', 'CANCELED') and create_timestamp < %(before)s
-    and id not in (select max(id) from runs group by pipeline_name)
-order by id limit %(limit)s
-"""
-
-# Asset events outside of runs (completions of tracked jobs, checks): the newest of its kind stays.
-_OLD_EVENTS = """
-with newest as (
-    select max(id) as id from event_logs where run_id = '' and asset_key is not null
-    group by asset_key, dagster_event_type
-),
-checked as (
-    select max(evaluation_event_storage_id) as id from asset_check_executions group by asset_key, check_name
-)
-delete from event_logs where id in (
-    select id from event_logs
-    where run_id = '' and timestamp < %(before)s
-        and id not in (select id from newest where id is not null)
-        and id not in (select id from checked where id is not null)
-    order by id limit %(limit)s
-)
-"""
-_OLD_CHECKS = """
-delete from asset_check_executions where id in (
-    select id from asset_check_executions
-    where create_timestamp < %(before)s
-        and id not in (select max(id) from asset_check_executions group by asset_key, check_name)
-    order by id limit %(limit)s
-)
-"""
 
 
 @dataclass(frozen=True)
@@ -102,22 +70,24 @@ def purge(
     May be killed at any point, and run beside anything.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
-    # Dagster's instants are UTC without saying so.
-    before = ((now or datetime.now(UTC)) - keep).astimezone(UTC).replace(tzinfo=None)
+    before = (now or datetime.now(UTC)) - keep
     runs = events = 0
-    with connect(settings, autocommit=True, database=settings.dagster_database) as connection:
-        while found := connection.execute(_OLD_RUNS, {"before": before, "limit": BATCH}).fetchall():
-            for (run_id,) in found:
+    with (
+        connect(settings, autocommit=True, database=settings.dagster_database) as connection,
+        connection.cursor() as cursor,
+    ):
+        while found := old_runs(cursor, before, BATCH):
+            for run_id in found:
                 if deadline is not None and time.monotonic() > deadline:
                     return Purged(runs, events, is_done=False)
-                instance.compute_log_manager.delete_logs(prefix=[str(run_id)])
-                instance.delete_run(str(run_id))
+                instance.compute_log_manager.delete_logs(prefix=[run_id])
+                instance.delete_run(run_id)
                 runs += 1
-        for query in (_OLD_EVENTS, _OLD_CHECKS):
+        for delete in (delete_old_events, delete_old_checks):
             gone = EVENTS_BATCH
             while gone == EVENTS_BATCH:
                 if deadline is not None and time.monotonic() > deadline:
                     return Purged(runs, events, is_done=False)
-                gone = connection.execute(query, {"before": before, "limit": EVENTS_BATCH}).rowcount
+                gone = delete(cursor, before, EVENTS_BATCH)
                 events += gone
     return Purged(runs, events, is_done=True)

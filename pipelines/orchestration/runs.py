@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import DuemarkError
+from pipelines.orchestration.dagster_private.calls import run_here
 from pipelines.orchestration.instance import load_instance
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     from dagster import Definitions
-    from dagster._core.remote_origin import RemoteJobOrigin
 
-# By its origin the web interface draws a run on the timeline, by this tag it lists it under its job.
-REPOSITORY_TAG = ".dagster/repository"
 # The events are in the instance; the terminal is the caller's.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -46,18 +44,11 @@ def run_job(
 
     Raises DuemarkError with what the failed step said.
     """
-    # What `dagster job execute` does, with our instance, and with the origin that files the run under its job.
-    from dagster._core.definitions.job_base import InMemoryJob
-    from dagster._core.execution.api import execute_run
-
     job = definitions.resolve_job_def(name)
-    origin = _origin(name)
-    tags = {**job.run_tags, REPOSITORY_TAG: origin.repository_origin.get_label()}
     with load_instance(settings) as instance:
-        run = instance.create_run_for_job(
-            job, run_config={**(config or {}), **QUIET}, tags=tags, remote_job_origin=origin
+        result = run_here(
+            instance, job, {**(config or {}), **QUIET}, module="pipelines.definitions", location="pipelines"
         )
-        result = execute_run(InMemoryJob(job), run, instance)
     if not result.success:
         raise DuemarkError(
             f"The run {result.run_id} of {name} failed: {_reason(result.all_events)}",
@@ -71,17 +62,6 @@ def run_job(
         if event.asset_key is not None
     }
     return JobRun(result.run_id, metadata)
-
-
-def _origin(job_name: str) -> RemoteJobOrigin:
-    """The job as the code location of `workspace.yaml` offers it."""
-    from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
-    from dagster._core.workspace.load import location_origin_from_module_name
-
-    location = location_origin_from_module_name(
-        "pipelines.definitions", None, None, location_name="pipelines"
-    )
-    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job_name)
 
 
 def _reason(events: Any) -> str:

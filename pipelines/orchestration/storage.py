@@ -7,10 +7,6 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.event_log import PostgresEventLogStorage
-from dagster_postgres.run_storage import PostgresRunStorage
-from dagster_postgres.schedule_storage import PostgresScheduleStorage
 from dagster_postgres.utils import (
     create_pg_engine,
     get_token_provider_from_config,
@@ -19,10 +15,13 @@ from dagster_postgres.utils import (
 )
 from sqlalchemy import event
 
+from pipelines.orchestration.dagster_private.classes import OneEngineStorage
+
 if TYPE_CHECKING:
-    from dagster._serdes import ConfigurableClassData
     from dagster_postgres.auth import PgTokenProvider
     from sqlalchemy import Engine
+
+    from pipelines.orchestration.dagster_private.classes import ConfigurableClassData
 
 # Not for a runaway query's sake: a connection that nobody answers any more must not hold a run for ever.
 STATEMENT_TIMEOUT_MS = 300_000
@@ -61,30 +60,7 @@ def engine_of(url: str, token_provider: PgTokenProvider | None = None) -> Engine
         return _engines[key]
 
 
-class _Shared:
-    """A storage whose engine is the process's own; also in the web interface, which asks for one that is kept."""
-
-    postgres_url: str
-    _token_provider: PgTokenProvider | None
-    _engine: Engine
-
-    def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:  # noqa: ARG002
-        self._engine = engine_of(self.postgres_url, self._token_provider)
-
-
-class _Runs(_Shared, PostgresRunStorage):
-    pass
-
-
-class _Events(_Shared, PostgresEventLogStorage):
-    pass
-
-
-class _Schedules(_Shared, PostgresScheduleStorage):
-    pass
-
-
-class PooledPostgresStorage(DagsterPostgresStorage):
+class PooledPostgresStorage(OneEngineStorage):
     """The stock storage opens a connection for every event that a run writes, which costs more than the write.
 
     The web interface always kept its connections; this does the same in runs and in the daemon.
@@ -111,16 +87,5 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         inst_data: ConfigurableClassData | None = None,
         token_provider: PgTokenProvider | None = None,
     ) -> None:
-        # The stock parts open nothing when they need not look for their tables; ours take their place.
-        super().__init__(postgres_url, False, inst_data, token_provider)
-        self.should_autocreate_tables = should_autocreate_tables
-        self._run_storage = _Runs(postgres_url, should_autocreate_tables, token_provider=token_provider)
-        self._event_log_storage = _Events(
-            postgres_url, should_autocreate_tables, token_provider=token_provider
-        )
-        self._schedule_storage = _Schedules(
-            postgres_url, should_autocreate_tables, token_provider=token_provider
-        )
-        for part in (self._run_storage, self._event_log_storage, self._schedule_storage):
-            part.optimize_for_webserver(0, 0, 0)
+        super().__init__(engine_of, postgres_url, should_autocreate_tables, inst_data, token_provider)
         _made.add((os.getpid(), postgres_url))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pipelines.orchestration.dagster_private.calls import DAEMON_MODULE
+from pipelines.orchestration.dagster_private.tables import heartbeats
 from pipelines.orchestration.instance import dagster_home
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.embedded import SOCKET_FOLDER_BYTES
@@ -101,7 +103,7 @@ def parts(settings: Settings, host: str, port: int, *, with_watch: bool) -> list
     found.append(
         Part(
             "daemon",
-            (*python, "dagster._daemon", "run", "--workspace", workspace, "--log-level", "info"),
+            (*python, DAEMON_MODULE, "run", "--workspace", workspace, "--log-level", "info"),
             lambda since: _heartbeat(settings, since),
             servers,
         )
@@ -146,11 +148,9 @@ def _serves(host: str, port: int) -> Callable[[datetime], bool]:
 
 def _heartbeat(settings: Settings, since: datetime) -> bool:
     """Its sensors' thread has looked around at least once since."""
-    with connect(settings, autocommit=True, database=settings.dagster_database) as connection:
-        row = connection.execute(
-            "select timestamp from daemon_heartbeats where daemon_type = 'SENSOR'"
-        ).fetchone()
-    if row is None or not isinstance(row[0], datetime):
-        return False
-    # Written in UTC, without saying so.
-    return row[0].replace(tzinfo=UTC) >= since - timedelta(seconds=1)
+    with (
+        connect(settings, autocommit=True, database=settings.dagster_database) as connection,
+        connection.cursor() as cursor,
+    ):
+        given = {one.part: one.at for one in heartbeats(cursor)}
+    return given.get("SENSOR", datetime.min.replace(tzinfo=UTC)) >= since - timedelta(seconds=1)

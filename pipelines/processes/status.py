@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from pipelines.errors import DuemarkError
+from pipelines.orchestration.dagster_private.tables import are_there, heartbeats
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import database_url, with_database
 from pipelines.warehouse.settings import Settings
@@ -268,13 +269,14 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
 
 def _daemon(settings: Settings, now: datetime) -> Part:
     url = with_database(database_url(settings), settings.dagster_database)
-    with psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS, options="-c timezone=UTC") as connection:
-        if _one(connection, "select to_regclass('public.daemon_heartbeats')") == (None,):
-            return Part("daemon", False, "never started: `duemark up`")
-        rows = connection.execute("select daemon_type, timestamp from daemon_heartbeats").fetchall()
-    if not rows:
+    with (
+        psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS, options="-c timezone=UTC") as connection,
+        connection.cursor() as cursor,
+    ):
+        given = heartbeats(cursor) if are_there(cursor) else []
+    if not given:
         return Part("daemon", False, "never started: `duemark up`")
-    ages = {kind: now - at.replace(tzinfo=UTC) for kind, at in rows}
+    ages = {one.part: now - one.at for one in given}
     oldest = max(ages, key=lambda kind: ages[kind])
     newest = min(ages.values())
     facts = {kind: round(age.total_seconds()) for kind, age in ages.items()}

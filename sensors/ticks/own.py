@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import psycopg
@@ -20,9 +20,6 @@ from pipelines.logs import get_logger
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-
-if TYPE_CHECKING:
-    from dagster._core.storage.dagster_run import RunRecord
 
 log = get_logger(__name__)
 
@@ -172,7 +169,7 @@ def _runs(
     ]
 
 
-def _of(record: RunRecord) -> list[Status]:
+def _of(record: dg.RunRecord) -> list[Status]:
     run = record.dagster_run
     return _run(run.run_id, ENDED[run.status], _instant(record.start_time), _instant(record.end_time))
 

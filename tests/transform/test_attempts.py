@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipelines.orchestration.dagster_private.tables import FailedRun, Heartbeat, PendingRun
 from pipelines.processes.status import Part, report
 from pipelines.transform.attempts import KILLED, Attempts, attempts
 from pipelines.transform.project import DbtError
@@ -17,7 +18,7 @@ from pipelines.transform.tick import TickRefusedError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT
 from sensors.oncall.incidents.model import Key
-from sensors.oncall.watch.facts import Facts, FailedRun, Heartbeat, Memory, PendingRun
+from sensors.oncall.watch.facts import Facts, Memory
 from sensors.oncall.watch.findings import TICKING, judge
 from sensors.oncall.watch.limits import Limits
 from sensors.oncall.watch.look import look

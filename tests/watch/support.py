@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -31,10 +37,41 @@ from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.delivery import deliver
 from sensors.oncall.watch.limits import Limits
 from sensors.oncall.watch.look import Seen, look
+from tests.waiting import until
 
 # Between the error that Dagster raises for a tick that took too long, and for a server that is not there.
 TIMED_OUT = "The sensor tick timed out due to taking longer than 60 seconds to execute the sensor function."
 UNREACHED = "Could not reach user code server. gRPC Error code: UNAVAILABLE"
+
+CODE = """
+import dagster as dg
+
+
+@dg.sensor(name="on", minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def on():
+    return dg.SkipReason("well")
+
+
+@dg.sensor(name="off")
+def off():
+    return dg.SkipReason("well")
+
+
+@dg.job
+def nothing():
+    pass
+
+
+@dg.schedule(
+    name="often", job=nothing, cron_schedule="*/5 * * * *", execution_timezone="Asia/Tokyo",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def often():
+    return dg.SkipReason("well")
+
+
+defs = dg.Definitions(sensors=[on, off], schedules=[often], jobs=[nothing])
+"""
 
 # What the next run of `nightly` does.
 _next = {"fails": False}
@@ -180,3 +217,22 @@ class Watched:
                 "select event, payload ->> 'kind', payload ->> 'subject' from ops.alert_outbox order by outbox_id"
             ).fetchall()
         return [(str(event), str(kind), str(subject)) for event, kind, subject in rows]
+
+
+@contextmanager
+def code_server(folder: Path, name: str, code: str) -> Iterator[tuple[Path, int]]:
+    """A code server of `code`, which keeps up whether it loads or not; gives its socket and process id."""
+    path, socket = folder / f"{name}.py", folder / f"{name}.sock"
+    path.write_text(code, "utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dagster", "api", "grpc", "--socket", str(socket), "--python-file", str(path),
+         "--location-name", name, "--lazy-load-user-code", "--log-level", "critical"],
+        env={**os.environ, "DAGSTER_HOME": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until(lambda: socket.exists() or process.poll() is not None)
+        assert process.poll() is None
+        yield socket, process.pid
+    finally:
+        process.kill()
+        process.wait()

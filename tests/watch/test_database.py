@@ -216,7 +216,7 @@ def test_what_a_look_remembers_comes_back() -> None:
 
 
 def test_symptoms_stand_under_the_restart_and_hold_it_for_a_while() -> None:
-    from sensors.oncall.watch.facts import FailedRun, Heartbeat
+    from pipelines.orchestration.dagster_private.tables import FailedRun, Heartbeat
 
     before = NOW - timedelta(seconds=20)
     memory = Memory(NOW, NOW - timedelta(hours=1), server=Database(NOW, NOW, before))

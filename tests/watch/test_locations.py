@@ -5,68 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import DuemarkError
-from pipelines.orchestration.locations import Server, ask, has_run, servers
-from tests.waiting import until
-from tests.watch.support import Watched
-
-CODE = """
-import dagster as dg
-
-
-@dg.sensor(name="on", minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
-def on():
-    return dg.SkipReason("well")
-
-
-@dg.sensor(name="off")
-def off():
-    return dg.SkipReason("well")
-
-
-@dg.job
-def nothing():
-    pass
-
-
-@dg.schedule(
-    name="often", job=nothing, cron_schedule="*/5 * * * *", execution_timezone="Asia/Tokyo",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
-def often():
-    return dg.SkipReason("well")
-
-
-defs = dg.Definitions(sensors=[on, off], schedules=[often], jobs=[nothing])
-"""
-
-
-@contextmanager
-def server(folder: Path, name: str, code: str) -> Iterator[tuple[Path, int]]:
-    """A code server of `code`, which keeps up whether it loads or not; gives its socket and process id."""
-    path, socket = folder / f"{name}.py", folder / f"{name}.sock"
-    path.write_text(code, "utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "api", "grpc", "--socket", str(socket), "--python-file", str(path),
-         "--location-name", name, "--lazy-load-user-code", "--log-level", "critical"],
-        env={**os.environ, "DAGSTER_HOME": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        until(lambda: socket.exists() or process.poll() is not None)
-        assert process.poll() is None
-        yield socket, process.pid
-    finally:
-        process.kill()
-        process.wait()
+from pipelines.orchestration.dagster_private.servers import Server, has_run
+from pipelines.orchestration.locations import ask, servers
+from tests.watch.support import CODE, Watched, code_server
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +25,13 @@ def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def good(short_folder: Path) -> Iterator[tuple[Path, int]]:
-    with server(short_folder, "good", CODE) as found:
+    with code_server(short_folder, "good", CODE) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def broken(short_folder: Path) -> Iterator[tuple[Path, int]]:
-    with server(short_folder, "broken", "def broken(:\n") as found:
+    with code_server(short_folder, "broken", "def broken(:\n") as found:
         yield found
 
 

@@ -1,7 +1,4 @@
-"""What there is to know of Dagster and of the outbox, read with plain SQL: it works when Dagster does not.
-
-Dagster's times are in UTC without saying so.
-"""
+"""What there is to know of Dagster and of the outbox, read with plain SQL: it works when Dagster does not."""
 
 from __future__ import annotations
 
@@ -14,7 +11,23 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pipelines.logs import get_logger
-from pipelines.orchestration.locations import Answer, Declared, Server, ask, error_text, has_run
+from pipelines.orchestration.dagster_private.servers import Declared, has_run
+from pipelines.orchestration.dagster_private.tables import (
+    FailedCheck,
+    FailedRun,
+    Heartbeat,
+    Instigator,
+    PendingRun,
+    are_there,
+    failed_checks,
+    failed_runs,
+    heartbeats,
+    instigators,
+    last_event_id,
+    pending_runs,
+    server_of,
+)
+from pipelines.orchestration.locations import Answer, ask
 from pipelines.transform.attempts import Attempts, attempts
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse import embedded
@@ -235,82 +248,6 @@ def _daemon(
 
 
 @dataclass(frozen=True)
-class Heartbeat:
-    """The last one of a part of the daemon, by a process."""
-
-    part: str
-    process: str
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A tick that failed. `is_timeout`: it took too long. `reason`: what was raised."""
-
-    at: datetime
-    is_timeout: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Instigator:
-    """A sensor or schedule as Dagster keeps it.
-
-    `ticked_at`: its last tick that reached its code; `is_failing`: the last one that ended failed; `failed`: the last
-    failure that is recent, or is the last tick of all.
-    """
-
-    location: str
-    name: str
-    is_schedule: bool
-    status: str
-    """RUNNING or STOPPED where somebody switched it; DECLARED_IN_CODE: as the code says."""
-    interval: int | None
-    started_at: datetime | None
-    ticked_at: datetime | None
-    is_failing: bool = False
-    failed: Tick | None = None
-
-
-@dataclass(frozen=True)
-class FailedRun:
-    """The last failed run of a job; `is_over`: a run that succeeded ended after it."""
-
-    job: str
-    run_id: str
-    ended_at: datetime
-    is_over: bool
-    is_retried: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class PendingRun:
-    """A run that has not ended. `is_gone`: its code server says that it has no such process."""
-
-    run_id: str
-    job: str
-    status: str
-    created_at: datetime
-    active_at: datetime
-    is_gone: bool = False
-
-
-@dataclass(frozen=True)
-class FailedCheck:
-    """The last failure of an asset check; `is_over`: it passed after it. `is_warning`: its severity."""
-
-    asset: str
-    check: str
-    partition: str
-    failed_at: datetime
-    is_over: bool
-    is_warning: bool
-    run_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Waiting:
     """What waits in the outbox for one route for longer than it may."""
 
@@ -370,9 +307,9 @@ def ask_servers(settings: Settings, limits: Limits, now: datetime | None = None)
     moment = now or datetime.now(UTC)
     gone = []
     with dagster_connection(settings) as connection, connection.cursor() as cursor:
-        if _is_there(cursor):
-            for run in _pending_runs(cursor):
-                server = _server_of(cursor, run.run_id) if run.status in {"STARTED", "STARTING"} else None
+        if are_there(cursor):
+            for run in pending_runs(cursor):
+                server = server_of(cursor, run.run_id) if run.status in {"STARTED", "STARTING"} else None
                 if (
                     server is not None
                     and moment - run.active_at > limits.orphaned
@@ -403,16 +340,25 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
             server_started_at=started_at,
             is_restart_known=_is_known(settings, memory.server, started_at),
         )
-        if _is_there(dagster):
+        if are_there(dagster):
             gone = asked.gone
             facts = replace(
                 facts,
-                heartbeats=_heartbeats(dagster),
-                instigators=_instigators(dagster, since),
-                failed_runs=_failed_runs(dagster, now - limits.forgotten, published_at),
-                pending_runs=[replace(run, is_gone=run.run_id in gone) for run in _pending_runs(dagster)],
-                failed_checks=_failed_checks(dagster, memory.event_id, open_checks, now - limits.forgotten),
-                last_event_id=_last_event_id(dagster),
+                heartbeats=heartbeats(dagster),
+                instigators=instigators(dagster, since),
+                failed_runs=[
+                    _over_by_tick(run, published_at) for run in failed_runs(dagster, now - limits.forgotten)
+                ],
+                pending_runs=[replace(run, is_gone=run.run_id in gone) for run in pending_runs(dagster)],
+                failed_checks=failed_checks(
+                    dagster,
+                    memory.event_id,
+                    open_checks,
+                    now - limits.forgotten,
+                    but_assets=NOT_OURS,
+                    but_check=NOT_OURS_EITHER,
+                ),
+                last_event_id=last_event_id(dagster),
             )
     return replace(facts, memory=remembered(memory, facts, asked.answers, limits))
 
@@ -439,272 +385,10 @@ def _is_known(settings: Settings, server: Database | None, started_at: datetime 
     return told is not None and bool(told.told)
 
 
-def _is_there(cursor: Cursor) -> bool:
-    """Dagster makes its tables when it is first started."""
-    row = cursor.execute(
-        "select count(*) from unnest(%s::text[]) as name where to_regclass('public.' || name) is null",
-        [
-            [
-                "runs",
-                "run_tags",
-                "event_logs",
-                "daemon_heartbeats",
-                "instigators",
-                "job_ticks",
-                "asset_check_executions",
-            ]
-        ],
-    ).fetchone()
-    return row is not None and row[0] == 0
-
-
-def _heartbeats(cursor: Cursor) -> list[Heartbeat]:
-    rows = cursor.execute(
-        "select daemon_type, coalesce(daemon_id, ''), timestamp at time zone 'UTC' from daemon_heartbeats"
-    )
-    return [Heartbeat(*row) for row in rows]
-
-
-# A tick whose code server was not reached tells of the location, not of the sensor.
-_UNREACHED = (
-    "(job_ticks.status = 'FAILURE' and tick_body like '%%UserCodeUnreachableError%%'"
-    " and tick_body not like '%%timed out%%')"
-)
-
-
-def _instigators(cursor: Cursor, since: datetime) -> list[Instigator]:
-    rows = cursor.execute(
-        f"""
-        select
-            instigator_body::jsonb, instigator_type = 'SCHEDULE', instigators.status, ticked.at, ended.status, ended.at,
-            ended.tick_body, failed.at, failed.tick_body
-        from instigators
-        left join lateral (
-            select job_ticks.timestamp at time zone 'UTC' as at from job_ticks
-            where job_ticks.selector_id = instigators.selector_id and not {_UNREACHED}
-            order by job_ticks.timestamp desc limit 1
-        ) as ticked on true
-        left join lateral (
-            select
-                job_ticks.status, job_ticks.timestamp at time zone 'UTC' as at,
-                case when job_ticks.status = 'FAILURE' then tick_body end as tick_body
-            from job_ticks
-            where job_ticks.selector_id = instigators.selector_id and job_ticks.status <> 'STARTED'
-                and not {_UNREACHED}
-            order by job_ticks.timestamp desc limit 1
-        ) as ended on true
-        left join lateral (
-            select job_ticks.timestamp at time zone 'UTC' as at, tick_body from job_ticks
-            where job_ticks.selector_id = instigators.selector_id and job_ticks.status = 'FAILURE'
-                and job_ticks.timestamp > %(since)s::timestamptz at time zone 'UTC'
-                and not {_UNREACHED}
-            order by job_ticks.timestamp desc limit 1
-        ) as failed on true
-        where instigator_type in ('SENSOR', 'SCHEDULE')
-        """,  # noqa: S608 - a constant
-        {"since": since},
-    ).fetchall()
-    return [_instigator(*row) for row in rows]
-
-
-def _instigator(
-    body: Mapping[str, Any], is_schedule: bool, status: str, ticked_at: datetime | None, ended: str | None,
-    ended_at: datetime | None, ended_body: str | None, failed_at: datetime | None, failed_body: str | None,
-) -> Instigator:  # fmt: skip
-    origin, data = body["origin"], body.get("job_specific_data") or {}
-    location = origin["external_repository_origin"]["repository_location_origin"].get("location_name") or ""
-    started = data.get("start_timestamp") if is_schedule else data.get("last_sensor_start_timestamp")
-    is_failing = ended == "FAILURE" and ended_at is not None
-    if is_failing and (failed_at is None or (ended_at is not None and ended_at > failed_at)):
-        failed_at, failed_body = ended_at, ended_body
-    return Instigator(
-        location=location,
-        name=origin["job_name"],
-        is_schedule=is_schedule,
-        status=status,
-        interval=data.get("min_interval"),
-        started_at=datetime.fromtimestamp(started, UTC) if started else None,
-        ticked_at=ticked_at,
-        is_failing=is_failing,
-        failed=_tick(failed_at, failed_body or "") if failed_at else None,
-    )
-
-
-def _tick(at: datetime, body: str) -> Tick:
-    is_timeout = "UserCodeUnreachableError" in body and "timed out" in body
-    try:
-        reason = error_text(json.loads(body).get("error"))
-    except ValueError:
-        reason = ""
-    return Tick(at, is_timeout, reason)
-
-
-def _failed_runs(cursor: Cursor, floor: datetime, published_at: datetime | None) -> list[FailedRun]:
+def _over_by_tick(run: FailedRun, published_at: datetime | None) -> FailedRun:
     """Small ticks need no run: one that published puts right a failed run of `tick`, too."""
-    rows = cursor.execute(
-        """
-        select distinct on (failed.pipeline_name)
-            failed.pipeline_name, failed.run_id, to_timestamp(failed.ended),
-            exists (
-                select from runs as other
-                where other.pipeline_name = failed.pipeline_name and other.status = 'SUCCESS'
-                    and other.update_timestamp >= failed.update_timestamp and other.end_time > failed.ended
-            ),
-            exists (
-                select from run_tags
-                where run_tags.run_id = failed.run_id and key = 'dagster/will_retry' and value = 'true'
-            )
-        from (
-            select
-                *, coalesce(end_time, extract(epoch from update_timestamp at time zone 'UTC')::float) as ended
-            from runs
-            where status = 'FAILURE' and update_timestamp > %(floor)s::timestamptz at time zone 'UTC'
-        ) as failed
-        order by failed.pipeline_name, failed.ended desc
-        """,
-        {"floor": floor},
-    ).fetchall()
-    return [
-        FailedRun(
-            job,
-            run_id,
-            ended_at,
-            is_over or (job == TICK and published_at is not None and published_at > ended_at),
-            is_retried,
-            _run_reason(cursor, run_id),
-        )
-        for job, run_id, ended_at, is_over, is_retried in rows
-    ]
-
-
-def _run_reason(cursor: Cursor, run_id: str) -> str:
-    """What the run's first failed step raised, or what was said of its end."""
-    rows = cursor.execute(
-        "select event, dagster_event_type from event_logs where run_id = %s and dagster_event_type ="
-        " any(array['STEP_FAILURE', 'PIPELINE_FAILURE', 'RUN_FAILURE', 'ENGINE_EVENT'])"
-        " order by dagster_event_type <> 'STEP_FAILURE', id desc limit 3",
-        [run_id],
-    ).fetchall()
-    fallback = ""
-    for body, kind in rows:
-        try:
-            event = json.loads(body)["dagster_event"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        data = event.get("event_specific_data") or {}
-        if kind == "STEP_FAILURE":
-            said = (data.get("user_failure_data") or {}).get("description") or error_text(data.get("error"))
-            return f"Step {event.get('step_key')}: {' '.join(str(said).split())[:500]}"
-        fallback = fallback or error_text(data.get("error")) or str(event.get("message") or "")
-        if kind == "ENGINE_EVENT" and "exit" in str(event.get("message")):
-            return " ".join(str(event["message"]).split())[:500]
-    return " ".join(fallback.split())[:500]
-
-
-def _pending_runs(cursor: Cursor) -> list[PendingRun]:
-    rows = cursor.execute(
-        """
-        select
-            run_id, pipeline_name, status, create_timestamp at time zone 'UTC',
-            greatest(
-                create_timestamp at time zone 'UTC', to_timestamp(start_time),
-                (
-                    select event_logs.timestamp at time zone 'UTC' from event_logs
-                    where event_logs.run_id = runs.run_id order by event_logs.id desc limit 1
-                )
-            )
-        from runs
-        where status in ('NOT_STARTED', 'QUEUED', 'STARTING', 'STARTED', 'CANCELING')
-        order by id
-        limit 1000
-        """
-    )
-    return [PendingRun(*row) for row in rows]
-
-
-def _server_of(cursor: Cursor, run_id: str) -> Server | None:
-    row = cursor.execute(
-        "select value from run_tags where run_id = %s and key = '.dagster/grpc_info'", [run_id]
-    ).fetchone()
-    if row is None:
-        return None
-    try:
-        info = json.loads(row[0])
-        return Server(
-            "",
-            info.get("socket"),
-            info.get("host") or "localhost",
-            info.get("port"),
-            bool(info.get("use_ssl")),
-        )
-    except (ValueError, AttributeError):
-        return None
-
-
-def _last_event_id(cursor: Cursor) -> int:
-    row = cursor.execute("select coalesce(max(id), 0) from event_logs").fetchone()
-    return int(row[0]) if row else 0
-
-
-def _failed_checks(
-    cursor: Cursor, event_id: int, open_: Collection[tuple[str, str, str]], floor: datetime
-) -> list[FailedCheck]:
-    """Checks that failed since the event, and those that are open, each as it is now."""
-    rows = cursor.execute(
-        """
-        select distinct data -> 'asset_key' -> 'path', data ->> 'check_name', coalesce(data ->> 'partition', '')
-        from event_logs
-        cross join lateral (
-            select event::jsonb -> 'dagster_event' -> 'event_specific_data' as data
-        ) as parsed
-        where dagster_event_type = 'ASSET_CHECK_EVALUATION' and id > %(low)s and data -> 'success' = 'false'
-            and data -> 'asset_key' -> 'path' ->> 0 <> %(not_ours)s
-            and data ->> 'check_name' <> %(not_ours_either)s
-            -- Thousands may be told at once: they are passed over before they are parsed.
-            and event not like %(not_ours_text)s
-        """,
-        {
-            "low": event_id,
-            "not_ours": NOT_OURS,
-            "not_ours_either": NOT_OURS_EITHER,
-            "not_ours_text": f'%"path": ["{NOT_OURS}", %',
-        },
-    ).fetchall()
-    found = {(json.dumps(path), str(check), str(partition)) for path, check, partition in rows}
-    checks = [_check(cursor, *one, floor) for one in sorted(found | set(open_))]
-    return [one for one in checks if one is not None]
-
-
-def _check(cursor: Cursor, asset: str, check: str, partition: str, floor: datetime) -> FailedCheck | None:
-    rows = cursor.execute(
-        """
-        select distinct on (execution_status)
-            execution_status, evaluation_event_timestamp at time zone 'UTC', run_id, evaluation_event
-        from asset_check_executions
-        where asset_key = %s and check_name = %s and coalesce(partition, '') = %s
-            and execution_status in ('SUCCEEDED', 'FAILED') and evaluation_event_storage_id is not null
-        order by execution_status, evaluation_event_storage_id desc
-        """,
-        [asset, check, partition],
-    ).fetchall()
-    ended = {row[0]: row[1:] for row in rows}
-    failed, passed = ended.get("FAILED"), ended.get("SUCCEEDED")
-    if failed is None or failed[0] < floor:
-        return None
-    try:
-        data = json.loads(failed[2])["dagster_event"]["event_specific_data"]
-    except (ValueError, KeyError, TypeError):
-        data = {}
-    return FailedCheck(
-        "/".join(json.loads(asset)),
-        check,
-        partition,
-        failed[0],
-        passed is not None and passed[0] > failed[0],
-        str((data.get("severity") or {}).get("__enum__", "")).endswith(".WARN"),
-        failed[1] or "",
-        " ".join(str(data.get("description") or "").split())[:500],
-    )
+    is_over = run.job == TICK and published_at is not None and published_at > run.ended_at
+    return replace(run, is_over=run.is_over or is_over)
 
 
 # Facts of the warehouse

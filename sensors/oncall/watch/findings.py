@@ -6,24 +6,18 @@ cannot be judged just now stays as it is: nobody can tell a sensor that stopped 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipelines.orchestration.locations import Declared
+from pipelines.orchestration.dagster_private.calls import last_moment
+from pipelines.orchestration.dagster_private.servers import Declared
+from pipelines.orchestration.dagster_private.tables import FailedCheck, FailedRun, Instigator, PendingRun
 from sensors.oncall.incidents.model import DELIVERY_FAILED, Ending, Incident, Key, Severity, Wanted
 from sensors.oncall.incidents.routes import OWN_APPLICATION
 from sensors.oncall.incidents.rules import as_it_stands
-from sensors.oncall.watch.facts import (
-    Database,
-    Facts,
-    FailedCheck,
-    FailedRun,
-    Instigator,
-    PendingRun,
-    Standing,
-)
+from sensors.oncall.watch.facts import Database, Facts, Standing
 from sensors.oncall.watch.limits import Limits
 
 # The nine classes, as the specification of operations numbers them.
@@ -608,10 +602,4 @@ def _check_failed(check: FailedCheck) -> Finding:
 
 def last_cron(code: Declared, before: datetime) -> datetime | None:
     """The last instant at or before `before` at which the schedule should have ticked."""
-    # Dagster's own reading of cron, which its scheduler follows.
-    from dagster._utils.schedules import reverse_cron_string_iterator
-
-    moments: Iterable[datetime] = (
-        next(reverse_cron_string_iterator(before.timestamp(), cron, code.timezone)) for cron in code.cron
-    )
-    return max(moments, default=None)
+    return max((last_moment(cron, code.timezone, before) for cron in code.cron), default=None)
