@@ -272,7 +272,7 @@ def _instant(text: str | None) -> datetime | None:
 def check() -> None:
     """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any."""
     from pipelines.catalog.load import CatalogError, kept_folder, load_catalog
-    from pipelines.kpi.definitions import check as check_kpis
+    from pipelines.kpi.definitions.check import check as check_kpis
     from sensors.oncall.incidents.routes import check_routes
 
     # What could not be checked is told below.

@@ -12,7 +12,7 @@ from pipelines.catalog.load import CatalogError, Problem, read_kpis
 from pipelines.catalog.models import duration_text, nearest
 from pipelines.console import as_table
 from pipelines.errors import DuemarkError
-from pipelines.kpi.definitions import Checked, check, told
+from pipelines.kpi.definitions.check import Checked, check, told
 from pipelines.kpi.registry import GRAINS, Kpi, Registry, Threshold, Variable
 from pipelines.warehouse.settings import Settings
 

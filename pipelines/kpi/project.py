@@ -28,7 +28,7 @@ FENCE = " offset 0 /* each condition once */"
 # What the engine has to know of the models, beside them.
 PLAN = "kpis.json"
 # Reads and checks the catalog's definitions; called with the settings, returns a Registry.
-DEFINITIONS = "pipelines.kpi.definitions:registry"
+DEFINITIONS = "pipelines.kpi.definitions.check:registry"
 
 _made: dict[tuple[Path, str], Mapping[str, str]] = {}
 _refused: dict[Path, DuemarkError] = {}

@@ -17,15 +17,11 @@ import psycopg
 from psycopg import IsolationLevel, sql
 from psycopg.types.json import Jsonb
 
-from pipelines.kpi.engine import (
-    MARK,
-    PERIODS,
-    note_sealed,
-    period_rows,
-    read_bounds,
-    unsealed,
-    within_periods,
-)
+from pipelines.kpi.engine.grains import period_rows
+from pipelines.kpi.engine.periods import PERIODS
+from pipelines.kpi.engine.sealed import note_sealed, read_bounds, unsealed
+from pipelines.kpi.engine.spans import within_periods
+from pipelines.kpi.engine.states import MARK
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings

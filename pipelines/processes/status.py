@@ -364,7 +364,7 @@ def _incidents(connection: psycopg.Connection[Any]) -> Part:
 
 def _kpis(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
     """KPIs whose definition is wrong, whose source is not reached, or whose newest computation failed."""
-    from pipelines.kpi.definitions import check
+    from pipelines.kpi.definitions.check import check
 
     count, failed, problem = _one(
         connection,

@@ -19,9 +19,9 @@ BEFORE_MARTS = ("pipelines.metrics.purge:restore",)
 # What they bring up to date after the marts, before the tick is closed; each returns a list of Publication. With the
 # table that it fills, and that is analysed as marts are. What is old goes last, when all that reads it is computed.
 AFTER_MARTS = {
-    "pipelines.kpi.engine:refresh": "kpi.period_value",
+    "pipelines.kpi.engine.refresh:refresh": "kpi.period_value",
     "pipelines.metrics.purge:purge": "marts.indicator_record",
-    "pipelines.kpi.engine:forget": "kpi.period_value",
+    "pipelines.kpi.engine.touched:forget": "kpi.period_value",
 }
 
 # Share of a mart put in at once from which the planner has to be told, as autovacuum would have it; below, that does.

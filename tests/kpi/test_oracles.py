@@ -23,7 +23,7 @@ import psycopg
 import pytest
 
 from pipelines.copies.refresh import refresh_now
-from pipelines.kpi.definitions import registry
+from pipelines.kpi.definitions.check import registry
 from pipelines.kpi.proof import prove
 from pipelines.kpi.registry import Grain, Kpi
 from pipelines.landing.ingest import ingest

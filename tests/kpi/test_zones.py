@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 
 from pipelines.kpi.compile import odd_clocks
-from pipelines.kpi.engine import period_rows
+from pipelines.kpi.engine.grains import period_rows
 from tests.transform.support import Warehouse
 
 HOUR = timedelta(hours=1)
