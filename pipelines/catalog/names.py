@@ -9,9 +9,10 @@ other name has, and a hash of the whole id.
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _LOWER = string.ascii_lowercase + string.digits
@@ -62,6 +63,25 @@ def distinct_words(texts: Iterable[str]) -> dict[str, str]:
         words[text] = word
         taken.add(word)
     return words
+
+
+_PLAIN_PART = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+_SHORT_HASH_DIGITS = 12
+
+
+def joined_name(parts: Sequence[str], whole: object = None, longest: int = WORD.longest) -> str:
+    """A word of these parts, `__` between them: what other parts come to is never the same.
+
+    Where a part is more than letters, digits and single `_`, where the word would be too long, or where the parts do
+    not say all, which is `whole` (as its `repr` tells it), it is cut and ends in `___`, which no other name has, and a
+    hash.
+    """
+    name = "__".join(parts)
+    if whole is None and len(name) <= longest and all(map(_PLAIN_PART.fullmatch, parts)):
+        return name
+    digest = hashlib.sha256(repr((list(parts), whole)).encode()).hexdigest()
+    end = "___" + digest[:_SHORT_HASH_DIGITS]
+    return re.sub(r"[^a-z0-9_]", "_", name.lower())[: longest - len(end)].rstrip("_") + end
 
 
 # They show nothing, although they count as letters, marks or signs: joiners, fillers, separators of vowels.

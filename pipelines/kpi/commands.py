@@ -13,6 +13,7 @@ from pipelines.catalog.models import duration_text, nearest
 from pipelines.console import as_table
 from pipelines.errors import DuemarkError
 from pipelines.kpi.definitions.check import Checked, check, told
+from pipelines.kpi.project import MODELS
 from pipelines.kpi.registry import GRAINS, Kpi, Registry, Threshold, Variable
 from pipelines.warehouse.settings import Settings
 
@@ -103,7 +104,8 @@ def compiled(settings: Settings, kpi_id: str | None = None) -> str:
     checked = _sound(check(settings))
     kpis = checked.kpis if kpi_id is None else {(one := _one(checked, kpi_id)).id: one}
     files = compile_registry(Registry(kpis))
-    return "\n".join(f"-- {name}\n{text}" for name, text in sorted(files.items()) if name.endswith(".sql"))
+    models = {Path(name).name: text for name, text in files.items() if name.startswith(MODELS)}
+    return "\n".join(f"-- {name}\n{text}" for name, text in sorted(models.items()) if name.endswith(".sql"))
 
 
 def _sound(checked: Checked) -> Checked:

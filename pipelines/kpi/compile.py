@@ -23,11 +23,16 @@ from zoneinfo import ZoneInfo
 import sqlglot
 from sqlglot import exp
 
+from pipelines.catalog.names import joined_name
 from pipelines.errors import DuemarkError
-from pipelines.kpi.project import FENCE, PLAN
+from pipelines.kpi.project import FENCE, LINEAGE, MODELS, PLAN, model_file
 from pipelines.kpi.registry import COMPOSING, GRAINS, WAREHOUSE, Kpi, Registry, Source, Variable, Window
 
 HOUR, QUARTER, DAY = 60, 15, 1440
+# Who is asked about generated models: who owns the marts of KPIs.
+OWNER = "team:platform"
+# How the names of generated models begin.
+STATE, VALUES = "kpi_state_", "kpi_values_"
 # Zones whose offset had other minutes before are of no interest.
 SINCE = 1980
 # Zones whose clocks were changed oddly before have no rows from then.
@@ -94,7 +99,7 @@ class Group:
 
 
 def compile_registry(registry: Registry) -> dict[str, str]:
-    """Texts by file name: `<model>.sql` of every model, their yml, and the plan. Empty without a KPI.
+    """Texts by path within the dbt project: models, their yml, their lineage, and the plan. Empty without a KPI.
 
     Raises DuemarkError where a definition asks for what can't be computed.
     """
@@ -178,13 +183,13 @@ class _Compiler:
             groups.setdefault(self._group(kpi), []).append(kpi)
         values: dict[str, tuple[Group, list[Kpi], str]] = {}
         for group, kpis in groups.items():
-            name = f"kpi_values_{_hash(group)}"
+            name = _values_name(group, kpis, self.states)
             text = _custom(group, kpis[0], self.states) if group.own else _Values(group, kpis, self).text()
             values[name] = (group, kpis, text)
         plan: dict[str, Any] = {"models": {}, "kpis": {}, "clocks": {}}
         files: dict[str, str] = {}
         for state in self.states.values():
-            files[f"{state.name}.sql"] = _state_text(state)
+            files[model_file(state.name)] = _state_text(state)
             plan["models"][state.name] = {
                 "kind": "state", "clocks": state.clocks, "minutes": state.minutes, "is_date": state.is_date,
                 "columns": ["bucket_at", *map(_member, state.dimensions), *sorted(state.columns)],
@@ -195,7 +200,7 @@ class _Compiler:
                         "relation": state.source.relation, "time_column": column, "is_date": state.is_date,
                     }  # fmt: skip
         for name, (group, kpis, text) in values.items():
-            files[f"{name}.sql"] = text
+            files[model_file(name)] = text
             plan["models"][name] = {
                 "kind": "values",
                 "timezone": group.timezone,
@@ -214,7 +219,8 @@ class _Compiler:
             }  # fmt: skip
             for kpi in kpis:
                 plan["kpis"][kpi.id] = _kpi_plan(kpi, name)
-        files["kpis_generated.yml"] = _yml(plan)
+        files[f"{MODELS}/kpis_generated.yml"] = _yml(plan)
+        files[LINEAGE] = _lineage(values)
         files[PLAN] = json.dumps(plan, indent=1, sort_keys=True, default=str)
         return files
 
@@ -243,16 +249,40 @@ class _Compiler:
         until = variable.until_column if variable.kind == "snapshot" else None
         minutes = DAY if variable.is_date else QUARTER if (source.relation, column) in self.fine else HOUR
         snapshot = variable.kind == "snapshot"
-        name = (
-            f"kpi_state_{source.id}"[:50]
-            + "_"
-            + _hash(source.relation, column, until, snapshot, minutes, members)
-        )
+        name = _state_name(source, column, until, minutes, members, is_snapshot=snapshot)
         if name not in self.states:
             self.states[name] = StateModel(
                 name, source, column, until if snapshot else None, variable.is_date, minutes, members
             )
         return self.states[name]
+
+
+def _state_name(
+    source: Source,
+    time_column: str,
+    until_column: str | None,
+    minutes: int,
+    members: Sequence[str],
+    *,
+    is_snapshot: bool,
+) -> str:
+    """`marts__slo_performance__business_date__application_id`: the source, by which time, and the members."""
+    kind = ["quarters"] if minutes == QUARTER else []
+    kind += ["standing"] if is_snapshot else []
+    parts = [*source.relation.split("."), *kind, time_column, *members]
+    return STATE + joined_name(parts, (kind, until_column) if kind else None, longest=63 - len(STATE))
+
+
+def _values_name(group: Group, kpis: Sequence[Kpi], states: Mapping[str, StateModel]) -> str:
+    """Of one KPI its id; what several share has the name of their sources and dimensions, and a hash of all it is."""
+    if len(kpis) == 1:
+        kpi_id = kpis[0].id
+        # `a-b` and `a_b` are two.
+        whole = kpi_id if "_" in kpi_id else None
+        return VALUES + joined_name([kpi_id.replace("-", "_")], whole, longest=63 - len(VALUES))
+    relations = sorted({states[piece.state].source.relation for piece in group.pieces})
+    parts = [part for relation in relations for part in relation.split(".")]
+    return VALUES + joined_name([*parts, "by", *group.dimensions], group, longest=63 - len(VALUES))
 
 
 def _member(column: str) -> str:
@@ -527,7 +557,7 @@ def _yml(plan: dict[str, Any]) -> str:
         else:
             ids = [kpi_id for kpi_id, kpi in sorted(plan["kpis"].items()) if kpi["model"] == name]
             text = f"Values of {', '.join(ids)}."
-        entries.append({"name": name, "description": text})
+        entries.append({"name": name, "description": text, "config": {"meta": {"owner": OWNER}}})
     relations = {str(clock["relation"]) for clock in plan["clocks"].values()}
     copies = sorted(name.partition(".")[2] for name in relations if name.startswith("copies."))
     tables = [
@@ -535,6 +565,12 @@ def _yml(plan: dict[str, Any]) -> str:
     ]
     sources = [{"name": "copies", "tables": tables}] if tables else []
     return json.dumps({"version": 2, "models": entries, "sources": sources}, indent=1)
+
+
+def _lineage(models: Iterable[str]) -> str:
+    """The macro of the core project that names no model, with those that there are."""
+    names = ", ".join(f'"{name}"' for name in sorted(models))
+    return f"{{% macro kpi_models() %}} {{{{ return([{names}]) }}}} {{% endmacro %}}\n"
 
 
 def bounds(piece: Piece, state: StateModel, timezone: str) -> tuple[str | None, str]:

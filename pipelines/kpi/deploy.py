@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pipelines.kpi.project import PLAN
+from pipelines.kpi.project import PLAN, model_file
 from pipelines.logs import get_logger
 from pipelines.transform.project import DbtError, Project, generated, manifest_json
 from pipelines.warehouse.connect import Role, connect
@@ -50,7 +50,9 @@ def deploy_generated(project: Project, is_made_anew: bool) -> None:
         }
         if not plan["models"] and not deployed:
             return
-        prints = {name: hashlib.sha256(files[f"{name}.sql"].encode()).hexdigest() for name in plan["models"]}
+        prints = {
+            name: hashlib.sha256(files[model_file(name)].encode()).hexdigest() for name in plan["models"]
+        }
         wanted = [
             name
             for name, fingerprint in prints.items()

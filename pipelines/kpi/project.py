@@ -21,21 +21,32 @@ from pipelines.warehouse.settings import Settings
 log = get_logger(__name__)
 
 # Raised when the compiler writes other SQL for the same definitions.
-FORM = 7
+FORM = 8
 # Keeps the conditions of a state's rows from being judged by each aggregate anew; and, with that, from being computed
 # in parallel.
 FENCE = " offset 0 /* each condition once */"
+# Where the generated models stand in the effective project.
+MODELS = "models/generated/kpi"
 # What the engine has to know of the models, beside them.
-PLAN = "kpis.json"
+PLAN = f"{MODELS}/kpis.json"
+# Which models of values there are, for the lineage of the marts: in place of the core's, which names none.
+LINEAGE = "macros/kpi/models.sql"
 # Reads and checks the catalog's definitions; called with the settings, returns a Registry.
 DEFINITIONS = "pipelines.kpi.definitions.check:registry"
+# The same, but of what is sound, whatever is wrong with the rest.
+SOUND = "pipelines.kpi.definitions.check:sound_registry"
 
 _made: dict[tuple[Path, str], Mapping[str, str]] = {}
 _refused: dict[Path, DuemarkError] = {}
 
 
+def model_file(name: str) -> str:
+    """Where the text of a generated model stands in the effective project."""
+    return f"{MODELS}/{name}.sql"
+
+
 def generated(settings: Settings, core: str) -> Mapping[str, str]:
-    """Models and plan of the catalog's KPIs, by file name; empty without any.
+    """Models and plan of the catalog's KPIs, by path within the dbt project; empty without any.
 
     `core` is the fingerprint of the core project. Where the definitions have problems, those made before stand: the
     catalog tells of the problems when it is read.
@@ -98,10 +109,14 @@ def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
     except CatalogError as error:
         _refused[settings.home] = error
         log.warning("KPIs refused, those before stand", problems=[str(problem) for problem in error.problems])
-        return cast("dict[str, str]", _read(settings).get("files", {}))
+        before = _read(settings)
+        if before.get("form") == FORM or not before:
+            return cast("dict[str, str]", before.get("files", {}))
+        # What an earlier version wrote no longer fits: all that is sound stands, and not what was refused.
+        return compile_registry(resolve_name(SOUND)(settings))
     store = _store(settings)
     store.parent.mkdir(parents=True, exist_ok=True)
     written = store.with_suffix(".part")
-    written.write_bytes(orjson.dumps({"key": key, "files": files}))
+    written.write_bytes(orjson.dumps({"key": key, "form": FORM, "files": files}))
     written.replace(store)
     return files

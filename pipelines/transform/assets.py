@@ -15,7 +15,7 @@ from pipelines.errors import DuemarkError
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table, table_spec, valid_owners
 from pipelines.transform.project import project_of
-from pipelines.transform.publish import Publication, mart_of, told
+from pipelines.transform.publish import Publication, told
 from pipelines.transform.tick import TickReport, tick
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -30,8 +30,8 @@ COMPUTED = {"work", "scoped"}
 # Groups of sources, where they are not named as their schema.
 GROUPS = {"raw": "landing"}
 
-# Schemas of sources that are read by many and say nothing of lineage: the control row, what the engine of KPIs keeps.
-UNSHOWN = {"control", "kpi"}
+# Schemas of sources that are read by many and say nothing of lineage: the control row.
+UNSHOWN = {"control"}
 
 # What a subject tells of a mart after a tick, beyond the rows exchanged.
 Describe = Callable[[psycopg.Connection[Any], TickReport], Metadata]
@@ -81,21 +81,14 @@ class Translator(DagsterDbtTranslator):
 
 
 def model_specs(manifest: Mapping[str, Any]) -> tuple[list[dg.AssetSpec], list[dg.AssetSpec]]:
-    """Specs of all models: those that a tick computes, in its order, and those (views, functions) that show them."""
+    """Specs of all models: those that a tick computes, in its order, and all others (views, functions, …)."""
     translator = Translator()
     computed: list[dg.AssetSpec] = []
     shown: list[dg.AssetSpec] = []
-    read: dict[str, set[dg.AssetKey]] = {}
     for unique_id, node in sorted(manifest["nodes"].items()):
         if node["resource_type"] == "model":
             spec = translator.get_asset_spec(manifest, unique_id, None)
-            if mart := mart_of(node["name"]):
-                read.setdefault(mart, set()).update(dep.asset_key for dep in spec.deps)
-            else:
-                (computed if node["config"]["materialized"] in COMPUTED else shown).append(spec)
-    shown = [
-        spec.replace_attributes(deps=[*spec.deps, *sorted(read.get(spec.key.path[-1], ()))]) for spec in shown
-    ]
+            (computed if node["config"]["materialized"] in COMPUTED else shown).append(spec)
     return _in_order(computed), shown
 
 

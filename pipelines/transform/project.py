@@ -32,7 +32,6 @@ log = get_logger(__name__)
 # What subjects generate of the catalog, as models of the effective project; each is called with (settings, fingerprint
 # of the core project) and returns texts by file name. By name, because transform imports no subject.
 GENERATORS = ("pipelines.kpi.project:generated",)
-GENERATED = "models/kpis/generated"
 # Why what was generated before still stands, or None; each is called with the settings after its generator.
 REFUSED = ("pipelines.kpi.project:refused",)
 
@@ -96,7 +95,7 @@ def constants() -> dict[str, str]:
 
 
 def generated(settings: Settings, core: str | None = None) -> Mapping[str, str]:
-    """Text of what subjects generate of the catalog, by path within the project's folder of generated models.
+    """Text of what subjects generate of the catalog, by path within the project; what stands there is replaced.
 
     `core`: the core's fingerprint, where the caller has it. A subject that can't make them leaves those made before.
     """
@@ -143,7 +142,7 @@ def _synchronise(settings: Settings) -> None:
         return
     folder = target_folder(settings) / "project"
     wanted = {name: path.read_text("utf-8") for name, path in _core_files(settings).items()}
-    wanted |= {f"{GENERATED}/{name}": text for name, text in files.items()}
+    wanted |= files
     for name, text in wanted.items():
         path = folder / name
         if _read(path) != text:

@@ -29,8 +29,7 @@ AFTER_MARTS = {
 ANALYSE_ABOVE = 0.1
 
 
-# Tables behind a mart that is a view: what a tick did to those that begin like this is told of the mart. They are not
-# shown: what they read, the mart reads.
+# Tables behind a mart that is a view: what a tick did to those that begin like this is told of the mart.
 BEHIND = {"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"}
 
 
@@ -122,7 +121,7 @@ def _insert(mart: ModelResult) -> sql.Composed:
     )
 
 
-def mart_of(name: str) -> str | None:
+def _mart_of(name: str) -> str | None:
     """The mart that the table `name` stands behind; None for any other."""
     return next((mart for start, mart in BEHIND.items() if name.startswith(start)), None)
 
@@ -131,7 +130,7 @@ def told(publications: Sequence[Publication]) -> list[Publication]:
     """Publications by the mart that they are told of: those behind a view are one, with their rows and seconds."""
     found: dict[str, Publication] = {}
     for one in publications:
-        name = mart_of(one.name) or one.name
+        name = _mart_of(one.name) or one.name
         before = found.get(name, Publication(name, 0, 0, 0.0))
         found[name] = Publication(
             name,

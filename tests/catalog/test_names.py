@@ -17,6 +17,7 @@ from pipelines.catalog.names import (
     Style,
     distinct_words,
     is_unseen,
+    joined_name,
     readable,
     safe_name,
 )
@@ -84,3 +85,23 @@ def test_what_nobody_sees_is_shown(character: str) -> None:
 @pytest.mark.parametrize("text", ["a b", "Überträge", "日次", "😀", "[x]", "نص", "e\u0301"])
 def test_what_can_be_seen_stays(text: str) -> None:
     assert readable(text) == text
+
+
+PARTS = st.lists(st.text(st.sampled_from("ab0_-.Z"), min_size=1, max_size=5), min_size=1, max_size=4)
+
+
+@given(st.sets(PARTS.map(tuple), min_size=2, max_size=8), st.sampled_from([20, 40]))
+@hypothesis_settings(deadline=None)
+def test_no_two_lists_of_parts_come_to_one_name(given: set[tuple[str, ...]], longest: int) -> None:
+    names = [joined_name(parts, longest=longest) for parts in given]
+    assert len(set(names)) == len(given)
+    assert all(re.fullmatch(r"[a-z0-9_]+", name) and len(name) <= longest for name in names)
+
+
+def test_joined_names_can_be_read() -> None:
+    assert (
+        joined_name(["marts", "slo_performance", "business_date"]) == "marts__slo_performance__business_date"
+    )
+    assert re.fullmatch(r"marts__odd_day___[0-9a-f]{12}", joined_name(["marts", "odd day"]))
+    assert re.fullmatch(r"(long_){9}l___[0-9a-f]{12}", joined_name(["long_" * 20 + "end"], longest=61))
+    assert joined_name(["a"], whole=1) != joined_name(["a"], whole=2)

@@ -109,7 +109,10 @@ def test_models_are_compiled_of_all_or_of_one(duemark: Run) -> None:
     one = duemark("kpi", "compile", "on-time-share")
     assert every.returncode == one.returncode == 0
     found = names.findall(one.stdout)
-    assert [name.rpartition("_")[0] for name in found] == ["kpi_state_marts_slo_performance", "kpi_values"]
+    assert found == [
+        "kpi_state_marts__slo_performance__business_date__application_id",
+        "kpi_values_on_time_share",
+    ]
     # All KPIs over the occurrences share one scan of them.
     assert names.findall(every.stdout).count(found[0]) == 1
     assert every.stdout.count('from {{ ref("slo_performance") }}\n') == 1

@@ -77,6 +77,11 @@ def registry(settings: Settings) -> Registry:
     return Registry(checked.kpis)
 
 
+def sound_registry(settings: Settings) -> Registry:
+    """The KPIs of the catalog that nothing is wrong with."""
+    return Registry(check(settings, ask=False).kpis)
+
+
 def check(
     settings: Settings, folder: Path | None = None, *, file: Path | None = None, ask: bool = True
 ) -> Checked:

@@ -1,4 +1,5 @@
 {{ config(materialized="view") }}
+{{ kpi_lineage() }}
 
 select
     kpi_id,

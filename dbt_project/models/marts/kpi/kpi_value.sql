@@ -1,4 +1,5 @@
 {{ config(materialized="view") }}
+{{ kpi_lineage() }}
 
 select
     cell.kpi_id,
