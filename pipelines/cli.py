@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+import pipelines.subjects  # noqa: F401 # hands the subjects in
 from pipelines import failures, logs
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings

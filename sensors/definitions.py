@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+import pipelines.subjects  # noqa: F401 # hands the subjects in
 from pipelines import logs
 from sensors.oncall.incidents.dagster_sensors import delivery_sensor, incidents_sensor
 from sensors.oncall.purge import purge_sensor

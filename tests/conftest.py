@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+import pipelines.subjects  # noqa: F401 # hands the subjects in, as the top of every program does
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import with_database
 from pipelines.warehouse.migrate import migrate

@@ -28,7 +28,7 @@ def due_tables(connection: psycopg.Connection[Any], declared: Declared) -> list[
     return due
 
 
-def next_instant(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:  # noqa: ARG001
+def next_instant(connection: psycopg.Connection[Any]) -> datetime | None:
     """When the next copy is due: a tick reads it."""
     if not is_there(connection):
         return None

@@ -26,25 +26,23 @@ from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
-EVERY_LOAD = 2**62
-"""Copies are not read by the number of a load: they hold back none."""
 WAIT = 3.0
 """Seconds that a tick waits for copies."""
 _running: dict[tuple[Path, str], Future[None]] = {}
 _lock = threading.Lock()
 
 
-def refresh(settings: Settings, as_of: datetime) -> int:  # noqa: ARG001 # copies have a clock of their own
+def refresh(settings: Settings) -> None:
     """Bring the copies that are due up to date, as a preparation of a tick; see the module.
 
     Never raises for a database's sake: what is wrong with one stands in `copies.state`.
     """
     declared = read_declared(settings)
     if is_idle(settings, declared):
-        return EVERY_LOAD
+        return
     with connect(settings, "ingest", autocommit=True) as connection:
         if not is_there(connection):
-            return EVERY_LOAD
+            return
         forget(settings, connection, declared)
         if declared.is_faultless:
             drop_unread(settings, connection)
@@ -52,7 +50,6 @@ def refresh(settings: Settings, as_of: datetime) -> int:  # noqa: ARG001 # copie
     if due:
         futures = [_start(settings, database, tables) for database, tables in due]
         wait([future for future in futures if future is not None], timeout=WAIT)
-    return EVERY_LOAD
 
 
 def refresh_now(settings: Settings, *, compare: bool = False) -> None:

@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pipelines.kpi.project import PLAN, model_file
+from pipelines.landing import known_feeds
 from pipelines.logs import get_logger
 from pipelines.transform.project import DbtError, Project, generated, manifest_json
 from pipelines.warehouse.connect import Role, connect
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# Feeds behind a raw table, where it isn't named as its feed.
-FEEDS = {"metric_input": ["metric_log", "uptime"]}
-# Raw tables that hold no records of a feed.
-NO_FEEDS = {"load", "landed_file", "rejected_record", "log_read", "feed_read", "unload"}
 EVENTS = {
     "insert": "referencing new table as new_rows",
     "update": "referencing new table as new_rows old table as old_rows",
@@ -262,7 +259,7 @@ def _feeds(project: Project, relation: str) -> list[str]:
         # A copy notes by its own name how far it was read.
         return [relation]
     if schema == "raw":
-        return FEEDS.get(table, [table])
+        return known_feeds.tables().get(table, [table])
     parents: dict[str, list[str]] = manifest_json(project.settings)["parent_map"]
     feeds: set[str] = set()
     seen: set[str] = set()
@@ -274,6 +271,6 @@ def _feeds(project: Project, relation: str) -> list[str]:
         seen.add(key)
         ahead += parents.get(key, [])
         if key.startswith("source.duemark.raw."):
-            name = key.rpartition(".")[2]
-            feeds.update(FEEDS.get(name, [name]))
-    return sorted(feeds - NO_FEEDS)
+            # Other tables of the schema hold no records of a feed.
+            feeds.update(known_feeds.tables().get(key.rpartition(".")[2], []))
+    return sorted(feeds)

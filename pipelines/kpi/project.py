@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import cast
 
 import orjson
@@ -31,10 +30,6 @@ MODELS = "models/generated/kpi"
 PLAN = f"{MODELS}/kpis.json"
 # Which models of values there are, for the lineage of the marts: in place of the core's, which names none.
 LINEAGE = "macros/kpi/models.sql"
-# Reads and checks the catalog's definitions; called with the settings, returns a Registry.
-DEFINITIONS = "pipelines.kpi.definitions.check:registry"
-# The same, but of what is sound, whatever is wrong with the rest.
-SOUND = "pipelines.kpi.definitions.check:sound_registry"
 
 _made: dict[tuple[Path, str], Mapping[str, str]] = {}
 _refused: dict[Path, DuemarkError] = {}
@@ -103,9 +98,10 @@ def _kept(settings: Settings, key: str) -> Mapping[str, str] | None:
 def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
     from pipelines.catalog.load import CatalogError
     from pipelines.kpi.compile import compile_registry
+    from pipelines.kpi.definitions import check
 
     try:
-        files = compile_registry(resolve_name(DEFINITIONS)(settings))
+        files = compile_registry(check.registry(settings))
     except CatalogError as error:
         _refused[settings.home] = error
         log.warning("KPIs refused, those before stand", problems=[str(problem) for problem in error.problems])
@@ -113,7 +109,7 @@ def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
         if before.get("form") == FORM or not before:
             return cast("dict[str, str]", before.get("files", {}))
         # What an earlier version wrote no longer fits: all that is sound stands, and not what was refused.
-        return compile_registry(resolve_name(SOUND)(settings))
+        return compile_registry(check.sound_registry(settings))
     store = _store(settings)
     store.parent.mkdir(parents=True, exist_ok=True)
     written = store.with_suffix(".part")

@@ -10,13 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import orjson
 
-from pipelines.catalog.store import stored_packages, stored_zones
 from pipelines.errors import DuemarkError
-from pipelines.landing import registry
-from pipelines.landing.feed import Context, Feed
+from pipelines.landing import known_feeds
+from pipelines.landing.feed import Feed
 from pipelines.landing.formats.compressed import Unpacked
 from pipelines.landing.formats.read import read_chunks
 from pipelines.landing.formats.records import Warnings
@@ -47,27 +47,27 @@ class Appended:
 
 
 def append(
-    settings: Settings, feed: str, rows: Sequence[Row], *, source: str, context: Context | None = None
+    settings: Settings, feed: str, rows: Sequence[Row], *, source: str, context: Any = None
 ) -> Appended:
     """Load rows into the table of a feed, in one transaction: all that the feed's check accepts, or none.
 
     Those that it rejects go to raw.rejected_record, with `source` as their path and their place, from 1, as their line.
     Nothing tells the same rows from others alike: who calls again appends again. `context` is what the check knows
-    besides them, without one what the stored catalog says.
+    besides them; without one the feed reads its own.
 
     Raises DuemarkError when there is no such feed, or when it is one of logs, which are read on; TypeError when a row
     holds what JSON has no word for; what the check or the database raises. Nothing is loaded then.
     """
-    if registry.known(feed) in registry.FOLLOWED:
+    if known_feeds.entry(feed).followed:
         raise DuemarkError(
             f"The feed {feed} has files that grow; rows cannot be appended to it.",
             f"Write lines to a file in landing/{feed}.",
         )
     if not rows:
         return Appended()
-    contract = registry.feed(feed)
+    contract = known_feeds.feed(feed)
     warnings = Warnings()
-    parts = _checked(contract, rows, context or _stored(settings), warnings)
+    parts = _checked(contract, rows, contract.context(settings) if context is None else context, warnings)
     with (
         connect(settings, "ingest", autocommit=True) as connection,
         connection.transaction(),
@@ -95,11 +95,7 @@ def append(
     return appended
 
 
-def _stored(settings: Settings) -> Context:
-    return Context(zones=stored_zones(settings), packages=stored_packages(settings))
-
-
-def _checked(feed: Feed, rows: Sequence[Row], context: Context, warnings: Warnings) -> list[Part]:
+def _checked(feed: Feed, rows: Sequence[Row], context: Any, warnings: Warnings) -> list[Part]:
     limits = Limits.from_env()
     lines = b"".join(_line(row) for row in rows)
     most = limits.rejected_kept

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from pipelines.catalog.store import refresh_catalog
-from pipelines.landing import registry
+from pipelines.landing import known_feeds
 from pipelines.landing.ledger import FileOutcome
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table, table_spec
@@ -22,14 +22,14 @@ OWNERS = ["team:platform"]
 
 def feed_key(feed: str) -> dg.AssetKey:
     """Asset key of a feed's table."""
-    return dg.AssetKey(["raw", registry.TABLES.get(feed, feed)])
+    return dg.AssetKey(["raw", known_feeds.entry(feed).table])
 
 
 def feed_assets(manifest: Mapping[str, Any]) -> dg.AssetsDefinition:
     """One asset for each table of feeds, all loaded by the op `ingest`; any of them can be asked for alone."""
     specs = [
         table_spec(manifest, "raw", table, group=GROUP, kinds={"file", "postgres"}, owners=OWNERS)
-        for table in registry.tables()
+        for table in known_feeds.tables()
     ]
 
     @dg.multi_asset(
@@ -44,7 +44,7 @@ def feed_assets(manifest: Mapping[str, Any]) -> dg.AssetsDefinition:
         # pandas: a second of every process that only shows the assets
         from pipelines.landing.ingest import ingest
 
-        feeds = [feed for feed in registry.names() if feed_key(feed) in context.selected_asset_keys]
+        feeds = [feed for feed in known_feeds.names() if feed_key(feed) in context.selected_asset_keys]
         with explained():
             # Times without an offset are read in the zone that the catalog gives their application.
             problem = refresh_catalog(settings)

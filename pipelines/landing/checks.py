@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from pipelines.landing.assets import feed_key
-from pipelines.landing.registry import tables
+from pipelines.landing.known_feeds import tables
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table
 from pipelines.warehouse.connect import connect

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from pipelines.errors import DuemarkError
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from pipelines.warehouse.settings import Settings
 
 # How a file of a feed is read: "columns": CSV with a header, NDJSON or Parquet, one text column for each declared
 # one; "document": NDJSON, each object whole, as text, in the one column `document`; "line": any text file, each line
@@ -57,15 +59,8 @@ class Rejected:
     reasons: list[Reason]
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a check may know besides the records.
-
-    `zones`: IANA zone of every registered application; `packages`: the catalog's packages, as they stand there.
-    """
-
-    zones: Mapping[str, str] = field(default_factory=dict)
-    packages: Sequence[Mapping[str, str]] = ()
+class NotYetError(DuemarkError):
+    """What a feed has to know before it reads is not there yet: its files wait, and are told of."""
 
 
 class Breaches:
@@ -117,10 +112,15 @@ class Checked:
     notes: Sequence[Note] = ()
 
 
+def knows_nothing(_: Settings) -> None:
+    """The context of a feed that has to know nothing besides its records."""
+
+
 @dataclass(frozen=True)
 class Feed:
     """A feed: the folder `landing/<name>/`, the table its records go to, and what a record must be.
 
+    `context` reads, once for an ingest, what `check` has to know besides the records.
     `check` gets a frame with the declared columns (or `document`, or `line`), text or missing, whose index is
     the line number (of Parquet: the row), free of NUL characters; it looks at whole columns and raises nothing.
     `table` has, besides what `check` returns, the columns `load_id`, `seq` (from 0, by line) and `line_no`.
@@ -130,11 +130,12 @@ class Feed:
 
     name: str
     table: str
-    check: Callable[[pd.DataFrame, Context], Checked]
+    check: Callable[[pd.DataFrame, Any], Checked]
     columns: tuple[Column, ...] = ()
     shape: Shape = "columns"
     partition_by: str | None = None
     instant: str | None = None
+    context: Callable[[Settings], Any] = knows_nothing
 
     def __post_init__(self) -> None:
         if (self.shape == "columns") != bool(self.columns):
@@ -167,11 +168,13 @@ class LogReader(Protocol):
 class LogFeed:
     """A feed of files that grow and rotate: each line once, in batches, whatever the file is called by then.
 
-    `table`, `partition_by` and `instant` as those of a `Feed`.
+    `context` reads, once for an ingest, what a reader has to know; it raises NotYetError where lines, which are read
+    once, have to wait for that. `table`, `partition_by` and `instant` as those of a `Feed`.
     """
 
     name: str
     table: str
-    reader: Callable[[Context], LogReader]
+    reader: Callable[[Any], LogReader]
     partition_by: str | None = None
     instant: str | None = None
+    context: Callable[[Settings], Any] = knows_nothing

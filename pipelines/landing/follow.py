@@ -23,13 +23,13 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-from pipelines.landing import ledger, registry, source
-from pipelines.landing.feed import Context, LogFeed, LogReader, Reason, Rejected
+from pipelines.landing import known_feeds, ledger, source
+from pipelines.landing.feed import LogFeed, LogReader, Reason, Rejected
 from pipelines.landing.ledger import FileOutcome
 from pipelines.landing.limits import Limits
 from pipelines.landing.load import begin_load, end_load
@@ -123,7 +123,7 @@ class Grown:
 
 def grown(settings: Settings) -> list[Grown]:
     """Logs that have grown, moved or appeared since they were read, as their sizes and times tell. Cheap."""
-    listed = landed(settings.landing, registry.FOLLOWED)
+    listed = landed(settings.landing, known_feeds.followed())
     refused = [file for file in listed if file.refused]
     files = [file for file in listed if file.stamp.size and not file.refused]
     found: list[Grown] = []
@@ -147,13 +147,14 @@ def grown(settings: Settings) -> list[Grown]:
 def follow(
     connection: Connection,
     files: Sequence[LandedFile],
-    context: Context,
+    contexts: Mapping[str, Any],
     tell: Callable[[LandedFile, int, int], None] | None = None,
     limits: Limits | None = None,
 ) -> Followed:
     """Read on in those of `files` that have grown, all of them of feeds that are followed.
 
-    `connection` is in autocommit mode. `tell` is called after every chunk with a file, its bytes done, and records.
+    `contexts`: what each feed had to know, by its name. `connection` is in autocommit mode.
+    `tell` is called after every chunk with a file, its bytes done, and records.
     """
     result = Followed()
     if not files:
@@ -162,7 +163,12 @@ def follow(
         for name in dict.fromkeys(file.feed for file in files):
             of_feed = [file for file in files if file.feed == name]
             _Following(
-                connection, registry.log_feed(name), context, tell, result, limits or Limits.from_env()
+                connection,
+                known_feeds.log_feed(name),
+                contexts[name],
+                tell,
+                result,
+                limits or Limits.from_env(),
             ).run(of_feed)
     return result
 
@@ -239,7 +245,7 @@ class _Following:
         self,
         connection: Connection,
         feed: LogFeed,
-        context: Context,
+        context: Any,
         tell: Callable[[LandedFile, int, int], None] | None,
         result: Followed,
         limits: Limits,

@@ -11,20 +11,18 @@ import contextlib
 import hashlib
 import io
 import itertools
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import psycopg
 from psycopg import errors, sql
 
-from pipelines.catalog.store import refresh_catalog, stored_packages, stored_zones
 from pipelines.errors import DuemarkError
-from pipelines.landing import ledger, registry, source
-from pipelines.landing.feed import Context, Feed, FileError
+from pipelines.landing import known_feeds, ledger, source
+from pipelines.landing.feed import Feed, FileError, NotYetError
 from pipelines.landing.follow import follow
 from pipelines.landing.formats.compressed import Unpacked
 from pipelines.landing.formats.lines import BLOCK_BYTES
@@ -89,9 +87,9 @@ def ingest(
     `feeds` limits it to some feeds' folders. `feed` says whose files `paths` are, where no folder's name does.
     `progress` is called after every chunk. Files named in `paths` are tried again even if they were quarantined.
     """
-    wanted = list(feeds or ([feed] if feed else registry.names()))
+    wanted = list(feeds or ([feed] if feed else known_feeds.names()))
     for name in (*wanted, *([feed] if feed else ())):
-        registry.known(name)
+        known_feeds.entry(name)
     limits = Limits.from_env()
     warnings: list[str] = []
     began_at = datetime.now(UTC)
@@ -102,20 +100,23 @@ def ingest(
         for name in source.strays(settings.landing):
             warnings.append(
                 f"{name} in {settings.landing} is no folder: nothing of this feed is read."
-                if name in registry.names()
+                if name in known_feeds.names()
                 else f"{name} lies in {settings.landing}, but in no feed's folder: it is not read."
             )
             log.warning("not in a feed's folder", landing=settings.landing, name=name)
     retry: ledger.Retry = "quarantined" if paths else "unread"
     refused = [file for file in files if file.refused]
-    logs = [file for file in files if file.feed in registry.FOLLOWED and not file.refused]
-    others = [file for file in files if file.feed not in registry.FOLLOWED and not file.refused]
-    if logs and not _has_packages(settings):
-        warnings.append(
-            "Logs wait for a catalog without faults: what they are to be counted by is not known yet."
-        )
-        log.warning("no catalog yet", logs=len(logs))
-        logs = []
+    logs = [file for file in files if file.feed in known_feeds.followed() and not file.refused]
+    others = [file for file in files if file.feed not in known_feeds.followed() and not file.refused]
+    contexts: dict[str, Any] = {}
+    for name in dict.fromkeys(file.feed for file in logs):
+        try:
+            contexts[name] = known_feeds.log_feed(name).context(settings)
+        except NotYetError as error:
+            if error.message not in warnings:
+                warnings.append(error.message)
+            log.warning("not read yet", feed=name, problem=error.message)
+    logs = [file for file in logs if file.feed in contexts]
     outcomes: list[FileOutcome] = []
     with _database(outcomes), connect(settings, role="ingest", autocommit=True) as connection:
         with connection.cursor() as cursor:
@@ -125,17 +126,14 @@ def ingest(
                 _log(outcomes[-1])
             if not paths:
                 ledger.note_gone(cursor, settings.landing, wanted, files)
-        context = Context(
-            zones=stored_zones(settings) if new else {}, packages=stored_packages(settings) if logs else ()
-        )
         gained: dict[str, int] = {}
-        way = _Way(connection, context, retry, limits, progress, len(new))
+        way = _Way(connection, settings, retry, limits, progress, len(new))
         for outcome in way.load(new):
             outcomes.append(outcome)
             _log(outcome)
         for table, rows in way.gained.items():
             gained[table] = gained.get(table, 0) + rows
-        followed = follow(connection, logs, context, _log_teller(progress, len(logs)), limits)
+        followed = follow(connection, logs, contexts, _log_teller(progress, len(logs)), limits)
         for outcome in followed.outcomes:
             outcomes.append(outcome)
             _log(outcome)
@@ -202,28 +200,6 @@ def _is_still(file: LandedFile, fingerprint: str) -> bool:
         return True
     with file.store.open(file.path) as stream:
         return _Content(stream).fingerprint() == fingerprint
-
-
-def _has_packages(settings: Settings) -> bool:
-    """Whether it is known what logs are counted by. A line is read once: it must not come before the catalog.
-
-    While the catalog is refused the packages before stand; logs go on to be counted by them as long as those in the
-    files are the same.
-    """
-    from pipelines.catalog.load import CatalogError, read_packages
-
-    try:
-        refused = refresh_catalog(settings)
-    except CatalogError as error:
-        log.warning("no catalog", problems=[str(problem) for problem in error.problems])
-        return False
-    if refused is None:
-        return True
-    packages = read_packages(settings.catalog)
-    if packages is None:
-        return False
-    declared = {one.url: json.loads(one.canonical()) for one in packages}
-    return declared == {one["url"]: one for one in stored_packages(settings)}
 
 
 def _teller(
@@ -301,13 +277,14 @@ class _Way:
     """The files of an ingest, in their order: small ones together, the others one by one."""
 
     connection: Connection
-    context: Context
+    settings: Settings
     retry: ledger.Retry
     limits: Limits
     progress: Callable[[Progress], None] | None
     file_count: int
     number: int = 0
     gained: dict[str, int] = field(default_factory=dict)
+    contexts: dict[str, Any] = field(default_factory=dict)
 
     def load(self, files: Iterable[LandedFile]) -> Iterator[FileOutcome]:
         together: list[Small] = []
@@ -316,7 +293,7 @@ class _Way:
             if len(together) >= MOST_FILES or size >= MOST_BYTES:
                 yield from self._together(together)
                 together, size = [], 0
-            small = read_small(file, registry.feed(file.feed), self.limits)
+            small = read_small(file, known_feeds.feed(file.feed), self.limits)
             if together and (small is None or file.feed != together[0].file.feed):
                 yield from self._together(together)
                 together, size = [], 0
@@ -329,13 +306,13 @@ class _Way:
             yield from self._together(together)
 
     def _together(self, smalls: list[Small]) -> Iterator[FileOutcome]:
-        feed = registry.feed(smalls[0].file.feed)
+        feed = known_feeds.feed(smalls[0].file.feed)
         outcomes: list[FileOutcome | None] = []
         gained: dict[str, int] = {}
         if len(smalls) > 1:
             try:
                 outcomes, gained = load_small(
-                    self.connection, smalls, feed, self.context, self.retry, self.limits
+                    self.connection, smalls, feed, self._context(feed), self.retry, self.limits
                 )
             except (FileError, psycopg.DataError, psycopg.IntegrityError) as error:
                 log.info("small files go one by one", files=len(smalls), problem=str(error))
@@ -361,15 +338,19 @@ class _Way:
 
     def _alone(self, file: LandedFile) -> Iterator[FileOutcome]:
         self.number += 1
-        loading = _Loading(
-            self.connection, file, registry.feed(file.feed), self.context, self.retry, self.limits
-        )
+        feed = known_feeds.feed(file.feed)
+        loading = _Loading(self.connection, file, feed, self._context(feed), self.retry, self.limits)
         if self.progress is not None:
             loading.tell = _teller(self.progress, file, self.number, self.file_count)
         outcome = loading.run()
         self._add(loading.gained)
         if outcome is not None:
             yield outcome
+
+    def _context(self, feed: Feed) -> Any:
+        if feed.name not in self.contexts:
+            self.contexts[feed.name] = feed.context(self.settings)
+        return self.contexts[feed.name]
 
     def _add(self, gained: dict[str, int]) -> None:
         for table, rows in gained.items():
@@ -406,7 +387,7 @@ class _Loading:
     connection: Connection
     file: LandedFile
     feed: Feed
-    context: Context
+    context: Any
     retry: ledger.Retry
     limits: Limits
     tell: Callable[[int, int], None] | None = None

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.landing.registry import DECLARATIONS
+from pipelines.landing import known_feeds
 from pipelines.landing.source import LandedFile, folder_labels, is_storage_error, landed
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -294,7 +294,7 @@ def pending(settings: Settings, feeds: Iterable[str] | None = None) -> list[Land
 
     A file that could not be read is among them when it can be opened now.
     """
-    files = landed(settings.landing, DECLARATIONS if feeds is None else feeds)
+    files = landed(settings.landing, known_feeds.whole() if feeds is None else feeds)
     if not files:
         return []
     refused = [file for file in files if file.refused]

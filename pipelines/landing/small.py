@@ -12,14 +12,14 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.landing import ledger, source
-from pipelines.landing.feed import Context, Feed, FileError, Rejected
+from pipelines.landing.feed import Feed, FileError, Rejected
 from pipelines.landing.formats.compressed import Unpacked, Unzipped
 from pipelines.landing.formats.delimited import is_header
 from pipelines.landing.formats.lines import MOST_LINES, is_text
@@ -108,7 +108,7 @@ def load_small(
     connection: Connection,
     smalls: Sequence[Small],
     feed: Feed,
-    context: Context,
+    context: Any,
     retry: ledger.Retry,
     limits: Limits,
 ) -> tuple[list[FileOutcome | None], dict[str, int]]:
@@ -219,7 +219,7 @@ def _runs(smalls: Sequence[Small]) -> Iterator[tuple[int, list[Small]]]:
         start += len(run)
 
 
-def _read_run(run: list[Small], start: int, feed: Feed, context: Context, read: _Read) -> None:
+def _read_run(run: list[Small], start: int, feed: Feed, context: Any, read: _Read) -> None:
     warnings = Warnings()
     first = run[0]
     chunk = chunk_of_lines(

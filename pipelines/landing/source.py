@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from pipelines.errors import DuemarkError
-from pipelines.landing import registry
+from pipelines.landing import known_feeds
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -461,7 +461,7 @@ def strays(landing: str) -> list[str]:
     store, root = store_of(landing)
     with _listing(landing):
         names = [name for name in store.folders(root) if is_looked_at(name.rstrip("/"))]
-    return [name for name in names if name.rstrip("/") not in registry.names() or not name.endswith("/")]
+    return [name for name in names if name.rstrip("/") not in known_feeds.names() or not name.endswith("/")]
 
 
 def named(
@@ -479,7 +479,7 @@ def named(
         store, path = store_of(given)
         _, root = store_of(landing)
         first, _, deeper = path.removeprefix(f"{root}/").partition("/")
-        is_landed = path.startswith(f"{root}/") and (bool(deeper) or first in registry.names())
+        is_landed = path.startswith(f"{root}/") and (bool(deeper) or first in known_feeds.names())
         if is_landed:
             # What a pattern of the shell names is not meant one by one.
             store = store.within(root, f"{root}/{first}")
@@ -502,7 +502,9 @@ def named(
 
 
 def _feed_of(path: str, default: str) -> str:
-    return next((folder for folder in reversed(path.split("/")[:-1]) if folder in registry.names()), default)
+    return next(
+        (folder for folder in reversed(path.split("/")[:-1]) if folder in known_feeds.names()), default
+    )
 
 
 @contextlib.contextmanager

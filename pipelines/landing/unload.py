@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.catalog.models import nearest
 from pipelines.errors import DuemarkError
-from pipelines.landing import registry
+from pipelines.landing import known_feeds
 from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.source import store_of
 from pipelines.warehouse.connect import connect
@@ -113,7 +113,7 @@ def _of_load(cursor: Cursor, number: int) -> tuple[str, list[Part]]:
         raise DuemarkError(
             f"Load {number} took out {by_unload[0]} itself.", "To have it back, land the same content again."
         )
-    if feed not in registry.names():
+    if feed not in known_feeds.names():
         raise DuemarkError(
             f"Load {number} brought no records of a feed, but {feed}: {source}.",
             "Only what landed can be taken out. The catalog is changed in its files (`duemark restate` for past dates),"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pipelines.landing.feed import Context, LogFeed, Reason, Rejected
+from pipelines.landing.feed import LogFeed, Reason, Rejected
 from pipelines.metrics import lines as access_lines
 from pipelines.metrics.facts import Sums, add_facts
-from pipelines.metrics.packages import Packages
+from pipelines.metrics.packages import Packages, stored
 from pipelines.metrics.registry import Input, registry
 
 
@@ -41,13 +41,14 @@ class AccessLogReader:
         return self._sums.table()
 
 
-def _reader(context: Context) -> AccessLogReader:
-    return AccessLogReader(registry().inputs_of("metric_log"), Packages(context.packages))
+def _reader(packages: Packages) -> AccessLogReader:
+    return AccessLogReader(registry().inputs_of("metric_log"), packages)
 
 
 METRIC_LOG = LogFeed(
     name="metric_log",
     table="raw.metric_input",
+    context=stored,
     reader=_reader,
     partition_by="minute_at",
     instant="minute_at",

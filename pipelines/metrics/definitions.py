@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.landing.load import begin_load, end_load
@@ -17,19 +16,16 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# A tick need not wait for anything of ours: any load is dealt with.
-NO_LIMIT = (1 << 63) - 1
 
-
-def store_indicators(settings: Settings, _: datetime) -> int:
-    """Add a version of every indicator that is new, changed or gone; return NO_LIMIT.
+def store_indicators(settings: Settings) -> None:
+    """Add a version of every indicator that is new, changed or gone.
 
     Raises DuemarkError where what is registered makes no sense.
     """
     wanted = {one.id: json.loads(one.canonical()) for one in registry().indicators}
     with connect(settings, "ingest") as connection, connection.cursor() as cursor:
         if not _changes(cursor, wanted):
-            return NO_LIMIT
+            return
         connection.rollback()
         load_id = begin_load(cursor)
         changes = _changes(cursor, wanted)
@@ -39,7 +35,6 @@ def store_indicators(settings: Settings, _: datetime) -> int:
         )
         end_load(cursor, load_id, "indicators", "registered", len(changes))
     log.info("indicators", load=load_id, changed=[number for number, _, _ in changes])
-    return NO_LIMIT
 
 
 def _changes(cursor: psycopg.Cursor[Any], wanted: dict[int, Any]) -> list[tuple[int, bool, Any]]:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from pipelines.catalog.models import COUNTED_APPLICATIONS as APPLICATIONS
+from pipelines.landing.feed import NotYetError
+from pipelines.logs import get_logger
+
+if TYPE_CHECKING:
+    from pipelines.warehouse.settings import Settings
+
+log = get_logger(__name__)
 
 _URL = re.compile(r"//(?P<host>[^/?#]+)(?:/(?:viewer#|content/)(?P<name>[^/?#\s]+))?")
 _PORT = re.compile(r":\d*$")
@@ -62,3 +71,36 @@ class Packages:
     def on(self, host: str) -> tuple[Site, ...]:
         """Packages on a host; none where it is not known."""
         return tuple(self._by_host.get(host, ()))
+
+
+def stored(settings: Settings) -> Packages:
+    """The packages by which lines are counted. A line is read once: it must not come before the catalog.
+
+    While the catalog is refused the packages before stand; logs go on to be counted by them as long as those in the
+    files are the same. Raises NotYetError where they are not known yet.
+    """
+    from pipelines.catalog.store import stored_packages
+
+    if not _are_known(settings):
+        raise NotYetError(
+            "Logs wait for a catalog without faults: what they are to be counted by is not known yet."
+        )
+    return Packages(stored_packages(settings))
+
+
+def _are_known(settings: Settings) -> bool:
+    from pipelines.catalog.load import CatalogError, read_packages
+    from pipelines.catalog.store import refresh_catalog, stored_packages
+
+    try:
+        refused = refresh_catalog(settings)
+    except CatalogError as error:
+        log.warning("no catalog", problems=[str(problem) for problem in error.problems])
+        return False
+    if refused is None:
+        return True
+    packages = read_packages(settings.catalog)
+    if packages is None:
+        return False
+    declared = {one.url: json.loads(one.canonical()) for one in packages}
+    return declared == {one["url"]: one for one in stored_packages(settings)}

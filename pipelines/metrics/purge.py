@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from pipelines.transform.publish import Publication
+from pipelines.subject import Publication
 
 if TYPE_CHECKING:
     import psycopg
@@ -42,9 +42,8 @@ def restore(connection: psycopg.Connection[Any], is_rebuild: bool) -> None:
         )
 
 
-def purge(connection: psycopg.Connection[Any], is_rebuild: bool) -> list[Publication]:
+def purge(connection: psycopg.Connection[Any]) -> list[Publication]:
     """Take out the records that are older than what is kept, and note their hours, within the tick's publication."""
-    del is_rebuild
     started = time.monotonic()
     row: Any = connection.execute(
         """

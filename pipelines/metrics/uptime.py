@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from pipelines.landing.feed import Context, LogFeed, Reason, Rejected
+from pipelines.landing.feed import LogFeed, Reason, Rejected
 from pipelines.metrics.facts import EPOCH, Ints, Sums, add_facts
+from pipelines.metrics.packages import Packages, stored
 from pipelines.metrics.registry import Input, registry
 
 _HINT = "One instant a line, such as 2026-03-01T05:00:00Z."
@@ -78,13 +79,15 @@ def _minute(line: bytes) -> int | str:
     return (at - EPOCH) // _MINUTE
 
 
-def _reader(_: Context) -> UptimeReader:
+def _reader(_: Packages) -> UptimeReader:
     return UptimeReader(registry().inputs_of("uptime"))
 
 
 UPTIME = LogFeed(
     name="uptime",
     table="raw.metric_input",
+    # Nothing of a heartbeat asks for packages; what is sent beside it does, and is read with it.
+    context=stored,
     reader=_reader,
     partition_by="minute_at",
     instant="minute_at",

@@ -207,7 +207,7 @@ def _landing(settings: Settings, now: datetime) -> Part:
 
 
 def _landing_folder(settings: Settings) -> Part:
-    from pipelines.landing.registry import names
+    from pipelines.landing.known_feeds import names
     from pipelines.landing.source import landed
 
     return Part(

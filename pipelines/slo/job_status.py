@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.landing.feed import Breaches, Checked, Column, Context, Feed, Mask, Note
+from pipelines.catalog.store import stored_zones
+from pipelines.landing.feed import Breaches, Checked, Column, Feed, Mask, Note
 from pipelines.landing.zones import DAY, EPOCH, FIRST, HOUR, LAST, Instants, offsets, to_utc
 
 if TYPE_CHECKING:
@@ -34,8 +35,11 @@ MICROSECOND = timedelta(microseconds=1)
 _ABSENT, _ZONED, _LOCAL, _DATE, _UNREADABLE, _OUT_OF_RANGE = range(6)
 
 
-def check(frame: pd.DataFrame, context: Context) -> Checked:
-    """Statuses of a frame, by the rules of the feed: all breaches of a record are collected."""
+def check(frame: pd.DataFrame, zones_of: Mapping[str, str]) -> Checked:
+    """Statuses of a frame, by the rules of the feed: all breaches of a record are collected.
+
+    `zones_of`: IANA zone of every registered application.
+    """
     texts = {name: _trimmed(frame[name]) for name in frame.columns}
     notes: list[Note] = []
     for name in ("run_id", "host_id"):
@@ -48,7 +52,7 @@ def check(frame: pd.DataFrame, context: Context) -> Checked:
     _check_code(breaches, texts["status_code"], codes)
 
     applications = texts["application_id"].dictionary_encode()
-    zones = [context.zones.get(name) for name in applications.dictionary.to_pylist()]
+    zones = [zones_of.get(name) for name in applications.dictionary.to_pylist()]
     which = pc.fill_null(applications.indices, -1).to_numpy(zero_copy_only=False)
     instants, kinds, is_ambiguous = _read_status_at(texts["status_at"], which, zones)
     _check_status_at(breaches, texts["status_at"], kinds)
@@ -76,6 +80,8 @@ def check(frame: pd.DataFrame, context: Context) -> Checked:
 JOB_STATUS = Feed(
     name="job_status",
     table="raw.job_status",
+    # Times without an offset are read in the zone that the catalog gives their application.
+    context=stored_zones,
     check=check,
     columns=(
         Column("application_id", ("applicationId",), required=True),

@@ -1,7 +1,7 @@
 """The dbt project as assets, and the one op that computes them: the tick, all of it or nothing."""
 # Dagster reads the types of an op's arguments when it is made: annotations stay values here.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from graphlib import TopologicalSorter
 from typing import Any, cast
@@ -14,8 +14,9 @@ from pydantic import Field
 from pipelines.errors import DuemarkError
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table, table_spec, valid_owners
+from pipelines.subject import Publication, in_use
 from pipelines.transform.project import project_of
-from pipelines.transform.publish import Publication, told
+from pipelines.transform.publish import told
 from pipelines.transform.tick import TickReport, tick
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -32,9 +33,6 @@ GROUPS = {"raw": "landing"}
 
 # Schemas of sources that are read by many and say nothing of lineage: the control row.
 UNSHOWN = {"control"}
-
-# What a subject tells of a mart after a tick, beyond the rows exchanged.
-Describe = Callable[[psycopg.Connection[Any], TickReport], Metadata]
 
 
 class TickConfig(dg.Config):
@@ -118,13 +116,8 @@ def source_specs(manifest: Mapping[str, Any], known: Sequence[dg.AssetSpec]) -> 
     ]
 
 
-def tick_assets(
-    models: Sequence[dg.AssetSpec], before: Sequence[dg.AssetSpec], describe: Mapping[str, Describe]
-) -> dg.AssetsDefinition:
-    """The op `transform`: `before` (catalog and promises, by key [schema, table]) and all `models`, in one tick.
-
-    `describe` gives more to tell of a mart, by its name.
-    """
+def tick_assets(models: Sequence[dg.AssetSpec], before: Sequence[dg.AssetSpec]) -> dg.AssetsDefinition:
+    """The op `transform`: `before` (catalog and promises, by key [schema, table]) and all `models`, in one tick."""
 
     @dg.multi_asset(
         name="transform",
@@ -145,7 +138,7 @@ def tick_assets(
                 loads = _new_loads(connection, int(cast("int", row[0])) if row else 0, report.high)
                 sizes = _sizes(connection)
                 yield from _before(before, loads)
-                yield from _models(models, report, sizes, connection, describe)
+                yield from _models(models, report, sizes, connection)
                 ours = {spec.key.path[-1] for spec in models}
                 for mart in told(report.publications):
                     if mart.name not in ours and (mart.inserted or mart.deleted):
@@ -153,7 +146,7 @@ def tick_assets(
                         context.log_event(
                             dg.AssetMaterialization(
                                 ["marts", mart.name],
-                                metadata=_mart(report, mart, sizes, connection, describe),
+                                metadata=_mart(report, mart, sizes, connection),
                             )
                         )
 
@@ -207,14 +200,13 @@ def _models(
     report: TickReport,
     sizes: Mapping[str, int],
     connection: psycopg.Connection[Any],
-    describe: Mapping[str, Describe],
 ) -> Iterator[dg.MaterializeResult[Any]]:
     seconds = {model.name: model.seconds for model in report.models}
     published = {publication.name: publication for publication in told(report.publications)}
     for spec in specs:
         name = spec.key.path[-1]
         if mart := published.get(name):
-            metadata = _mart(report, mart, sizes, connection, describe)
+            metadata = _mart(report, mart, sizes, connection)
         else:
             metadata = {"as of": dg.MetadataValue.timestamp(report.as_of)}
             if name in seconds:
@@ -227,7 +219,6 @@ def _mart(
     mart: Publication,
     sizes: Mapping[str, int],
     connection: psycopg.Connection[Any],
-    describe: Mapping[str, Describe],
 ) -> Metadata:
     metadata: Metadata = {
         "as of": dg.MetadataValue.timestamp(report.as_of),
@@ -236,15 +227,13 @@ def _mart(
         "rows, estimated": sizes.get(mart.name, 0),
         "seconds": round(mart.seconds, 3),
     }
-    if mart.name in describe:
-        metadata |= describe[mart.name](connection, report)
+    if (describe := in_use().describe().get(mart.name)) is not None:
+        metadata |= describe(connection, report)
         metadata["tick"] = dg.MetadataValue.md(_tick_table(report))
     return metadata
 
 
-def changed_marts(
-    settings: Settings, report: TickReport, describe: Mapping[str, Describe]
-) -> list[dg.AssetMaterialization]:
+def changed_marts(settings: Settings, report: TickReport) -> list[dg.AssetMaterialization]:
     """What a tick outside a run has to tell Dagster: each mart in which it exchanged a row."""
     changed = [mart for mart in told(report.publications) if mart.inserted or mart.deleted]
     if not changed:
@@ -252,9 +241,7 @@ def changed_marts(
     with connect(settings, "transform") as connection:
         sizes = _sizes(connection)
         return [
-            dg.AssetMaterialization(
-                ["marts", mart.name], metadata=_mart(report, mart, sizes, connection, describe)
-            )
+            dg.AssetMaterialization(["marts", mart.name], metadata=_mart(report, mart, sizes, connection))
             for mart in changed
         ]
 

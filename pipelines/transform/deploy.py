@@ -7,10 +7,10 @@ that generates them, which leaves all else as it is.
 from __future__ import annotations
 
 import os
-from pkgutil import resolve_name
 
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
+from pipelines.subject import in_use
 from pipelines.transform.project import Project, fingerprint
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.locks import Lock, held, held_up_by_no_analyst
@@ -18,12 +18,6 @@ from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
-# What is seen to before the project, because what is generated of the catalog may depend on it; called with (settings).
-# By name, because transform imports no subject.
-BEFORE = ("pipelines.copies.refresh:ensure",)
-# Who deploys what was generated; each is called with (project, is_made_anew) when the project changed, and before every
-# tick: what could not be deployed is tried again. By name, because transform imports no subject.
-GENERATED_BY = ("pipelines.kpi.deploy:deploy_generated",)
 # So many seconds a deploy waits for analysts who read what it replaces; then their sessions are ended.
 PATIENCE = "DUEMARK_DEPLOY_PATIENCE"
 PATIENCE_SECONDS = 60
@@ -58,8 +52,9 @@ def deploy(project: Project, *, force: bool = False) -> bool:
 
     False when the project is deployed already. Expects the migrations to have been run.
     """
-    for step in BEFORE:
-        resolve_name(step)(project.settings)
+    for subject in in_use():
+        if subject.ensure is not None:
+            subject.ensure(project.settings)
     wanted = fingerprint(project.settings)
     with (
         connect(project.settings, "transform", autocommit=True) as connection,
@@ -90,5 +85,6 @@ def deploy(project: Project, *, force: bool = False) -> bool:
 
 
 def _deploy_generated(project: Project, *, is_made_anew: bool) -> None:
-    for step in GENERATED_BY:
-        resolve_name(step)(project, is_made_anew)
+    # Before every tick: what could not be deployed is tried again.
+    for generator in in_use().generators():
+        generator.deploy(project, is_made_anew)

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -21,6 +20,7 @@ from psycopg import pq
 
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
+from pipelines.subject import in_use
 from pipelines.warehouse.connect import database_url
 from pipelines.warehouse.settings import Settings
 
@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# What subjects generate of the catalog, as models of the effective project; each is called with (settings, fingerprint
-# of the core project) and returns texts by file name. By name, because transform imports no subject.
-GENERATORS = ("pipelines.kpi.project:generated",)
-# Why what was generated before still stands, or None; each is called with the settings after its generator.
-REFUSED = ("pipelines.kpi.project:refused",)
-
-# What the project's SQL takes of Python, by the variable of the environment in which it stands for dbt.
-CONSTANTS = {"DUEMARK_DBT_FUTURE_STATUS": "pipelines.slo.receipt:as_sql"}
 
 # dbt keeps its flags and its adapter in globals: one invocation at a time.
 _one_at_a_time = threading.Lock()
@@ -91,7 +83,7 @@ def core_fingerprint(settings: Settings) -> str:
 
 def constants() -> dict[str, str]:
     """What the project's SQL takes of Python, by the name of its variable."""
-    return {name: resolve_name(where)() for name, where in CONSTANTS.items()}
+    return {name: value() for one in in_use() for name, value in one.constants.items()}
 
 
 def generated(settings: Settings, core: str | None = None) -> Mapping[str, str]:
@@ -100,14 +92,14 @@ def generated(settings: Settings, core: str | None = None) -> Mapping[str, str]:
     `core`: the core's fingerprint, where the caller has it. A subject that can't make them leaves those made before.
     """
     files: dict[str, str] = {}
-    for generator in GENERATORS:
-        files |= resolve_name(generator)(settings, core or core_fingerprint(settings))
+    for generator in in_use().generators():
+        files |= generator.models(settings, core or core_fingerprint(settings))
     return files
 
 
 def generators_problems(settings: Settings) -> list[DuemarkError]:
     """What kept generators from making new models, as of the last call of `generated`."""
-    found = (resolve_name(refused)(settings) for refused in REFUSED)
+    found = (generator.refused(settings) for generator in in_use().generators())
     return [problem for problem in found if problem is not None]
 
 

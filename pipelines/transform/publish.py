@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pkgutil import resolve_name
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from pipelines.subject import Publication, Step, in_use
 from pipelines.transform.project import DbtError, ModelResult
-
-# What subjects do before the marts are exchanged, in the same transaction; called with (connection, is_rebuild). By
-# name, because transform imports no subject.
-BEFORE_MARTS = ("pipelines.metrics.purge:restore",)
-# What they bring up to date after the marts, before the tick is closed; each returns a list of Publication. With the
-# table that it fills, and that is analysed as marts are. What is old goes last, when all that reads it is computed.
-AFTER_MARTS = {
-    "pipelines.kpi.engine.refresh:refresh": "kpi.period_value",
-    "pipelines.metrics.purge:purge": "marts.indicator_record",
-    "pipelines.kpi.engine.touched:forget": "kpi.period_value",
-}
 
 # Share of a mart put in at once from which the planner has to be told, as autovacuum would have it; below, that does.
 # Analysing reads a sample of the whole mart, which a tick must not do.
 ANALYSE_ABOVE = 0.1
-
-
-# Tables behind a mart that is a view: what a tick did to those that begin like this is told of the mart.
-BEHIND = {"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"}
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What publishing did to one mart: rows taken out and put in, wall seconds."""
-
-    name: str
-    deleted: int
-    inserted: int
-    seconds: float
 
 
 def publish(
@@ -59,8 +33,9 @@ def publish(
     publications: list[Publication] = []
     marts = [model for model in models if model.materialized == "scoped"]
     with connection.transaction():
-        for step in BEFORE_MARTS:
-            resolve_name(step)(connection, is_rebuild)
+        for subject in in_use():
+            if subject.restore is not None:
+                subject.restore(connection, is_rebuild)
         for mart in marts:
             started = time.monotonic()
             try:
@@ -73,9 +48,9 @@ def publish(
             # The marts after it read its new rows, and must not be planned on what it was.
             _analyse(connection, mart.relation, inserted)
             publications.append(Publication(mart.name, deleted, inserted, time.monotonic() - started))
-        for step, filled in AFTER_MARTS.items():
-            done: list[Publication] = resolve_name(step)(connection, is_rebuild)
-            _analyse(connection, filled, sum(each.inserted for each in done))
+        for step in _steps():
+            done = step.run(connection, is_rebuild)
+            _analyse(connection, step.fills, sum(each.inserted for each in done))
             publications += done
         closed = connection.execute(
             "update control.tick set published_high = high, published_as_of = as_of, low = high,"
@@ -89,6 +64,13 @@ def publish(
                 "The other one does the work; whoever ends sessions of the server should leave those of Duemark.",
             )
     return publications
+
+
+def _steps() -> list[Step]:
+    """What subjects do after the marts. What is old goes last, when all that reads it is computed."""
+    return [step for one in in_use() for step in one.publish] + [
+        step for one in in_use() for step in one.forget
+    ]
 
 
 def _analyse(connection: psycopg.Connection[Any], relation: str, inserted: int) -> None:
@@ -122,8 +104,9 @@ def _insert(mart: ModelResult) -> sql.Composed:
 
 
 def _mart_of(name: str) -> str | None:
-    """The mart that the table `name` stands behind; None for any other."""
-    return next((mart for start, mart in BEHIND.items() if name.startswith(start)), None)
+    """The mart, a view, that the table `name` stands behind: what a tick did to it is told of the mart."""
+    behind = {start: mart for one in in_use() for start, mart in one.behind.items()}
+    return next((mart for start, mart in behind.items() if name.startswith(start)), None)
 
 
 def told(publications: Sequence[Publication]) -> list[Publication]:

@@ -11,17 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pipelines.catalog.store import refresh_catalog
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
+from pipelines.subject import Publication, Subjects, in_use, using
 from pipelines.transform.attempts import attempt
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import ModelResult, Project, generators_problems
-from pipelines.transform.publish import Publication, publish
+from pipelines.transform.publish import publish
 from pipelines.transform.waiting import waiting
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.locks import Lock, held, held_at_once
@@ -32,13 +32,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-# What subjects do before a tick looks at the loads; each is called with (settings, as_of) and returns the last load
-# that it has dealt with: the tick looks no further. By name, because transform imports no subject.
-PREPARATIONS = (
-    "pipelines.copies.refresh:refresh",
-    "pipelines.metrics.definitions:store_indicators",
-    "pipelines.slo.plan:plan_promises",
-)
+# Where no subject limits how far a tick looks.
+EVERY_LOAD = (1 << 63) - 1
 
 
 class TickRefusedError(DuemarkError):
@@ -60,16 +55,27 @@ class TickReport:
 
 
 def tick(
-    project: Project, as_of: datetime | None = None, *, rebuild: bool = False, wait: bool = True
+    project: Project,
+    as_of: datetime | None = None,
+    *,
+    rebuild: bool = False,
+    wait: bool = True,
+    subjects: Subjects | None = None,
 ) -> TickReport:
     """Bring the marts up to date with all loads, as of `as_of` (default: now).
 
     `rebuild` computes every row again. `wait=False` raises TickRefusedError where another tick is under way.
+    `subjects`: instead of those of the process.
 
     Raises:
         TickRefusedError: `as_of` is before the last tick's and `rebuild` is not asked for.
         DbtError: a model failed; the marts are as they were.
     """
+    with using(subjects):
+        return _tick(project, as_of, rebuild=rebuild, wait=wait)
+
+
+def _tick(project: Project, as_of: datetime | None, *, rebuild: bool, wait: bool) -> TickReport:
     settings = project.settings
     seconds: dict[str, float] = {}
     timer = _Timer(seconds)
@@ -91,7 +97,7 @@ def tick(
             )
         _refuse_step_back(connection, moment, is_default=as_of is None, rebuild=rebuild)
         with timer("prepare"):
-            prepared = min(_prepare(settings, preparation, moment) for preparation in PREPARATIONS)
+            prepared = _prepare(settings, moment)
         is_idle = not rebuild and _is_idle(settings, moment)
         begun_by = uuid4().hex
         low, high, is_rebuild = _begin(connection, begun_by, moment, prepared, rebuild=rebuild)
@@ -152,8 +158,10 @@ def _is_idle(settings: Settings, as_of: datetime) -> bool:
     return not found.loads and not found.is_rebuild and found.since is None
 
 
-def _prepare(settings: Settings, preparation: str, as_of: datetime) -> int:
-    return int(resolve_name(preparation)(settings, as_of))
+def _prepare(settings: Settings, as_of: datetime) -> int:
+    """Let every subject prepare; return the last load that all of them have dealt with: the tick looks no further."""
+    done = [one.prepare(settings, as_of) for one in in_use() if one.prepare is not None]
+    return min((load for load in done if load is not None), default=EVERY_LOAD)
 
 
 def _begin(

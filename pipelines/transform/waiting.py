@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipelines.subject import in_use
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-
-if TYPE_CHECKING:
-    import psycopg
-
-# The first instant after `published` at which time alone changes a mart of the subject, None without one. Called with
-# (connection, published). By name, because transform imports no subject.
-NEXT_INSTANTS = (
-    "pipelines.slo.due:next_instant",
-    "pipelines.metrics.due:next_instant",
-    "pipelines.copies.due:next_instant",
-    "pipelines.kpi.due:next_instant",
-)
 
 
 @dataclass(frozen=True)
@@ -51,14 +39,12 @@ def waiting(settings: Settings, now: datetime | None = None) -> Waiting:
         loads, first_load = counted
         instants: list[datetime] = [first_load] if first_load else []
         if as_of is not None:
-            instants += [instant for name in NEXT_INSTANTS if (instant := _call(name, connection, as_of))]
+            steps = [one.next_due for one in in_use() if one.next_due is not None]
+            instants += [
+                instant for next_due in steps if (instant := next_due(connection, as_of)) is not None
+            ]
     due = [instant for instant in instants if instant <= moment]
     since = min(due) if due else None
     if is_rebuild and since is None and published_at is not None:
         since = published_at
     return Waiting(loads, since, published_at, is_rebuild, first_load)
-
-
-def _call(name: str, connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
-    instant: datetime | None = resolve_name(name)(connection, published)
-    return instant

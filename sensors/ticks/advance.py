@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,6 @@ from pipelines.warehouse.settings import Settings
 if TYPE_CHECKING:
     from pipelines.landing.follow import Grown
     from pipelines.landing.source import LandedFile
-    from pipelines.transform.assets import Describe
 
 log = get_logger(__name__)
 
@@ -67,7 +66,6 @@ def has_failed_of_late(settings: Settings) -> bool:
 def advance(
     settings: Settings,
     instance: dg.DagsterInstance,
-    describe: Mapping[str, Describe],
     files: Sequence[LandedFile],
     found: Waiting,
     logs: Sequence[Grown] = (),
@@ -79,13 +77,12 @@ def advance(
     files = [*files, *(each.file for each in logs)]
     if not _is_small(settings, files, found, logs):
         return dg.RunRequest(tags={"duemark/reason": _reason(files, found)})
-    return dg.SkipReason(work(settings, instance, describe, files))
+    return dg.SkipReason(work(settings, instance, files))
 
 
 def work(
     settings: Settings,
     instance: dg.DagsterInstance,
-    describe: Mapping[str, Describe],
     files: Sequence[LandedFile],
 ) -> str:
     """Load `files`, do the tick that there is to do then, tell Dagster of both; return what was done, in words.
@@ -117,7 +114,7 @@ def work(
         except TickRefusedError as error:
             # The other one may have begun before our files were there; the minute's tick looks again.
             return "; ".join([*told, error.message])
-        for event in changed_marts(settings, done, describe):
+        for event in changed_marts(settings, done):
             instance.report_runless_asset_event(event)
         rows = ", ".join(f"{mart.name} {mart.inserted}" for mart in done.publications if mart.inserted)
         seconds = sum(done.seconds.values())
@@ -163,20 +160,22 @@ def _reason(files: Sequence[LandedFile], found: Waiting) -> str:
 
 def look_at_landing(settings: Settings) -> list[Grown]:
     """The logs that have grown; what else has landed is for the sensor. Where nothing has, that is noted."""
-    from pipelines.landing import registry
+    from pipelines.landing import known_feeds
     from pipelines.landing.follow import grown
     from pipelines.landing.ledger import note_gone, note_look, pending
     from pipelines.landing.source import landed
 
     began_at = datetime.now(UTC)
     logs = grown(settings)
-    idle = [] if logs else [*registry.FOLLOWED]
-    idle += [] if pending(settings) else [*registry.DECLARATIONS]
+    idle = [] if logs else list(known_feeds.followed())
+    idle += [] if pending(settings) else list(known_feeds.whole())
     with connect(settings, "ingest") as connection:
         note_look(connection, idle, began_at)
         with connection.cursor() as cursor:
             # Only files that are not loaded any more are looked for.
-            note_gone(cursor, settings.landing, registry.names(), landed(settings.landing, registry.names()))
+            note_gone(
+                cursor, settings.landing, known_feeds.names(), landed(settings.landing, known_feeds.names())
+            )
     return logs
 
 

@@ -6,9 +6,6 @@ They live in the code location `pipelines`, whose warm process does the work; se
 """
 # Dagster reads the types of the arguments: annotations stay values here.
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
 from pipelines.landing.ledger import pending
@@ -26,9 +23,6 @@ from sensors.ticks.advance import (
 )
 from sensors.ticks.own import tracked
 
-if TYPE_CHECKING:
-    from pipelines.transform.assets import Describe
-
 # Dagster looks for sensors that are due every five seconds: with ten, a file would wait fifteen now and then.
 SECONDS = 9
 
@@ -37,63 +31,56 @@ def _count(loads: int) -> str:
     return "1 load waits" if loads == 1 else f"{loads} loads wait"
 
 
-def arrivals_sensor(describe: "Mapping[str, Describe]") -> dg.SensorDefinition:
-    """The sensor `arrivals`; `describe` is what subjects tell of their marts after a tick, by the mart's name."""
+@dg.sensor(
+    name="arrivals",
+    job_name=TICK_JOB,
+    minimum_interval_seconds=SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Looks whether files have landed, or loads wait, as after a tick that died. Few and small ones are"
+    " loaded and published at once; for more it asks for one run of the job `tick`, and for none while one is under"
+    " way.",
+)
+@rests_beside_a_newer_database
+def arrivals_sensor(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SkipReason | dg.RunRequest:
+    """Load and publish what has landed."""
+    files = pending(settings)
+    found = waiting(settings)
+    if not files and not found.loads:
+        warm_up(settings)
+        return dg.SkipReason("nothing has landed")
+    what = f"{len(files)} files landed" if files else _count(found.loads)
+    if is_under_way(context.instance):
+        return dg.SkipReason(f"{what}; a run of the job tick is under way")
+    if not files and has_failed_of_late(settings):
+        return dg.SkipReason(f"{what}; the last tick failed, and the minute's tries again")
+    return advance(settings, context.instance, files, found)
 
-    @dg.sensor(
-        name="arrivals",
-        job_name=TICK_JOB,
-        minimum_interval_seconds=SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Looks whether files have landed, or loads wait, as after a tick that died. Few and small ones are"
-        " loaded and published at once; for more it asks for one run of the job `tick`, and for none while one is under"
-        " way.",
-    )
-    @rests_beside_a_newer_database
-    def _arrivals(
-        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
-    ) -> dg.SkipReason | dg.RunRequest:
-        files = pending(settings)
+
+@dg.schedule(
+    name="tick",
+    job_name=TICK_JOB,
+    cron_schedule="* * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Reads on in logs that have grown, and brings the marts up to date when time alone has changed"
+    " them, and whatever else waits; does nothing when nothing does. After a pause one tick catches up with all.",
+)
+@rests_beside_a_newer_database
+def tick_schedule(
+    context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SkipReason | dg.RunRequest:
+    """Every minute: lines of logs, what fell due or was loaded by hand, a new catalog."""
+
+    def look() -> dg.SkipReason | dg.RunRequest:
+        look_at_catalog(settings)
+        logs = look_at_landing(settings)
         found = waiting(settings)
-        if not files and not found.loads:
-            warm_up(settings)
-            return dg.SkipReason("nothing has landed")
-        what = f"{len(files)} files landed" if files else _count(found.loads)
+        if found.since is None and not logs:
+            return dg.SkipReason("nothing to do: no new loads, no new lines, and nothing fell due")
         if is_under_way(context.instance):
-            return dg.SkipReason(f"{what}; a run of the job tick is under way")
-        if not files and has_failed_of_late(settings):
-            return dg.SkipReason(f"{what}; the last tick failed, and the minute's tries again")
-        return advance(settings, context.instance, describe, files, found)
+            return dg.SkipReason("a run of the job tick is under way")
+        return advance(settings, context.instance, [], found, logs)
 
-    return _arrivals
-
-
-def tick_schedule(describe: "Mapping[str, Describe]") -> dg.ScheduleDefinition:
-    """The schedule `tick`, every minute: lines of logs, what fell due or was loaded by hand, a new catalog."""
-
-    @dg.schedule(
-        name="tick",
-        job_name=TICK_JOB,
-        cron_schedule="* * * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Reads on in logs that have grown, and brings the marts up to date when time alone has changed"
-        " them, and whatever else waits; does nothing when nothing does. After a pause one tick catches up with all.",
-    )
-    @rests_beside_a_newer_database
-    def _tick(
-        context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
-    ) -> dg.SkipReason | dg.RunRequest:
-        def look() -> dg.SkipReason | dg.RunRequest:
-            look_at_catalog(settings)
-            logs = look_at_landing(settings)
-            found = waiting(settings)
-            if found.since is None and not logs:
-                return dg.SkipReason("nothing to do: no new loads, no new lines, and nothing fell due")
-            if is_under_way(context.instance):
-                return dg.SkipReason("a run of the job tick is under way")
-            return advance(settings, context.instance, describe, [], found, logs)
-
-        return tracked(settings, context.instance, look)
-
-    return _tick
+    return tracked(settings, context.instance, look)

@@ -100,10 +100,9 @@ def tell(
     if statuses:
         # Pandas, which a look without news does without.
         from pipelines.landing.append import append
-        from pipelines.landing.feed import Context
 
         # Its dates are those of UTC, whatever zone the catalog gives its application.
-        context = Context(zones={OWN_APPLICATION: "UTC"})
+        context = {OWN_APPLICATION: "UTC"}
         append(settings, FEED, [_row(status) for status in statuses], source=SOURCE, context=context)
     return len(statuses)
 

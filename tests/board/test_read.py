@@ -122,7 +122,7 @@ def test_a_tick_tells_of_all_kpis_as_one_mart(no_incidents: Warehouse, define: D
     run(no_incidents, (1, "START"), (4, "SUCCEED"))
     report = no_incidents.tick("2026-03-04 12:00")
     assert len([one for one in report.publications if one.name.startswith("kpi_")]) >= 2
-    events = changed_marts(no_incidents.settings, report, {"kpi_value": kpi_metadata})
+    events = changed_marts(no_incidents.settings, report)
     told = {event.asset_key.path[-1]: event.metadata for event in events}
     assert "kpi_value" in told
     assert not [name for name in told if name.startswith(("kpi_state", "kpi_values"))]

@@ -94,12 +94,12 @@ def copied(settings: Settings) -> list[tuple[Any, ...]]:
 def due(settings: Settings) -> None:
     with connect(settings, "ingest") as connection:
         connection.execute("update copies.state set next_at = '-infinity'")
-    refresh(settings, NOW)
+    refresh(settings)
 
 
 def test_rows_come_change_and_go(house: Settings, shop: psycopg.Connection[Any]) -> None:
     ensure(house)
-    refresh(house, NOW)
+    refresh(house)
     assert copied(house) == [(1, "north", "10.50"), (2, "north", "10.50"), (3, "north", "10.50")]
     (types,) = rows(house, "select columns from copies.state where database_id = 'shop'")
     assert dict(types[0]) == {
@@ -226,7 +226,7 @@ def test_a_database_that_fails_stops_no_other_and_is_asked_again_later(
     house: Settings, tmp_path: Path
 ) -> None:
     ensure(house)
-    refresh(house, NOW)
+    refresh(house)
     assert len(copied(house)) == 3
     ((error, failures, waits),) = rows(
         house, "select error, failures, next_at - failed_at from copies.state where database_id = 'gone'"
@@ -269,7 +269,7 @@ def test_no_tick_waits_for_a_slow_database(
     with shop.transaction():
         # As long as it lasts nothing can be read.
         shop.execute("lock table orders in access exclusive mode")
-        refresh(house, NOW)
+        refresh(house)
         assert copied(house) == []
     # What takes longer comes with a later tick.
     until(lambda: len(copied(house)) == 3)
@@ -280,7 +280,7 @@ def test_a_statement_that_takes_too_long_is_ended(house: Settings, shop: psycopg
     ensure(house)
     shop.execute("alter table orders rename to slow")
     shop.execute("create view orders as select *, pg_sleep(9)::text as pause from slow")
-    refresh(house, NOW)
+    refresh(house)
     ((error,),) = until(
         lambda: rows(house, "select error from copies.state where database_id = 'shop' and error is not null")
     )
@@ -353,7 +353,7 @@ def test_what_is_not_declared_any_more_is_forgotten(house: Settings, shop: psyco
             " values ('c', 'copies.shop_letters', 'at', false, '{}')"
         )
     declare(house, DATABASES.partition("  - id: gone")[0])
-    refresh(house, NOW)
+    refresh(house)
     assert state(house) == [("shop", "orders", None)]
     left = "select to_regclass('copies.shop_parcels') is null, to_regclass('copies.shop_letters') is null"
     assert rows(house, left) == [(True, False)]
@@ -362,7 +362,7 @@ def test_what_is_not_declared_any_more_is_forgotten(house: Settings, shop: psyco
         ("copies.shop_orders",),
     ]
     with connect(house) as connection:
-        assert next_instant(connection, NOW) > began  # type: ignore[operator]
+        assert next_instant(connection) > began  # type: ignore[operator]
     assert "shop_parcels" not in columns_file(house).read_text("utf-8")
 
     # The one that KPIs read is there again as soon as it is declared again; and goes once none reads it.
@@ -373,7 +373,7 @@ def test_what_is_not_declared_any_more_is_forgotten(house: Settings, shop: psyco
     with connect(house, "transform") as connection:
         connection.execute("delete from kpi.clock")
     (house.catalog / "databases.yml").unlink()
-    refresh(house, NOW)
+    refresh(house)
     assert state(house) == []
     assert rows(house, "select relname from pg_class where relnamespace = 'copies'::regnamespace"
                 " and relkind = 'r'") == [("state",)]  # fmt: skip

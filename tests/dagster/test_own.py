@@ -100,7 +100,7 @@ def test_its_own_statuses_cause_one_tick_and_no_more(house: House, instance: dg.
         found = waiting(house.settings)
         if found.since is None:
             return dg.SkipReason("nothing to do")
-        return advance(house.settings, instance, {}, [], found)
+        return advance(house.settings, instance, [], found)
 
     house.tick()
     moment = datetime.now(UTC)

@@ -33,7 +33,7 @@ from pipelines.catalog.models import (
     Slo,
     SloJob,
 )
-from pipelines.landing.registry import feed
+from pipelines.landing.known_feeds import feed
 from sensors.oncall.incidents.routes import Escalation, Route, RuleSettings, check_routes
 from tests.docs.conftest import blocks, page
 

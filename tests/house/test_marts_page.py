@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import DuemarkError
-from pipelines.transform.docs import BEGIN, END, PAGE, renewed
+from pipelines.reference import BEGIN, END, PAGE, renewed
 from pipelines.transform.project import manifest_json
 from pipelines.warehouse.settings import ROOT, Settings
 
@@ -17,7 +17,7 @@ from pipelines.warehouse.settings import ROOT, Settings
 def test_the_page_is_up_to_date(tmp_path: Path) -> None:
     text = PAGE.read_text("utf-8")
     manifest = manifest_json(replace(Settings.from_env({}), home=tmp_path))
-    assert renewed(text, manifest) == text, "renew it: .venv/bin/python -m pipelines.transform.docs"
+    assert renewed(text, manifest) == text, "renew it: .venv/bin/python -m pipelines.reference"
 
 
 def test_every_public_mart_has_its_chapter_and_is_in_the_overview() -> None:

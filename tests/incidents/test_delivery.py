@@ -226,6 +226,7 @@ def test_several_at_once_send_each_message_once(bank: Bank, hook: Hook) -> None:
 PROGRAM = """
 import sys, time
 from datetime import datetime
+import pipelines.subjects
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.{module} import {function}
 settings = Settings.from_env()

@@ -8,7 +8,6 @@ from decimal import Decimal
 
 import pytest
 
-from pipelines.kpi import project as kpi_project
 from pipelines.kpi.registry import Kpi, Registry, Source, Variable, Window
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -67,7 +66,7 @@ MEDIAN = kpi("median", '"m"', variable("m", "median", column="late_by"))
 @pytest.fixture
 def define(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Put these KPIs in place of those that stand."""
-    monkeypatch.setattr(kpi_project, "DEFINITIONS", f"{__name__}:defined")
+    monkeypatch.setattr("pipelines.kpi.definitions.check.registry", defined)
     warehouse.store_catalog(CATALOG)
     with connect(warehouse.settings) as connection:
         connection.execute("truncate kpi.definition, kpi.restatement")

@@ -462,7 +462,7 @@ def engine(deployed: Warehouse) -> Iterator[Engine]:
                     )
                 )
     patch = pytest.MonkeyPatch()
-    patch.setattr(kpi_project, "DEFINITIONS", f"{__name__}:defined")
+    patch.setattr("pipelines.kpi.definitions.check.registry", defined)
     folder = settings.catalog / "kpis"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "property.yml").write_text("kpis: []\n", "utf-8")

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from pipelines.errors import DuemarkError
-from pipelines.landing import registry
+from pipelines.landing import known_feeds
 from pipelines.landing.append import Appended, append
-from pipelines.landing.feed import Context
 from pipelines.landing.ingest import ingest
 from pipelines.warehouse.settings import Settings
 
@@ -145,12 +144,12 @@ def test_what_json_has_no_word_for_loads_nothing(settings: Settings, query: Quer
 def test_the_check_may_know_something_else(settings: Settings) -> None:
     late = GOOD | {"status_at": "2026-03-02T01:00:00Z", "business_date": "2026-03-02"}
     assert append(settings, "job_status", [late], source="x").rejected_count == 1
-    utc = Context(zones={"deposits": "UTC"})
+    utc = {"deposits": "UTC"}
     assert append(settings, "job_status", [late], source="x", context=utc).rejected_count == 0
 
 
 def test_nobody_else_writes_into_the_tables_of_feeds() -> None:
-    tables = "|".join(registry.tables())
+    tables = "|".join(known_feeds.tables())
     writes = re.compile(rf"(?:insert into|copy|update|delete from)\s+raw\.(?:{tables})\b", re.IGNORECASE)
     found = [
         str(path.relative_to(ROOT))

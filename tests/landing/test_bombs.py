@@ -269,7 +269,6 @@ def test_json_that_is_nested_deeply_is_a_rejected_line(load_one: Load, depth: in
 CHILD = """
 import itertools, sys
 from bench.measure import peak_memory
-from pipelines.landing.feed import Context
 from pipelines.landing.limits import Limits
 from pipelines.landing.write import part_of
 from pipelines.landing.formats.read import read_chunks
@@ -283,7 +282,7 @@ class Endless:
 head, part = (bytes.fromhex(text) for text in sys.argv[2:4])
 count = 0
 for chunk in read_chunks(Endless(head, part * (65536 // len(part)), 3 << 19), sys.argv[1], JOB_STATUS, Warnings()):
-    count += len(chunk.rejected) + len(part_of(chunk, JOB_STATUS.check(chunk.frame, Context()), 10).rejected)
+    count += len(chunk.rejected) + len(part_of(chunk, JOB_STATUS.check(chunk.frame, {}), 10).rejected)
 print(peak_memory() >> 20, count)
 """
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import pipelines.subjects  # noqa: F401 # processes of their own begin here
 from pipelines.landing.ingest import Progress, ingest
 from pipelines.landing.ledger import pending
 from pipelines.warehouse.settings import Settings

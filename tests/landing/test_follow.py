@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
+import pipelines.subjects  # noqa: F401 # processes of their own begin here
 from pipelines.landing import follow
 from pipelines.landing.follow import grown
 from pipelines.landing.ingest import IngestReport, ingest

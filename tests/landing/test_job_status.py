@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.catalog.zones import zone
-from pipelines.landing.feed import Context
 from pipelines.landing.formats.records import TEXT
 from pipelines.slo.job_status import JOB_STATUS, check
 from tests.examples import examples
@@ -108,7 +107,7 @@ def read_instant(text: str | None, application: str | None) -> tuple[datetime | 
 def test_check(records: list[Record]) -> None:
     columns = zip(NAMES, zip(*records, strict=True), strict=True)
     frame = pd.DataFrame({name: pd.array(list(values), dtype=TEXT) for name, values in columns})
-    checked = check(frame, Context(ZONES))
+    checked = check(frame, ZONES)
     wanted = [expected(record) for record in records]
     reasons = [[reason.field for reason in checked.breaches.reasons(place)] for place in range(len(records))]
     assert reasons == [answer if isinstance(answer, list) else [] for answer in wanted]
@@ -126,7 +125,7 @@ def test_the_fast_way_and_the_careful_way_agree(times: list[str]) -> None:
         frame["status_code"] = pd.array(["FAIL"] * len(values), dtype=TEXT)
         frame["business_date"] = pd.array(["0001-01-01"] * len(values), dtype=TEXT)
         frame["status_at"] = pd.array(values, dtype=TEXT)
-        checked = check(frame, Context(ZONES))
+        checked = check(frame, ZONES)
         rows = iter(checked.rows.to_pylist())
         return [
             tuple(next(rows).values()) if good else tuple(checked.breaches.reasons(place))
@@ -139,7 +138,7 @@ def test_the_fast_way_and_the_careful_way_agree(times: list[str]) -> None:
 
 def test_the_columns_of_the_answer_are_the_tables() -> None:
     frame = pd.DataFrame({name: pd.array([], dtype=TEXT) for name in NAMES})
-    rows = check(frame, Context()).rows
+    rows = check(frame, {}).rows
     assert rows.column_names == [*NAMES, "is_ambiguous"]
     assert rows.schema.field("status_at").type == pa.timestamp("us", "UTC")
     assert [column.name for column in JOB_STATUS.columns] == NAMES

@@ -188,7 +188,6 @@ def test_a_feed_declares_columns_exactly_for_the_shape_columns() -> None:
 MEMORY = """
 import io, itertools
 from bench.measure import peak_memory
-from pipelines.landing.feed import Context
 from pipelines.landing.formats.read import read_chunks
 from pipelines.landing.formats.records import Warnings
 from pipelines.slo.job_status import JOB_STATUS
@@ -210,7 +209,7 @@ class Repeated(io.RawIOBase):
 def run(megabytes):
     count = 0
     for chunk in read_chunks(Repeated(megabytes), "x.csv", JOB_STATUS, Warnings()):
-        count += JOB_STATUS.check(chunk.frame, Context()).rows.num_rows
+        count += JOB_STATUS.check(chunk.frame, {}).rows.num_rows
     return count, peak_memory() >> 20
 
 run(20)

@@ -18,11 +18,11 @@ import psycopg
 import pytest
 
 from pipelines.errors import DuemarkError
-from pipelines.landing import registry
-from pipelines.landing.feed import Checked, Column, Context, Feed
+from pipelines.landing.feed import Checked, Column, Feed
 from pipelines.landing.ingest import Progress, ingest
 from pipelines.landing.ledger import pending
 from pipelines.slo.job_status import JOB_STATUS
+from pipelines.subject import FeedEntry, Subject, Subjects, in_use, using
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
@@ -173,7 +173,7 @@ def test_a_check_that_fails_costs_its_file_only(
     os.utime(odd, (1, 1))
     drop("b.csv", HEADER + LINE)
 
-    def check(frame: Any, context: Context) -> Checked:
+    def check(frame: Any, context: Any) -> Checked:
         if "odd" in set(frame["application_id"]):
             raise ZeroDivisionError("by zero")
         return JOB_STATUS.check(frame, context)
@@ -200,15 +200,22 @@ def test_what_the_database_refuses_costs_its_file_only(
         (folder / f"{value}.csv").write_text(f"a\n{value}\n")
         os.utime(folder / f"{value}.csv", (n, n))
 
-    def check(frame: Any, context: Context) -> Checked:
+    def check(frame: Any, context: Any) -> Checked:
         import pyarrow as pa
 
         from pipelines.landing.feed import Breaches
 
         return Checked(pa.table({"a": pa.array(frame["a"])}), Breaches(len(frame)))
 
-    monkeypatch.setattr(f"{__name__}.PAIR", Feed("pair", "raw.pair", check, (Column("a"),)), raising=False)
-    monkeypatch.setitem(registry.DECLARATIONS, "pair", f"{__name__}:PAIR")
+    feed = Feed("pair", "raw.pair", check, (Column("a"),))
+    pair = Subject("pair", feeds=(FeedEntry("pair", "pair", whole=lambda: feed),))
+    with using(Subjects((*in_use(), pair))):
+        _refused_by_the_database(settings, query, folder, monkeypatch)
+
+
+def _refused_by_the_database(
+    settings: Settings, query: Query, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = ingest(settings).files
     assert (first.status, second.status) == ("quarantined", "loaded")
     assert first.message.startswith(

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.landing.feed import Context, Rejected
+from pipelines.landing.feed import Rejected
 from pipelines.metrics.access_log import METRIC_LOG
+from pipelines.metrics.packages import Packages
 from tests.metrics import oracle
 from tests.metrics.support import BAD_LINES, MARKER, ODD_LINES, PACKAGES, START, good_lines, line, without
 from tests.transform.support import examples
@@ -27,7 +28,7 @@ Facts = Counter[tuple[str, str, int]]
 
 def taken(blocks: Iterable[bytes]) -> tuple[Facts, list[Rejected], int]:
     """Sums by (input, dimension, minute), the rejected lines, and the number of accepted ones."""
-    reader = METRIC_LOG.reader(Context(packages=PACKAGES))
+    reader = METRIC_LOG.reader(Packages(PACKAGES))
     rejected, accepted, number = [], 0, 1
     for block in blocks:
         count, refused = reader.take(block, number)

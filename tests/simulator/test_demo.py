@@ -20,6 +20,7 @@ from tests.conftest import _drop
 from tests.waiting import HUNG
 
 RUN = """
+import pipelines.subjects
 from pipelines import demo
 from pipelines.warehouse.settings import Settings
 demo.DAYS = 12

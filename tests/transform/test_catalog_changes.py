@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pipelines.transform.tick as tick_module
 from pipelines.catalog.store import restate
+from pipelines.subject import Subject, Subjects, in_use, using
 from pipelines.warehouse.settings import Settings
 from tests.transform.support import KILL_POINTS, Documents, Status, Warehouse, examples
 
@@ -303,9 +303,8 @@ def test_what_lands_while_a_tick_prepares_is_left_to_the_next(
             warehouse.ingest(arrivals.pop())
         return sys.maxsize
 
-    monkeypatch.setattr(sys.modules[__name__], "arrive", arrive, raising=False)
-    monkeypatch.setattr(tick_module, "PREPARATIONS", (*tick_module.PREPARATIONS, f"{__name__}:arrive"))
-    warehouse.tick(noon(-1))
+    with using(Subjects((*in_use(), Subject("late", prepare=arrive)))):
+        warehouse.tick(noon(-1))
     warehouse.tick(noon(-1))
     assert sorted(promised(warehouse)) == [-3, -2, -1]
     assert_as_rebuilt(warehouse, noon(-1))

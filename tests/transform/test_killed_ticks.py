@@ -21,6 +21,7 @@ from tests.waiting import HUNG
 CHILD = """
 import sys
 from datetime import datetime
+import pipelines.subjects
 from pipelines.transform.project import Project
 from pipelines.transform.tick import tick
 from pipelines.warehouse.settings import Settings

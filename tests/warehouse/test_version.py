@@ -76,7 +76,7 @@ def test_sensors_of_old_code_rest_and_say_so(newer: Settings, monkeypatch: pytes
         monkeypatch.setenv(name, value)
     # `purge` looks at Dagster's own database alone.
     others = [sensor for sensor in oncall.get_repository_def().sensor_defs if sensor.name != "purge"]
-    sensors = [arrivals_sensor({}), report_sensor, *others]
+    sensors = [arrivals_sensor, report_sensor, *others]
     feed = Path(newer.landing) / "job_status"
     feed.mkdir()
     (feed / "waits.csv").write_text("application_id\n")
@@ -86,7 +86,7 @@ def test_sensors_of_old_code_rest_and_say_so(newer: Settings, monkeypatch: pytes
             with dg.build_sensor_context(instance, resources={"settings": newer}) as context:
                 found[sensor.name] = sensor.evaluate_tick(context).skip_message
         with dg.build_schedule_context(instance, resources={"settings": newer}) as scheduled:
-            found["tick"] = tick_schedule({}).evaluate_tick(scheduled).skip_message
+            found["tick"] = tick_schedule.evaluate_tick(scheduled).skip_message
     assert {"arrivals", "tick", "report", "incidents", "delivery", "watch"} <= set(found)
     assert {
         name for name, said in found.items() if "upgraded by a newer Duemark" not in (said or "")

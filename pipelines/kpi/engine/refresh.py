@@ -15,7 +15,7 @@ from pipelines.kpi.engine.touched import take_log
 from pipelines.kpi.engine.values import refresh_values
 from pipelines.kpi.engine.work import Clock, Model, Work
 from pipelines.logs import get_logger
-from pipelines.transform.publish import Publication
+from pipelines.subject import Publication
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection

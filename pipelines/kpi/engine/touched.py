@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from pipelines.transform.publish import Publication
+from pipelines.subject import Publication
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
@@ -33,9 +33,8 @@ def take_log(connection: Connection) -> tuple[set[str], set[str]]:
     return {str(name) for name, _ in rows}, {str(name) for name, is_emptied in rows if is_emptied}
 
 
-def forget(connection: Connection, is_rebuild: bool) -> list[Publication]:
+def forget(connection: Connection) -> list[Publication]:
     """Take out the states of what this tick purged, within its transaction: no period changes by that."""
-    del is_rebuild
     gone: dict[str, list[str]] = {}
     for clock, bucket in connection.execute(
         """

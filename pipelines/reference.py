@@ -1,6 +1,6 @@
 """The reference part of `docs/marts.md`, written from what dbt's yml says of each mart.
 
-`python -m pipelines.transform.docs` writes it anew between its two marks; `--check` only tells whether it would.
+`python -m pipelines.reference` writes it anew between its two marks; `--check` only tells whether it would.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pipelines.subjects  # noqa: F401 # their models are in the manifest
 from pipelines.errors import DuemarkError
 from pipelines.transform.project import manifest_json
 from pipelines.warehouse.settings import ROOT, Settings
 
 PAGE = ROOT / "docs" / "marts.md"
-BEGIN = "<!-- Made by `python -m pipelines.transform.docs`; edit the yml beside the mart. -->"
+BEGIN = "<!-- Made by `python -m pipelines.reference`; edit the yml beside the mart. -->"
 END = "<!-- The end of what is made. -->"
 
 FORMS = {"scoped": "table", "view": "view", "table_function": "function", "table": "table"}
@@ -116,7 +117,7 @@ def main(arguments: list[str]) -> int:
     if page == present:
         return 0
     if "--check" in arguments:
-        sys.stderr.write("docs/marts.md is not as the yml of the marts: python -m pipelines.transform.docs\n")
+        sys.stderr.write("docs/marts.md is not as the yml of the marts: python -m pipelines.reference\n")
         return 1
     PAGE.write_text(page, "utf-8")
     return 0
