@@ -28,8 +28,11 @@ from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Path("pipelines/warehouse/locks.py")
-# What takes an advisory lock, which everybody can, or the lock of a table, in SQL that stands in any file.
-TAKES = re.compile(r"advisory_(?:xact_)?(?:un)?lock|\block table\b", re.IGNORECASE)
+# What takes an advisory lock, which everybody can (by a function, or a key like those of old), or the lock of a table.
+TAKES = re.compile(r"advisory_(?:xact_)?(?:un)?lock|\b7_?345_?\d{3}\b|\block table\b", re.IGNORECASE)
+# A table of locks by its name; migrations make them.
+NAMES = re.compile(r"\bcontrol\.lock_\w+")
+MIGRATIONS = Path("pipelines/warehouse/migrations")
 # Those that are held by a connection of their own; a copy has one for each name.
 WHOLE = [lock for lock in Lock if lock is not Lock.COPY]
 
@@ -56,6 +59,27 @@ def test_only_the_module_of_locks_takes_any() -> None:
     ]
     assert found == []
     assert TAKES.search((ROOT / HOME).read_text("utf-8"))
+
+
+def test_nobody_else_names_their_tables() -> None:
+    found = [
+        f"{path}: {name}"
+        for path in sources()
+        if path != HOME and MIGRATIONS not in path.parents
+        for name in NAMES.findall((ROOT / path).read_text("utf-8"))
+    ]
+    assert found == []
+
+
+def test_each_has_a_table_of_its_own(settings: Settings) -> None:
+    """A table that no lock has would be taken for one that is free to be used."""
+    with connect(settings) as connection:
+        tables = connection.execute(
+            "select 'control.' || relname from pg_class where relnamespace = 'control'::regnamespace"
+            " and relkind = 'r' and relname like 'lock\\_%'"
+        ).fetchall()
+    assert len({lock.value for lock in Lock}) == len(Lock.__members__)
+    assert {name for (name,) in tables} == {lock.value for lock in Lock} - {Lock.MIGRATE.value}
 
 
 def test_a_lock_keeps_out_its_own_kind_only(settings: Settings) -> None:
