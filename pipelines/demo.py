@@ -182,7 +182,7 @@ Late as of {as_of[0]} UTC, the newest of {counted[1]} ({counted[0]} still overdu
 
 
 def _kpis(settings: Settings) -> str:
-    from pipelines.board.short import table
+    from pipelines.kpi.short import table
 
     with connect(settings, "analyst") as connection:
         names, rows, _ = table(connection, most=100)

@@ -6,7 +6,6 @@ import functools
 import os
 from pkgutil import resolve_name
 
-from pipelines.board.subject import BOARD
 from pipelines.copies.subject import COPIES
 from pipelines.errors import DuemarkError
 from pipelines.kpi.subject import KPI
@@ -18,7 +17,7 @@ PLUGINS = "DUEMARK_PLUGINS"
 
 # In the order in which they prepare, publish and forget. Copies and indicators come before promises, which look no
 # further than at the loads there are by then; KPIs forget what metrics have purged.
-HOUSE = (COPIES, METRICS, SLO, KPI, BOARD)
+HOUSE = (COPIES, METRICS, SLO, KPI)
 
 
 @functools.cache

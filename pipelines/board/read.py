@@ -19,10 +19,6 @@ from psycopg.types.json import set_json_loads
 
 from pipelines.board.effects import ADDITIVE, effect
 from pipelines.board.model import (
-    GRAINS,
-    LENGTHS,
-    TOTAL,
-    TROUBLE,
     Board,
     Definition,
     Kpi,
@@ -34,8 +30,14 @@ from pipelines.board.model import (
     Restatement,
     Slo,
     SloDay,
-    Threshold,
     Trouble,
+)
+from pipelines.kpi.standing import (
+    GRAINS,
+    LENGTHS,
+    TOTAL,
+    TROUBLE,
+    Threshold,
     dimensions_said,
     is_recent,
 )

@@ -13,10 +13,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines.board import formats, svg
+from pipelines.board import svg
 from pipelines.board.model import (
-    GRAINS,
-    TROUBLE,
     Board,
     Definition,
     Kpi,
@@ -24,8 +22,9 @@ from pipelines.board.model import (
     Members,
     Occurrence,
     Point,
-    Threshold,
 )
+from pipelines.kpi import formats
+from pipelines.kpi.standing import GRAINS, TROUBLE, Threshold
 
 # The card's picture shows so many periods, a table so many before it has to be opened.
 SPARK_PERIODS = {"hour": 48, "day": 30, "week": 26, "month": 18, "quarter": 12, "year": 10}

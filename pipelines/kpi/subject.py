@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from pipelines.errors import DuemarkError
-    from pipelines.subject import Connection
+    from pipelines.subject import Connection, Metadata
     from pipelines.transform.project import Project
+    from pipelines.transform.tick import TickReport
     from pipelines.warehouse.settings import Settings
 
 
@@ -48,9 +49,16 @@ def _forget(connection: Connection, is_rebuild: bool) -> list[Publication]:  # n
 
 
 def _checks() -> Sequence[dg.AssetChecksDefinition]:
+    from pipelines.kpi.assets import kpi_checks
     from pipelines.kpi.checks import proof_checks
 
-    return [proof_checks()]
+    return [proof_checks(), kpi_checks()]
+
+
+def _values(connection: Connection, report: TickReport) -> Metadata:
+    from pipelines.kpi.assets import kpi_metadata
+
+    return kpi_metadata(connection, report)
 
 
 KPI = Subject(
@@ -61,4 +69,5 @@ KPI = Subject(
     generator=Generator(models=_models, refused=_refused, deploy=_deploy),
     behind={"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"},
     checks=_checks,
+    describe={"kpi_value": _values},
 )

@@ -20,9 +20,9 @@ from pipelines.board.model import (
     Restatement,
     Slo,
     SloDay,
-    Threshold,
     Trouble,
 )
+from pipelines.kpi.standing import Threshold
 
 AS_OF = datetime(2026, 3, 10, 14, 30, tzinfo=UTC)
 HOSTILE = "<script>alert('&\"x')</script>"

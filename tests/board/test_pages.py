@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.board import formats, svg
+from pipelines.board import svg
 from pipelines.board.effects import NotComputableError, effect, evaluate
 from pipelines.board.model import Board
 from pipelines.board.render import render, render_single
 from pipelines.board.write import MARK, write
 from pipelines.errors import DuemarkError
+from pipelines.kpi import formats
 from tests.board import samples
 
 VOID = {"meta", "link", "br", "path", "rect", "circle", "img", "hr"}

@@ -11,13 +11,13 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from pipelines.board import short
-from pipelines.board.assets import kpi_checks, kpi_metadata
 from pipelines.board.read import read
 from pipelines.board.render import render
 from pipelines.board.write import make
 from pipelines.cli import main
 from pipelines.errors import DuemarkError
+from pipelines.kpi import short
+from pipelines.kpi.assets import kpi_checks, kpi_metadata
 from pipelines.kpi.registry import Threshold
 from pipelines.transform.assets import changed_marts
 from pipelines.transform.tick import TickReport

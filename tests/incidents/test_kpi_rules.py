@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from psycopg.types.json import Jsonb
 
-from pipelines.board.model import Threshold
+from pipelines.kpi.standing import Threshold
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.changes import changes

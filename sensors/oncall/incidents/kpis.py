@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pipelines.board import formats
-from pipelines.board.model import LENGTHS, Threshold, dimensions_said, is_recent
+from pipelines.kpi import formats
+from pipelines.kpi.standing import LENGTHS, Threshold, dimensions_said, is_recent
 from sensors.oncall.incidents.model import Ending, Incident, Key, Severity, Wanted
 from sensors.oncall.incidents.rules import as_it_stands
 

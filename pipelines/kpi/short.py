@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pipelines.board import formats
-from pipelines.board.model import TROUBLE, is_recent
+from pipelines.kpi import formats
+from pipelines.kpi.standing import TROUBLE, is_recent
 
 if TYPE_CHECKING:
     import psycopg

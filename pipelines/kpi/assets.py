@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from pipelines.board import formats, short
+from pipelines.kpi import formats, short
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table
 from pipelines.warehouse.connect import connect

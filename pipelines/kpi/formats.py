@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pipelines.board.model import Threshold
+from pipelines.kpi.standing import Threshold
 
 NONE = "–"
 # The end of a unit that stands for many: runs, and neither status nor address.
