@@ -16,9 +16,11 @@ from pipelines.catalog.documents import CatalogFolderError, add_files, yaml_file
 from pipelines.catalog.kpis import Database
 from pipelines.catalog.load import kept_folder, read_kpis
 from pipelines.copies.kept import noted, write_if_other
+from pipelines.warehouse import homes
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 
-_declared: dict[Path, Declared] = {}
+DECLARED: Slot[Declared | None] = Slot(lambda _: None)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read_declared(settings: Settings) -> Declared:
         digest.update(str(error.problem).encode())
     add_files(digest, folder, files)
     key = digest.hexdigest() if folder.is_dir() else ""
-    found = _declared.get(settings.home)
+    found = homes.of(settings).get(DECLARED)
     if found is not None and found.key == key and (files or declared_file(settings).is_file()):
         return found
     before = _stood(settings)
@@ -73,7 +75,7 @@ def read_declared(settings: Settings) -> Declared:
             declared_file(settings),
             json.dumps({"key": key, "is_faultless": found.is_faultless, "databases": found.raw}, default=str),
         )
-    _declared[settings.home] = found
+    homes.of(settings).put(DECLARED, found)
     return found
 
 

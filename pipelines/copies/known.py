@@ -9,11 +9,13 @@ from pipelines.catalog.kpis import Database
 from pipelines.copies.kept import noted
 from pipelines.copies.source import CopyError, columns_of, opened
 from pipelines.copies.state import said
+from pipelines.warehouse import homes
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 
 # A database that did not answer a question about its columns is not asked again at once.
 _FORGET = 30.0
-_down: dict[str, tuple[float, str]] = {}
+DOWN: Slot[dict[str, tuple[float, str]]] = Slot(lambda _: {})
 
 
 def known_columns(
@@ -28,8 +30,8 @@ def known_columns(
         return dict(found)
     if not ask:
         return "nothing was copied of it yet"
-    key = f"{settings.home} {database.id}"
-    since, reason = _down.get(key, (0.0, ""))
+    down = homes.of(settings).get(DOWN)
+    since, reason = down.get(database.id, (0.0, ""))
     if since > time.monotonic() - _FORGET:
         return reason
     try:
@@ -43,5 +45,5 @@ def known_columns(
             reason = (
                 f"{database.url_env} is not set, and the warehouse's server has no {database.database} now"
             )
-        _down[key] = (time.monotonic(), reason)
+        down[database.id] = (time.monotonic(), reason)
         return reason

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 
@@ -21,14 +20,16 @@ from pipelines.copies.table import make_table
 from pipelines.copies.update import update_copy
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
-from pipelines.warehouse.connect import connect, database_url
+from pipelines.warehouse import homes
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
 WAIT = 3.0
 """Seconds that a tick waits for copies."""
-_running: dict[tuple[Path, str], Future[None]] = {}
+RUNNING: Slot[dict[str, Future[None]]] = Slot(lambda _: {})
 _lock = threading.Lock()
 
 
@@ -93,15 +94,15 @@ def ensure(settings: Settings) -> bool:
 
 def _start(settings: Settings, database: Database, tables: list[str]) -> Future[None] | None:
     """Read a database in a thread; None while the one begun before is still at it."""
-    key = (settings.home, f"{database_url(settings)} {database.id}")
+    running = homes.of(settings).get(RUNNING)
     with _lock:
-        before = _running.get(key)
+        before = running.get(database.id)
         if before is not None and not before.done():
             return None
         pool = ThreadPoolExecutor(1, thread_name_prefix=f"copy-{database.id}")
-        _running[key] = pool.submit(_read_database, settings, database, tables)
+        running[database.id] = pool.submit(_read_database, settings, database, tables)
         pool.shutdown(wait=False)
-        return _running[key]
+        return running[database.id]
 
 
 def _read_database(

@@ -15,6 +15,8 @@ from pipelines.copies.kept import columns_file
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.transform.project import target_folder
+from pipelines.warehouse import homes
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
@@ -31,8 +33,9 @@ PLAN = f"{MODELS}/kpis.json"
 # Which models of values there are, for the lineage of the marts: in place of the core's, which names none.
 LINEAGE = "macros/kpi/models.sql"
 
-_made: dict[tuple[Path, str], Mapping[str, str]] = {}
-_refused: dict[Path, DuemarkError] = {}
+# The models that were made last, with the digest of what they were made of.
+MADE: Slot[tuple[str, Mapping[str, str]] | None] = Slot(lambda _: None)
+REFUSED: Slot[DuemarkError | None] = Slot(lambda _: None)
 
 
 def model_file(name: str) -> str:
@@ -55,7 +58,7 @@ def generated(settings: Settings, core: str) -> Mapping[str, str]:
         files, databases = [settings.catalog / "kpis"], []
         digest.update(str(error.problem).encode())
     if not files:
-        _refused.pop(settings.home, None)
+        homes.of(settings).put(REFUSED, None)
         return {}
     add_files(
         digest, settings.catalog, [*files, *sorted([*settings.catalog.glob("databases.yml"), *databases])]
@@ -64,20 +67,19 @@ def generated(settings: Settings, core: str) -> Mapping[str, str]:
     with contextlib.suppress(FileNotFoundError):
         digest.update(b"\0" + columns_file(settings).read_bytes())
     key = digest.hexdigest()
-    # One for each home: what stood before differs.
-    found = _made.get((settings.home, key))
-    if found is None:
-        _refused.pop(settings.home, None)
-        found = _kept(settings, key) or _compiled(settings, key)
-        for old in [each for each in _made if each[0] == settings.home]:
-            _made.pop(old, None)
-        _made[(settings.home, key)] = found
+    home = homes.of(settings)
+    made = home.get(MADE)
+    if made is not None and made[0] == key:
+        return made[1]
+    home.put(REFUSED, None)
+    found = _kept(settings, key) or _compiled(settings, key)
+    home.put(MADE, (key, found))
     return found
 
 
 def refused(settings: Settings) -> DuemarkError | None:
     """What is wrong with the catalog's KPIs as they were last read; those before stand."""
-    return _refused.get(settings.home)
+    return homes.of(settings).get(REFUSED)
 
 
 def _store(settings: Settings) -> Path:
@@ -103,7 +105,7 @@ def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
     try:
         files = compile_registry(check.registry(settings))
     except CatalogError as error:
-        _refused[settings.home] = error
+        homes.of(settings).put(REFUSED, error)
         log.warning("KPIs refused, those before stand", problems=[str(problem) for problem in error.problems])
         before = _read(settings)
         if before.get("form") == FORM or not before:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pipelines.landing import known_feeds
 from pipelines.landing.source import LandedFile, folder_labels, is_storage_error, landed
+from pipelines.warehouse import homes
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -310,7 +312,7 @@ def pending(settings: Settings, feeds: Iterable[str] | None = None) -> list[Land
 
 
 # Files that the ledger knows, as long as nothing was added to it: most of what lies in a folder was loaded long ago.
-_settled: dict[Settings, tuple[object, set[tuple[object, ...]]]] = {}
+SETTLED: Slot[tuple[object, set[tuple[object, ...]]]] = Slot(lambda _: (None, set()))
 
 
 def _settled_of(cursor: Cursor, settings: Settings) -> set[tuple[object, ...]]:
@@ -318,10 +320,11 @@ def _settled_of(cursor: Cursor, settings: Settings) -> set[tuple[object, ...]]:
         "select (select max(landed_file_id) from raw.landed_file), (select max(load_id) from raw.load),"
         " pg_postmaster_start_time(), current_database()"
     ).fetchone()
-    before, files = _settled.get(settings, (None, set()))
+    home = homes.of(settings)
+    before, files = home.get(SETTLED)
     if before != state:
         files = set()
-        _settled[settings] = (state, files)
+        home.put(SETTLED, (state, files))
     return files
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import getpass
 import hashlib
 import os
@@ -21,7 +20,9 @@ from psycopg import pq
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.subject import in_use
+from pipelines.warehouse import homes
 from pipelines.warehouse.connect import database_url
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -180,12 +181,6 @@ def manifest_json(settings: Settings) -> dict[str, Any]:
         return cast("dict[str, Any]", orjson.loads(path.read_bytes()))
 
 
-@functools.lru_cache(maxsize=8)
-def project_of(settings: Settings) -> Project:
-    """The project of `settings`, one for the life of the process, so that only its first tick pays for the parse."""
-    return Project(settings)
-
-
 def _stamp_file(settings: Settings) -> Path:
     return target_folder(settings) / "manifest.stamp"
 
@@ -329,3 +324,11 @@ class Project:
         if not outcome.success:
             raise DbtError(f"dbt {args[0]} did not succeed")
         return outcome.result
+
+
+PROJECT: Slot[Project] = Slot(Project)
+
+
+def project_of(settings: Settings) -> Project:
+    """The project of `settings`, one for the life of the process, so that only its first tick pays for the parse."""
+    return homes.of(settings).get(PROJECT)

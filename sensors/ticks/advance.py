@@ -10,7 +10,6 @@ Whatever happens half-way is safe: a file is loaded once, ticks are single by lo
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,9 @@ from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.transform.attempts import attempts
 from pipelines.transform.waiting import Waiting, waiting
+from pipelines.warehouse import homes
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def look_at_landing(settings: Settings) -> list[Grown]:
 
 
 # What was last looked at and refused: a broken catalog is not parsed again every few seconds.
-_refused: dict[Settings, str] = {}
+REFUSED: Slot[str] = Slot(lambda _: "")
+IS_WARM: Slot[bool] = Slot(lambda _: False)
 
 
 def look_at_catalog(settings: Settings) -> None:
@@ -190,14 +192,16 @@ def look_at_catalog(settings: Settings) -> None:
     """
     from pipelines.catalog.store import fingerprint, refresh_catalog
 
-    now = fingerprint(settings)
-    if _refused.get(settings) != now and refresh_catalog(settings) is not None:
-        _refused[settings] = now
+    now, home = fingerprint(settings), homes.of(settings)
+    if home.get(REFUSED) != now and refresh_catalog(settings) is not None:
+        home.put(REFUSED, now)
 
 
-@functools.lru_cache(maxsize=8)
 def warm_up(settings: Settings) -> None:
     """Import and parse, once in a process and while nothing waits, what the first file would wait for."""
+    home = homes.of(settings)
+    if home.get(IS_WARM):
+        return
     import pipelines.landing.ingest  # noqa: F401
     from pipelines.transform.project import project_of
 
@@ -205,3 +209,4 @@ def warm_up(settings: Settings) -> None:
         project_of(settings).manifest  # noqa: B018 # the parse is kept
     except DuemarkError as error:
         log.warning("not warm", problem=error.message)
+    home.put(IS_WARM, True)

@@ -20,6 +20,7 @@ from pipelines.copies.kept import columns_file
 from pipelines.copies.known import known_columns
 from pipelines.copies.refresh import ensure, refresh, refresh_now
 from pipelines.copies.source import opened
+from pipelines.warehouse import homes
 from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.settings import Settings
 from tests.conftest import _database, _drop
@@ -332,7 +333,7 @@ def test_columns_are_known_before_anything_was_copied(house: Settings) -> None:
 
 def declare(settings: Settings, text: str) -> None:
     (settings.catalog / "databases.yml").write_text(text, "utf-8")
-    declared._declared.clear()
+    homes.of(settings).put(declared.DECLARED, None)
 
 
 def state(settings: Settings) -> list[tuple[Any, ...]]:

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.transform.project import Project
+from pipelines.warehouse import homes
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.commands import acknowledge
-from sensors.oncall.incidents.evaluate import _MEMORIES, evaluate
+from sensors.oncall.incidents.evaluate import MEMORY, evaluate
 from sensors.oncall.incidents.model import KINDS, Ending, Incident, Key, Rules, Wanted
 from sensors.oncall.incidents.routes import Escalation, Route, Routes
 from sensors.oncall.incidents.store import in_transaction, open_incidents, read_silences, reconcile, tell
@@ -227,12 +228,11 @@ def test_a_look_that_remembers_comes_to_the_same(
             one.key: (one.severity, one.title, one.message, one.cause_id) for one in bank.open().values()
         }
         # One that remembers nothing, of the same marts; the next look remembers by what the first one did.
-        remembered = dict(_MEMORIES)
-        _MEMORIES.clear()
+        remembered = homes.of(bank.settings).take(MEMORY)
         with connect(bank.settings, autocommit=True) as connection:
             connection.execute("update ops.evaluation set published_at = null")
         again = evaluate(bank.settings, now)
-        _MEMORIES.update(remembered)
+        homes.of(bank.settings).put(MEMORY, remembered)
         assert (again.opened, again.resolved, again.updated, again.messages) == (0, 0, 0, 0)
         assert standing == {
             one.key: (one.severity, one.title, one.message, one.cause_id) for one in bank.open().values()

@@ -22,12 +22,14 @@ from pipelines.kpi.definitions.known import Known, Unseen
 from pipelines.kpi.definitions.remains import look_at_remains
 from pipelines.kpi.registry import Kpi, Registry
 from pipelines.logs import get_logger
+from pipelines.warehouse import homes
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
 # What was logged by this process: KPIs that wait for a database wait for longer than until the next tick.
-_told: set[tuple[Path, str, tuple[str, ...]]] = set()
+TOLD: Slot[set[tuple[str, tuple[str, ...]]]] = Slot(lambda _: set())
 
 
 def told(unseen: Sequence[Unseen]) -> list[str]:
@@ -67,11 +69,12 @@ def registry(settings: Settings) -> Registry:
     checked = check(settings, ask=False)
     if checked.problems:
         raise CatalogError(checked.problems)
+    logged = homes.of(settings).get(TOLD)
     for name in dict.fromkeys(one.database for one in checked.unseen):
         of_it = [one for one in checked.unseen if one.database == name]
         ids = tuple(dict.fromkeys(one.kpi for one in of_it))
-        if (settings.home, name, ids) not in _told:
-            _told.add((settings.home, name, ids))
+        if (name, ids) not in logged:
+            logged.add((name, ids))
             hint = "they are computed once it can be read; duemark check says what is wrong with it"
             log.warning("KPIs wait for a database", database=name, kpis=list(ids), hint=hint)
     return Registry(checked.kpis)

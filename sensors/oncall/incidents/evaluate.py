@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.logs import get_logger
 from pipelines.slo.lone import lone_dates
+from pipelines.warehouse import homes
+from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents import facts, future, kpis, rules
 from sensors.oncall.incidents.model import (
@@ -100,12 +101,13 @@ def evaluate(settings: Settings, now: datetime | None = None) -> Summary:
     Safe from several processes at once: the second waits for the first.
     """
     moment = now or datetime.now(UTC)
-    learned: dict[tuple[str | None, Path], _Memory] = {}
+    learned: list[_Memory] = []
     summary: Summary = in_transaction(
         settings, lambda cursor: _with_lines(cursor, _evaluate(cursor, settings, moment, learned))
     )
     # Only now: what was not committed was not told.
-    _MEMORIES.update(learned)
+    for memory in learned:
+        homes.of(settings).put(MEMORY, memory)
     if summary.is_change:
         log.info(
             "incidents",
@@ -119,16 +121,13 @@ def evaluate(settings: Settings, now: datetime | None = None) -> Summary:
     return summary
 
 
-def _evaluate(
-    cursor: Cursor, settings: Settings, now: datetime, memories: dict[tuple[str | None, Path], _Memory]
-) -> Summary:
+def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_Memory]) -> Summary:
     routes, problems = current_routes(cursor, settings, now)
     mark = facts.read_mark(cursor)
     if mark.as_of is None:
         return Summary(messages=tell(cursor, routes, now), problems=problems)
     # Taken out: one that is done again, or fails, leaves none.
-    place = settings.database_url, settings.home
-    before = _MEMORIES.pop(place, None)
+    before = homes.of(settings).take(MEMORY)
     if before is not None and before.mark.published_at != mark.evaluated_published_at:
         # Another process looked since, or the database is another one: a backup that was restored.
         before = None
@@ -153,7 +152,7 @@ def _evaluate(
     still = [one for one in everything if one.key.kind not in KINDS] + done.open
     messages = tell(cursor, routes, now, over, sorted(still, key=lambda one: one.incident_id))
     look.memory.incidents = versions
-    memories[place] = look.memory
+    learned.append(look.memory)
     cursor.execute(
         "update ops.evaluation set as_of = %s, published_at = %s, evaluated_at = %s, scanned_load_id = %s,"
         " scanned_file_id = %s",
@@ -228,7 +227,7 @@ class _Memory:
     calendars: list[rules.CalendarEnd] | None = None
 
 
-_MEMORIES: dict[tuple[str | None, Path], _Memory] = {}
+MEMORY: Slot[_Memory | None] = Slot(lambda _: None)
 
 
 class _Look:
