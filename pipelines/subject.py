@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import DuemarkError
@@ -87,9 +88,11 @@ class Generator:
 class IncidentKind:
     """A kind of incident that is open while a view has a row for it.
 
-    `view` (schema and name) has the columns `subject`, `occurrence`, `severity`, `title`, `message`, `began_at`,
-    `application_id`, `group_key` (null: it stands alone; rows of one group are told together) and `detail` (jsonb).
-    One whose row is gone has ended: `resolution` is the word for it, `ending` the sentence.
+    `view` (schema and name), a dbt model `incident_…`, has the columns `subject`, `occurrence` ('' without one),
+    `severity`, `title`, `message`, `began_at` (null: when it is first seen), `application_id`, `slo_id`,
+    `business_date`, `group_key` (rows of one group are told together; null: it stands alone) and `detail` (jsonb).
+    An incident stays as it was told until its row is gone. Then it has ended: `resolution` is the word for that,
+    `ending` the sentence.
     """
 
     name: str
@@ -105,8 +108,9 @@ class Subject:
     Attributes:
         name: The folder, too.
         feeds: What lands for it.
-        tables: DDL of a subject from outside of the package, safe to be run again; those of the house have migrations.
-        ensure: Seen to before a deploy, because generated models may depend on it.
+        dbt: A folder of models and macros of a subject from outside of the package, laid out as `dbt_project` is.
+        ensure: Seen to before a deploy, because models may depend on it: a subject from outside makes its tables here,
+            those of the house have migrations.
         prepare: Before a tick looks at the loads, given its moment; returns the last load that it has dealt with (None:
             it waits for none). In the order of the list.
         restore: In the tick's transaction before the marts are exchanged; told whether it is a rebuild.
@@ -124,7 +128,7 @@ class Subject:
 
     name: str
     feeds: tuple[FeedEntry, ...] = ()
-    tables: tuple[str, ...] = ()
+    dbt: Path | None = None
     ensure: Callable[[Settings], object] | None = None
     prepare: Callable[[Settings, datetime], int | None] | None = None
     restore: Callable[[Connection, bool], None] | None = None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
-from pkgutil import resolve_name
 
+from pipelines import plugins
 from pipelines.copies.subject import COPIES
 from pipelines.errors import DuemarkError
 from pipelines.kpi.subject import KPI
@@ -13,38 +12,32 @@ from pipelines.metrics.subject import METRICS
 from pipelines.slo.subject import SLO
 from pipelines.subject import Subject, Subjects, hand_in
 
-PLUGINS = "DUEMARK_PLUGINS"
-
 # In the order in which they prepare, publish and forget. Copies and indicators come before promises, which look no
 # further than at the loads there are by then; KPIs forget what metrics have purged.
 HOUSE = (COPIES, METRICS, SLO, KPI)
 
 
-@functools.cache
 def subjects() -> Subjects:
-    """Those of the house, and those that DUEMARK_PLUGINS names. Raises DuemarkError where one of these can't be had."""
-    return Subjects((*HOUSE, *plugins(os.environ.get(PLUGINS, ""))))
+    """Those of the house and those of plugins. Raises DuemarkError where one of these cannot be had."""
+    return _subjects(plugins.named())
 
 
-def plugins(names: str) -> list[Subject]:
-    """The subjects at `package.module:NAME`, separated by commas."""
-    return [_plugin(name.strip()) for name in names.split(",") if name.strip()]
+@functools.lru_cache(maxsize=4)
+def _subjects(names: tuple[str, ...]) -> Subjects:
+    return Subjects((*HOUSE, *(subject for name in names for subject in _of_plugin(name))))
 
 
-def _plugin(name: str) -> Subject:
-    try:
-        found = resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DuemarkError(
-            f"{PLUGINS} names {name!r}, which cannot be imported: {error}",
-            "Write package.module:NAME of a Subject that is installed, or take it out.",
-        ) from error
+def _of_plugin(name: str) -> list[Subject]:
+    found = getattr(plugins.module(name), "SUBJECT", None)
+    if found is None:
+        # It brings something else.
+        return []
     if not isinstance(found, Subject):
         raise DuemarkError(
-            f"{PLUGINS} names {name!r}, which is no Subject but {type(found).__name__}.",
-            "Write package.module:NAME of a pipelines.subject.Subject.",
+            f"{name}.SUBJECT is no Subject but {type(found).__name__}.",
+            "See pipelines.subject for what it has to be.",
         )
-    return found
+    return [found]
 
 
 hand_in(subjects)

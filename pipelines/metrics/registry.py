@@ -1,20 +1,19 @@
 """What is counted: inputs and indicators by name, ours and those that a plugin brings.
 
-`DUEMARK_PLUGINS` names modules, separated by commas, that bring more: each may have `INPUTS` and `INDICATORS`. Whoever
-reads logs and whoever ticks has to know them: set it for all processes alike.
+A module that `DUEMARK_PLUGINS` names (`pipelines.plugins`) may have `INPUTS` and `INDICATORS`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipelines import plugins
 from pipelines.errors import DuemarkError
 
 if TYPE_CHECKING:
@@ -89,13 +88,13 @@ class Registry:
 
 def registry() -> Registry:
     """What is registered. Raises DuemarkError where that makes no sense: two of one id, an id out of range."""
-    return _registry(os.environ.get("DUEMARK_PLUGINS", ""))
+    return _registry(plugins.named())
 
 
 @functools.lru_cache(maxsize=4)
-def _registry(plugins: str) -> Registry:
+def _registry(names: tuple[str, ...]) -> Registry:
     modules = [import_module(name) for name in OURS]
-    modules += [_plugin(name.strip()) for name in plugins.split(",") if name.strip()]
+    modules += [plugins.module(name) for name in names]
     return checked(_all(modules, "INPUTS", Input), _all(modules, "INDICATORS", Indicator))
 
 
@@ -121,16 +120,6 @@ def checked(inputs: Sequence[Input], indicators: Sequence[Indicator]) -> Registr
             what = f"has the input {unknown[0]!r}, which nothing gives" if unknown else "has no input"
             raise DuemarkError(f"{label} {what}.", f"There are: {known}.")
     return Registry(tuple(inputs), tuple(sorted(indicators, key=lambda each: each.id)))
-
-
-def _plugin(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except Exception as error:
-        raise DuemarkError(
-            f"DUEMARK_PLUGINS names {name!r}, which cannot be imported: {type(error).__name__}: {error}.",
-            "Install it where Duemark runs, or take its name out.",
-        ) from error
 
 
 def _all(modules: Iterable[ModuleType], attribute: str, kind: type[T]) -> list[T]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.slo import receipt
 from pipelines.slo.due import next_instant
-from pipelines.subject import FeedEntry, Subject
+from pipelines.subject import FeedEntry, IncidentKind, Subject
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -58,4 +58,12 @@ SLO = Subject(
     assets=_assets,
     checks=_checks,
     describe={"slo_performance": _performance},
+    incident_kinds=(
+        IncidentKind(
+            "lone_date",
+            view="marts.incident_lone_date",
+            resolution="settled",
+            ending="It opens the SLO now, was taken out, or is before what was restated.",
+        ),
+    ),
 )

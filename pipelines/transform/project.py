@@ -105,14 +105,33 @@ def generators_problems(settings: Settings) -> list[DuemarkError]:
 
 
 def project_folder(settings: Settings) -> Path:
-    """The project that dbt runs: `settings.dbt_project`, or where models are generated a copy of it with them."""
-    if not generated(settings):
+    """The project that dbt runs: `settings.dbt_project`, or a copy of it with what subjects bring and generate."""
+    if not _is_copied(generated(settings)):
         return settings.dbt_project
     return target_folder(settings) / "project"
 
 
+def _is_copied(generated_files: Mapping[str, str]) -> bool:
+    return bool(generated_files) or any(one.dbt is not None for one in in_use())
+
+
 def _core_files(settings: Settings) -> dict[str, Path]:
-    root = settings.dbt_project
+    """The project's files and those of subjects that bring a folder of their own, by path within the project."""
+    files = _files(settings.dbt_project)
+    for subject in in_use():
+        if subject.dbt is None:
+            continue
+        own = _files(subject.dbt)
+        if twice := sorted(files.keys() & own.keys()):
+            raise DuemarkError(
+                f"The subject {subject.name} brings {twice[0]}, which the dbt project has already.",
+                f"Give the file in {subject.dbt} another name.",
+            )
+        files |= own
+    return files
+
+
+def _files(root: Path) -> dict[str, Path]:
     return {
         path.relative_to(root).as_posix(): path
         for path in sorted(root.rglob("*"))
@@ -131,7 +150,7 @@ def _synchronise(settings: Settings) -> None:
     """Make the effective project as it has to be, writing only the files that differ. Call it under the parse lock."""
     core = core_fingerprint(settings)
     files = generated(settings, core)
-    if not files:
+    if not _is_copied(files):
         return
     folder = target_folder(settings) / "project"
     wanted = {name: path.read_text("utf-8") for name, path in _core_files(settings).items()}

@@ -13,7 +13,7 @@ from pipelines.catalog.models import Duration
 from pipelines.orchestration.instance import CONFIGURATION
 from pipelines.processes.parts import LOCATIONS
 from pipelines.warehouse.settings import ROOT
-from sensors.oncall.incidents.model import KINDS
+from sensors.oncall.incidents.model import kinds_decided
 from sensors.oncall.watch import findings
 from sensors.oncall.watch.limits import EXPECTED, PREFIX, Limits
 from sensors.oncall.watch.outside import BLIND_KIND
@@ -36,7 +36,7 @@ def chapter(name: str) -> str:
 def test_every_kind_of_incident_has_its_row() -> None:
     described = re.findall(r"^\| `(\w+)` \| (?:critical|warning)", chapter("Incidents"), re.MULTILINE)
     # The last is told past the database, and stands in no table.
-    assert sorted(described) == sorted([*KINDS, *findings.KINDS, BLIND_KIND])
+    assert sorted(described) == sorted([*kinds_decided(), *findings.KINDS, BLIND_KIND])
 
 
 def test_every_limit_of_the_watcher_is_described_with_its_default() -> None:

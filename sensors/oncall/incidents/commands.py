@@ -19,7 +19,7 @@ from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.evaluate import Line
-from sensors.oncall.incidents.model import KINDS, OTHER_KINDS
+from sensors.oncall.incidents.model import known_kinds
 from sensors.oncall.incidents.notices import Silence
 from sensors.oncall.incidents.store import read_silences
 
@@ -105,7 +105,7 @@ def _refuse_unknown(
     settings: Settings, *, kind: str | None, application: str | None, slo: str | None
 ) -> None:
     """A misspelled name would match nothing, and nobody would know."""
-    if kind is not None and kind not in (known := (*KINDS, *OTHER_KINDS)):
+    if kind is not None and kind not in (known := known_kinds()):
         raise DuemarkError(f"There is no kind of incident {kind!r}.", nearest(kind, known, "the kinds are"))
     with connect(settings, "operate") as connection, connection.cursor() as cursor:
         for what, name, table in (

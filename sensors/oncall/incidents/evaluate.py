@@ -13,13 +13,12 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.logs import get_logger
-from pipelines.slo.lone import lone_dates
+from pipelines.subject import in_use
 from pipelines.warehouse import homes
 from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents import facts, future, kpis, rules
 from sensors.oncall.incidents.model import (
-    KINDS,
     Ending,
     Incident,
     JobKey,
@@ -28,6 +27,7 @@ from sensors.oncall.incidents.model import (
     OccurrenceKey,
     Rules,
     Wanted,
+    kinds_decided,
 )
 from sensors.oncall.incidents.store import (
     Versions,
@@ -37,6 +37,7 @@ from sensors.oncall.incidents.store import (
     reconcile,
     tell,
 )
+from sensors.oncall.incidents.views import view_ending, view_wanted
 
 if TYPE_CHECKING:
     import psycopg
@@ -133,14 +134,15 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_
         before = None
     versions = open_versions(cursor, before.incidents if before is not None else {})
     everything = [one for _, one in versions.values()]
-    standing = [one for one in everything if one.key.kind in KINDS]
+    decided = kinds_decided()
+    standing = [one for one in everything if one.key.kind in decided]
     look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now, before)
     slos = look.slos()
     wanted = slos + look.unregistered() + look.records() + look.future() + look.calendars()
-    wanted += look.lone_dates() + look.kpis(slos)
+    wanted += look.views() + look.kpis(slos)
     done = reconcile(
         cursor,
-        KINDS,
+        decided,
         wanted,
         look.ending,
         now=now,
@@ -149,7 +151,7 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_
     )
     # What was over before the first look is kept, and nobody is woken up for it.
     over = [] if mark.is_first else done.over
-    still = [one for one in everything if one.key.kind not in KINDS] + done.open
+    still = [one for one in everything if one.key.kind not in decided] + done.open
     messages = tell(cursor, routes, now, over, sorted(still, key=lambda one: one.incident_id))
     look.memory.incidents = versions
     learned.append(look.memory)
@@ -254,6 +256,7 @@ class _Look:
         self._kpis: dict[Key, kpis.Standing] = {}
         # Of what was taken out again.
         self._unloaded: set[Key] = set()
+        self._views = {kind.name: kind for kind in in_use().incident_kinds()}
         self._calendars: set[str] = set()
         self._heard: dict[str, datetime] | None = None
         # Loads may be cut off by a restored database: then there is nothing before them to look through.
@@ -397,14 +400,9 @@ class _Look:
         self._calendars = {one.calendar_id for one in ends}
         return rules.calendar_incidents(ends, self._rules, self._as_of)
 
-    def lone_dates(self) -> list[Wanted]:
-        """Business dates that are too far from all others to open their SLO; those of an application are a group."""
-        standing = self._of("lone_date")
-        told = {one.key: rules.as_it_stands(one) for one in standing}
-        found = rules.lone_date_incidents(lone_dates(self._cursor), self._as_of)
-        return rules.group_by(
-            [told.get(one.key, one) for one in found], standing, lambda one: one.application_id
-        )
+    def views(self) -> list[Wanted]:
+        """What the views of subjects say."""
+        return view_wanted(self._cursor, self._views.values(), self._standing, self._as_of)
 
     def kpis(self, slos: list[Wanted]) -> list[Wanted]:
         """KPIs beyond a threshold, held while an SLO that they wait for is overdue, and sources that fail."""
@@ -435,6 +433,8 @@ class _Look:
             return HEARD if is_news else NOTHING_MISSING
         if incident.key.kind == "calendar_ending":
             return EXTENDED if incident.key.subject in self._calendars else UNUSED
+        if incident.key.kind in self._views:
+            return view_ending(self._views[incident.key.kind])
         return _ENDINGS[incident.key.kind]
 
     def _fate(self, incident: Incident) -> rules.Fate:
@@ -454,7 +454,6 @@ _UNLOADED = Ending("unloaded", "What it was about was taken out again.")
 _ENDINGS = {
     "unregistered_job": Ending("registered", "The catalog has it now."),
     "kpi_stale": Ending("read", "The source was read again."),
-    "lone_date": Ending("settled", "It opens the SLO now, was taken out, or is before what was restated."),
 }
 
 

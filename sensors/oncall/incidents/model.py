@@ -9,11 +9,12 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
 from pipelines.slo.receipt import FUTURE_STATUS
+from pipelines.subject import in_use
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
-# Of these `evaluate` decides, from the marts and what has landed.
+# Of these `evaluate` decides, from the marts and what has landed; and of those that are views of subjects.
 Kind = Literal[
     "overdue",
     "late",
@@ -21,13 +22,23 @@ Kind = Literal[
     "sender_silence",
     "unregistered_job",
     "calendar_ending",
-    "lone_date",
     "rejected_records",
     "future_status",
     "kpi_threshold",
     "kpi_stale",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def kinds_decided() -> tuple[str, ...]:
+    """All of which `evaluate` decides."""
+    return (*KINDS, *(kind.name for kind in in_use().incident_kinds()))
+
+
+def known_kinds() -> tuple[str, ...]:
+    """All kinds that there are."""
+    return (*kinds_decided(), *OTHER_KINDS)
+
 
 # Kinds of others, who report theirs by `store.reconcile`: the forecast's, and those of Duemark's own parts.
 OTHER_KINDS = (

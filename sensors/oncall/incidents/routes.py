@@ -41,7 +41,7 @@ from pipelines.catalog.load import CatalogError, explain
 from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id, nearest
 from pipelines.errors import DuemarkError
 from sensors.oncall.incidents.files import file_fault
-from sensors.oncall.incidents.model import KINDS, OTHER_KINDS, SEVERITIES, Incident, Rules, Severity
+from sensors.oncall.incidents.model import SEVERITIES, Incident, Rules, Severity, known_kinds
 from sensors.oncall.incidents.secrets import VARIABLE, secret_fault
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Route(Entry):
     @field_validator("kinds")
     @classmethod
     def _check_kinds(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        known = (*KINDS, *OTHER_KINDS)
+        known = known_kinds()
         _refuse(
             [
                 ((index,), f"there is no kind `{kind}`", nearest(kind, known, "known kinds"))

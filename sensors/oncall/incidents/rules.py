@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, NamedTuple, Protocol
 
-from pipelines.slo.lone import WAY_OUT, LoneDate
 from sensors.oncall.incidents.model import (
     Ending,
     Incident,
@@ -627,27 +626,6 @@ def calendar_incidents(ends: Iterable[CalendarEnd], rules: Rules, as_of: datetim
             )
         )
     return wanted
-
-
-# Business dates that open nothing
-
-
-def lone_date_incidents(found: Iterable[LoneDate], as_of: datetime) -> list[Wanted]:
-    """An incident per SLO and business date that is too far from all others to open it."""
-    return [
-        Wanted(
-            key=Key("lone_date", one.slo_id, one.business_date.isoformat()),
-            severity="warning",
-            title=f"Lone business date: {one.slo_id}, {one.business_date}",
-            message=f"{one.sentence} {WAY_OUT}",
-            began_at=as_of,
-            seen_at=as_of,
-            application_id=one.application_id,
-            slo_id=one.slo_id,
-            business_date=one.business_date,
-        )
-        for one in found
-    ]
 
 
 # Grouping of what has no graph
