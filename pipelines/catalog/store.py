@@ -58,7 +58,7 @@ def store_catalog(settings: Settings, at: datetime | None = None) -> int | None:
         if _last_source(connection) == source:
             return None
         from pipelines.catalog.load import kept_folder, load_catalog
-        from pipelines.landing.load import begin_load, end_load
+        from pipelines.warehouse.loads import begin_load, end_load
 
         catalog = load_catalog(settings.catalog, kept_folder(settings))
         connection.rollback()
@@ -108,7 +108,7 @@ def restate(settings: Settings, slo_id: str, since: date) -> date | None:
     Raises DuemarkError when the stored catalog has no such SLO.
     """
     from pipelines.catalog.models import nearest
-    from pipelines.landing.load import begin_load, end_load
+    from pipelines.warehouse.loads import begin_load, end_load
 
     store_catalog(settings)
     with connect(settings, "ingest") as connection, connection.cursor() as cursor:

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from pipelines.catalog.kpis import Database, DatabaseTable
 from pipelines.copies.state import FEED
-from pipelines.landing.load import begin_load, end_load
+from pipelines.warehouse.loads import begin_load, end_load
 
 
 def write_what_differs(

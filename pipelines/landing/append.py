@@ -21,10 +21,10 @@ from pipelines.landing.formats.compressed import Unpacked
 from pipelines.landing.formats.read import read_chunks
 from pipelines.landing.formats.records import Warnings
 from pipelines.landing.limits import Limits
-from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.write import Part, Writer, part_of
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.loads import begin_load, end_load
 from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)

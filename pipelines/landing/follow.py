@@ -32,10 +32,10 @@ from pipelines.landing import known_feeds, ledger, source
 from pipelines.landing.feed import LogFeed, LogReader, Reason, Rejected
 from pipelines.landing.ledger import FileOutcome
 from pipelines.landing.limits import Limits
-from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.source import LandedFile, landed
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.loads import begin_load, end_load
 from pipelines.warehouse.locks import Lock, held
 from pipelines.warehouse.settings import Settings
 

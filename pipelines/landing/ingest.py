@@ -30,12 +30,12 @@ from pipelines.landing.formats.read import format_of, read_chunks
 from pipelines.landing.formats.records import Warnings
 from pipelines.landing.ledger import FileOutcome
 from pipelines.landing.limits import Limits
-from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.small import MOST_BYTES, MOST_FILES, Small, load_small, read_small
 from pipelines.landing.source import LandedFile
 from pipelines.landing.write import Batch, Part, Writer, part_of
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.loads import begin_load, end_load
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from pipelines.landing.formats.read import chunk_of_lines, format_of
 from pipelines.landing.formats.records import Warnings
 from pipelines.landing.ledger import Entry, FileOutcome
 from pipelines.landing.limits import Limits
-from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.source import LandedFile
 from pipelines.landing.write import Part, Writer, part_of
+from pipelines.warehouse.loads import begin_load, end_load
 
 if TYPE_CHECKING:
     import psycopg

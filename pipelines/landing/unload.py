@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pipelines.catalog.models import nearest
 from pipelines.errors import DuemarkError
 from pipelines.landing import known_feeds
-from pipelines.landing.load import begin_load, end_load
 from pipelines.landing.source import store_of
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.loads import begin_load, end_load
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipelines.landing.load import begin_load, end_load
 from pipelines.logs import get_logger
 from pipelines.metrics.registry import registry
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.loads import begin_load, end_load
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from pipelines.landing.load import begin_load, end_load
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.copy import copy_table
+from pipelines.warehouse.loads import begin_load, end_load
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
