@@ -106,7 +106,7 @@ def _told(error: Exception, command: str) -> int:
     " reader of the answer went away.",
 )
 @click.version_option(package_name="duemark", prog_name="duemark")
-@click.option("--debug", is_flag=True, envvar="DUEMARK_DEBUG", help="Show the traceback of what fails.")
+@click.option("--debug", is_flag=True, envvar=Settings.debug.name, help="Show the traceback of what fails.")
 @click.pass_context
 def main(ctx: click.Context, debug: bool) -> None:  # noqa: ARG001 # Commands looks at it
     """Which promised data is late, which will be late, why, and who is hit by it.
@@ -181,7 +181,7 @@ def ingest(paths: tuple[str, ...], feed: str | None) -> None:
     if (
         not paths
         and "://" not in settings.landing
-        and "DUEMARK_LANDING" in os.environ
+        and settings.has_landing
         and not Path(settings.landing).is_dir()
     ):
         raise DuemarkError(
@@ -693,12 +693,13 @@ def purge(keep: str | None) -> None:
     While `up` runs, a sensor does it every hour. The warehouse is no part of it.
     """
     from pipelines.orchestration.instance import load_instance
-    from pipelines.orchestration.purge import keep_runs
     from pipelines.orchestration.purge import purge as run
     from pipelines.warehouse.migrate import migrate
 
     settings = Settings.from_env()
-    duration = keep_runs(keep)
+    if keep:
+        settings = settings.having(DUEMARK_KEEP_RUNS=keep)
+    duration = settings.keep_runs
     migrate(settings)
     with load_instance(settings) as instance:
         gone = run(settings, instance, duration)

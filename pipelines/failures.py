@@ -95,7 +95,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def _without_secrets(text: str) -> str:
-    given = os.environ.get("DUEMARK_DATABASE_URL", "")
+    given = Settings.from_env().database_url or ""
     with contextlib.suppress(ValueError):
         for secret in {password := urlsplit(given).password or "", unquote(password)}:
             if secret:

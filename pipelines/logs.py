@@ -6,11 +6,12 @@ Everything goes to stderr, so that stdout stays the answer of a command.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import Any
 
 import structlog
+
+from pipelines.warehouse.settings import Settings
 
 
 def configure(default: str | None = None) -> None:
@@ -19,8 +20,8 @@ def configure(default: str | None = None) -> None:
     The level is `DUEMARK_LOG_LEVEL`; without it `default`, else WARNING on a terminal and INFO elsewhere.
     """
     on_terminal = sys.stderr.isatty()
-    name = os.environ.get("DUEMARK_LOG_LEVEL", default or ("WARNING" if on_terminal else "INFO")).upper()
-    level = logging.getLevelNamesMapping().get(name, logging.INFO)
+    name = Settings.from_env().log_level or default or ("WARNING" if on_terminal else "INFO")
+    level = logging.getLevelNamesMapping().get(name.upper(), logging.INFO)
     renderer: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[

@@ -6,18 +6,18 @@ lands, ticks or serves the web interface has to know them: set it for all proces
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from types import ModuleType
 
 from pipelines.errors import DuemarkError
+from pipelines.warehouse.settings import Settings
 
-SETTING = "DUEMARK_PLUGINS"
+SETTING = Settings.plugins.name
 
 
 def named() -> tuple[str, ...]:
     """The names of the modules, as the setting has them."""
-    return tuple(name.strip() for name in os.environ.get(SETTING, "").split(",") if name.strip())
+    return Settings.from_env().plugins
 
 
 def module(name: str) -> ModuleType:

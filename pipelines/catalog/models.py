@@ -30,6 +30,7 @@ from pydantic_core import PydanticCustomError
 
 from pipelines.catalog import zones
 from pipelines.catalog.names import is_unseen
+from pipelines.durations import SECONDS, duration
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -50,9 +51,6 @@ STORED = "stored"
 """Context of a validation: what stands in the warehouse was taken by the rules of its day, and is not refused now."""
 
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
-_DURATION = re.compile(r"(\d{1,9})([smhd])")
-_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_LONGEST = timedelta(days=366)
 
 
 def nearest(word: str, known: Iterable[str], name: str = "known") -> str:
@@ -72,10 +70,10 @@ def clock_text(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def duration_text(duration: timedelta) -> str:
+def duration_text(length: timedelta) -> str:
     """A duration of whole seconds in its largest whole unit: `10m`, `2h`, `90s`."""
-    seconds = duration // timedelta(seconds=1)
-    for unit, size in _SECONDS.items():
+    seconds = length // timedelta(seconds=1)
+    for unit, size in SECONDS.items():
         if seconds and seconds % size == 0:
             return f"{seconds // size}{unit}"
     return "0s"
@@ -109,11 +107,10 @@ def _parse_duration(value: object) -> timedelta:
     hint = "write a whole number and a unit: 90s, 10m, 2h or 1d, at most 366d"
     if isinstance(value, int | float):
         raise refuse(f"{value} has no unit of time", hint)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    duration = timedelta(seconds=int(match[1]) * _SECONDS[match[2]]) if match else None
-    if duration is None or duration > _LONGEST:
+    found = duration(value) if isinstance(value, str) else None
+    if found is None:
         raise refuse(f"{shown(value)} is no duration", hint)
-    return duration
+    return found
 
 
 def _parse_date(value: object) -> date:

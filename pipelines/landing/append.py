@@ -67,7 +67,13 @@ def append(
         return Appended()
     contract = known_feeds.feed(feed)
     warnings = Warnings()
-    parts = _checked(contract, rows, contract.context(settings) if context is None else context, warnings)
+    parts = _checked(
+        contract,
+        rows,
+        contract.context(settings) if context is None else context,
+        Limits.of(settings),
+        warnings,
+    )
     with (
         connect(settings, "ingest", autocommit=True) as connection,
         connection.transaction(),
@@ -95,8 +101,7 @@ def append(
     return appended
 
 
-def _checked(feed: Feed, rows: Sequence[Row], context: Any, warnings: Warnings) -> list[Part]:
-    limits = Limits.from_env()
+def _checked(feed: Feed, rows: Sequence[Row], context: Any, limits: Limits, warnings: Warnings) -> list[Part]:
     lines = b"".join(_line(row) for row in rows)
     most = limits.rejected_kept
     parts: list[Part] = []

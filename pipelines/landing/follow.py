@@ -148,8 +148,8 @@ def follow(
     connection: Connection,
     files: Sequence[LandedFile],
     contexts: Mapping[str, Any],
+    limits: Limits,
     tell: Callable[[LandedFile, int, int], None] | None = None,
-    limits: Limits | None = None,
 ) -> Followed:
     """Read on in those of `files` that have grown, all of them of feeds that are followed.
 
@@ -168,7 +168,7 @@ def follow(
                 contexts[name],
                 tell,
                 result,
-                limits or Limits.from_env(),
+                limits,
             ).run(of_feed)
     return result
 

@@ -90,7 +90,7 @@ def ingest(
     wanted = list(feeds or ([feed] if feed else known_feeds.names()))
     for name in (*wanted, *([feed] if feed else ())):
         known_feeds.entry(name)
-    limits = Limits.from_env()
+    limits = Limits.of(settings)
     warnings: list[str] = []
     began_at = datetime.now(UTC)
     if paths:
@@ -133,7 +133,7 @@ def ingest(
             _log(outcome)
         for table, rows in way.gained.items():
             gained[table] = gained.get(table, 0) + rows
-        followed = follow(connection, logs, contexts, _log_teller(progress, len(logs)), limits)
+        followed = follow(connection, logs, contexts, limits, _log_teller(progress, len(logs)))
         for outcome in followed.outcomes:
             outcomes.append(outcome)
             _log(outcome)

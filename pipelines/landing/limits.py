@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
 
-from pipelines.errors import DuemarkError
-
-# What becomes of a file in the landing folder once it is loaded.
-LoadedFiles = Literal["keep", "archive", "delete"]
+from pipelines.warehouse.settings import LoadedFiles, Settings
 
 # So much any packed file may hold, however small it is.
 ALWAYS_UNPACKED = 64 << 20
@@ -24,20 +18,16 @@ class Limits:
     64 MiB; `unpacked_bytes`: how much at all. Logs and statuses are packed by 5 to 50; the most that gzip can is 1,030.
     """
 
-    rejected_kept: int = 10_000
-    unpacked_ratio: int = 200
-    unpacked_bytes: int = 64 << 30
-    loaded_files: LoadedFiles = "keep"
+    rejected_kept: int = Settings.rejected_kept.standard
+    unpacked_ratio: int = Settings.unpacked_ratio.standard
+    unpacked_bytes: int = Settings.unpacked_bytes.standard
+    loaded_files: LoadedFiles = Settings.loaded_files.standard
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> Limits:
-        """Read `DUEMARK_REJECTED_KEPT`, `DUEMARK_UNPACKED_RATIO`, `DUEMARK_UNPACKED_BYTES`, `DUEMARK_LOADED_FILES`."""
-        env = os.environ if env is None else env
+    def of(cls, settings: Settings) -> Limits:
+        """As they are set. Raises DuemarkError where one is set to what it cannot be."""
         return cls(
-            _number(env, "DUEMARK_REJECTED_KEPT", cls.rejected_kept, least=0),
-            _number(env, "DUEMARK_UNPACKED_RATIO", cls.unpacked_ratio, least=1),
-            _number(env, "DUEMARK_UNPACKED_BYTES", cls.unpacked_bytes, least=1),
-            _loaded_files(env),
+            settings.rejected_kept, settings.unpacked_ratio, settings.unpacked_bytes, settings.loaded_files
         )
 
     def most_unpacked(self, packed: int) -> int:
@@ -55,24 +45,3 @@ class Limits:
             " and load it by `duemark ingest` with its path."
         )
         return message, hint
-
-
-def _loaded_files(env: Mapping[str, str]) -> LoadedFiles:
-    text = (env.get("DUEMARK_LOADED_FILES") or "keep").strip()
-    if text not in get_args(LoadedFiles):
-        raise DuemarkError(
-            f"DUEMARK_LOADED_FILES is {text!r}.", f"One of {', '.join(get_args(LoadedFiles))}; default: keep."
-        )
-    return cast("LoadedFiles", text)
-
-
-def _number(env: Mapping[str, str], name: str, default: int, *, least: int) -> int:
-    text = (env.get(name) or "").strip()
-    if not text:
-        return default
-    if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) < least:
-        raise DuemarkError(
-            f"{name} is {text!r}; a whole number from {least} on is wanted.",
-            f"Leave it out for the default, {default}.",
-        )
-    return int(text)

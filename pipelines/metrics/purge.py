@@ -6,22 +6,21 @@ An old hour whose first lines have only now come is counted once, and purged by 
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from pipelines.subject import Publication
+from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
 
 RELATION = "marts.indicator_record"
-RETENTION = "1 year"
 
 
 def retention() -> str:
     """How long records are kept, counted back from as_of: an interval; one that is exactly so old still is."""
-    return os.environ.get("DUEMARK_INDICATOR_RETENTION") or RETENTION
+    return Settings.from_env().indicator_retention
 
 
 def restore(connection: psycopg.Connection[Any], is_rebuild: bool) -> None:

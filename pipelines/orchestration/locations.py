@@ -5,7 +5,6 @@ Whoever asks how Dagster is must answer when it is broken, at once, and in littl
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -50,8 +49,7 @@ class Answer:
 
 def workspace_path(settings: Settings) -> Path:
     """The workspace of the daemon: `DUEMARK_WORKSPACE`, or the one that `duemark up` writes."""
-    given = os.environ.get("DUEMARK_WORKSPACE")
-    return Path(given) if given else settings.home / "run" / "workspace.yaml"
+    return settings.workspace or settings.home / "run" / "workspace.yaml"
 
 
 def servers(settings: Settings) -> list[Server]:

@@ -6,16 +6,11 @@ run. The marts and the journals of the warehouse are no part of it.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-
-from pipelines.catalog.models import Duration
-from pipelines.errors import DuemarkError
 from pipelines.orchestration.dagster_private.tables import delete_old_checks, delete_old_events, old_runs
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -23,10 +18,6 @@ from pipelines.warehouse.settings import Settings
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-VARIABLE = "DUEMARK_KEEP_RUNS"
-DEFAULT = "30d"
-# The watcher looks back seven days for failures that nothing put right.
-LEAST = timedelta(days=8)
 BATCH = 100
 EVENTS_BATCH = 20_000
 
@@ -38,23 +29,6 @@ class Purged:
     runs: int
     events: int
     is_done: bool
-
-
-def keep_runs(text: str | None = None) -> timedelta:
-    """How long runs are kept: `text`, else DUEMARK_KEEP_RUNS, else 30 days.
-
-    Raises DuemarkError where it is no duration, or shorter than what the watcher looks back for.
-    """
-    text = text or os.environ.get(VARIABLE) or DEFAULT
-    adapter: TypeAdapter[timedelta] = TypeAdapter(Duration)
-    hint = f"Write a whole number of days, {LEAST.days}d or more: the watcher looks back seven days."
-    try:
-        keep = adapter.validate_python(text)
-    except ValidationError:
-        raise DuemarkError(f"{text!r} is no duration to keep runs for.", hint) from None
-    if keep < LEAST:
-        raise DuemarkError(f"{text} is too short to keep runs for.", hint)
-    return keep
 
 
 def purge(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -189,11 +188,7 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
 def _landing(settings: Settings, now: datetime) -> Part:
     from pipelines.landing.ledger import pending
 
-    if (
-        "://" not in settings.landing
-        and "DUEMARK_LANDING" in os.environ
-        and not Path(settings.landing).is_dir()
-    ):
+    if "://" not in settings.landing and settings.has_landing and not Path(settings.landing).is_dir():
         return Part("landing", False, f"{settings.landing} does not exist: make it, or set DUEMARK_LANDING")
     files = pending(settings)
     if not files:

@@ -6,9 +6,6 @@ that generates them, which leaves all else as it is.
 
 from __future__ import annotations
 
-import os
-
-from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.subject import in_use
 from pipelines.transform.project import Project, fingerprint
@@ -18,24 +15,12 @@ from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
-# So many seconds a deploy waits for analysts who read what it replaces; then their sessions are ended.
-PATIENCE = "DUEMARK_DEPLOY_PATIENCE"
-PATIENCE_SECONDS = 60
-
 
 def is_deployed(settings: Settings) -> bool:
     """Whether the tables are those of the dbt project as it is now. Expects the migrations to have been run."""
     with connect(settings, "transform") as connection:
         row = connection.execute("select deployed_project from control.tick").fetchone()
     return row is not None and row[0] == fingerprint(settings)
-
-
-def patience() -> float:
-    """Seconds that a deploy waits for analysts. Raises DuemarkError where the setting is no number."""
-    given = os.environ.get(PATIENCE) or str(PATIENCE_SECONDS)
-    if not given.isdecimal():
-        raise DuemarkError(f"{PATIENCE} is no number of seconds: {given!r}.", "Write it like 60.")
-    return float(given)
 
 
 def deploy_alone(project: Project) -> bool:
@@ -58,7 +43,7 @@ def deploy(project: Project, *, force: bool = False) -> bool:
     wanted = fingerprint(project.settings)
     with (
         connect(project.settings, "transform", autocommit=True) as connection,
-        held_up_by_no_analyst(connection, patience()),
+        held_up_by_no_analyst(connection, project.settings.deploy_patience),
     ):
         row = connection.execute("select deployed_project from control.tick").fetchone()
         deployed = str(row[0]) if row is not None and row[0] else ""

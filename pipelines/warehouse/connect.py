@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -19,10 +17,6 @@ from pipelines.warehouse.settings import Settings
 # One role writes a schema: ingest raw and catalog, transform control and dbt's, operate ops; analyst reads marts.
 Role = Literal["ingest", "transform", "operate", "analyst"]
 
-# How long one question of an analyst may take, and how long a session may leave a transaction open; 0: for ever.
-STATEMENT_TIMEOUT = "DUEMARK_ANALYST_STATEMENT_TIMEOUT"
-IDLE_TIMEOUT = "DUEMARK_ANALYST_IDLE_TIMEOUT"
-LIMITS = {STATEMENT_TIMEOUT: "5min", IDLE_TIMEOUT: "5min"}
 # A server works on for a client that is gone until it looks.
 CHECK_INTERVAL = "10s"
 # What a server's administrator sets for everybody must not end a rebuild, or let go of a lock.
@@ -52,17 +46,11 @@ def application_name(role: str | None) -> str:
     return f"duemark {name}{f' ({role})' if role else ''}"[:MOST_NAME_BYTES]
 
 
-def analyst_limits() -> dict[str, str]:
+def analyst_limits(settings: Settings) -> dict[str, str]:
     """What holds for analysts, as PostgreSQL's settings. Raises DuemarkError where one of ours is no duration."""
-    values = {name: os.environ.get(name) or default for name, default in LIMITS.items()}
-    for name, value in values.items():
-        if not re.fullmatch(r"\d{1,9}(ms|s|min|h|d)?", value):
-            raise DuemarkError(
-                f"{name} is no duration: {value!r}.", "Write it like 30s, 5min or 1h; 0 means without limit."
-            )
     return {
-        "statement_timeout": values[STATEMENT_TIMEOUT],
-        "idle_in_transaction_session_timeout": values[IDLE_TIMEOUT],
+        "statement_timeout": settings.analyst_statement_timeout,
+        "idle_in_transaction_session_timeout": settings.analyst_idle_timeout,
         "client_connection_check_interval": CHECK_INTERVAL,
     }
 
@@ -87,7 +75,11 @@ def connect(
     """
     url = database_url(settings)
     name = application_name(role)
-    limits = " ".join(f"-c {k}={v}" for k, v in analyst_limits().items()) if role == "analyst" else UNLIMITED
+    limits = (
+        " ".join(f"-c {k}={v}" for k, v in analyst_limits(settings).items())
+        if role == "analyst"
+        else UNLIMITED
+    )
     if role == "analyst" and settings.database_url is None:
         # Who only sets the role can set it back: an analyst of the embedded server is nobody else to begin with.
         url, role = embedded.url(settings.home, user="analyst"), None

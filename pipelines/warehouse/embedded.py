@@ -24,12 +24,12 @@ from urllib.parse import quote
 
 from pipelines import logs
 from pipelines.errors import DuemarkError
+from pipelines.warehouse.settings import Settings
 
 START_SECONDS = 120
 # sun_path is 108 bytes on Linux, 104 on macOS, and the file name `.s.PGSQL.5432` comes on top.
 SOCKET_FOLDER_BYTES = 85
 # Names of variables that the server inherits, separated by commas; it gets none else of its caller.
-PASSED_ON = "DUEMARK_SERVER_ENV"
 
 CONFIGURATION = """
 # Written by Duemark when the server was made; edit postgresql.conf to overrule it.
@@ -283,7 +283,7 @@ def _environment() -> dict[str, str]:
 
     Variables for libpq, locales that this machine lacks and libraries to load first are the caller's own affair.
     """
-    names = (name.strip() for name in os.environ.get(PASSED_ON, "").split(","))
+    names = Settings.from_env().server_env
     passed_on = {name: os.environ[name] for name in names if name in os.environ}
     return {"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | passed_on
 

@@ -66,7 +66,7 @@ def migrate(settings: Settings) -> None:
             finally:
                 engine.dispose()
             if settings.database_url is None:
-                _limit_analysts(lock)
+                _limit_analysts(settings, lock)
 
 
 def _is_done(settings: Settings) -> bool:
@@ -87,7 +87,7 @@ def _is_done(settings: Settings) -> bool:
             is None
         ):
             return False
-        return settings.database_url is not None or _are_limited(connection)
+        return settings.database_url is not None or _are_limited(settings, connection)
 
 
 def _make_record(connection: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -110,23 +110,23 @@ def _refused(error: BaseException) -> DuemarkError:
     )
 
 
-def _wanted_limits() -> dict[str, str]:
-    return analyst_limits() | {"temp_file_limit": ANALYST_FILES}
+def _wanted_limits(settings: Settings) -> dict[str, str]:
+    return analyst_limits(settings) | {"temp_file_limit": ANALYST_FILES}
 
 
-def _are_limited(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+def _are_limited(settings: Settings, connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     row = connection.execute(
         "select rolcanlogin, rolconnlimit, rolconfig from pg_roles where rolname = 'analyst'"
     ).fetchone()
-    wanted = sorted(f"{name}={value}" for name, value in _wanted_limits().items())
+    wanted = sorted(f"{name}={value}" for name, value in _wanted_limits(settings).items())
     return row is not None and row[:2] == (True, ANALYST_CONNECTIONS) and sorted(row[2] or []) == wanted  # type: ignore[call-overload]
 
 
-def _limit_analysts(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+def _limit_analysts(settings: Settings, connection: psycopg.Connection[tuple[object, ...]]) -> None:
     """Let analysts log in to the embedded server, within limits."""
     connection.execute(f"alter role analyst login connection limit {ANALYST_CONNECTIONS}")
     connection.execute("alter role analyst reset all")
-    for name, value in _wanted_limits().items():
+    for name, value in _wanted_limits(settings).items():
         connection.execute(
             sql.SQL("alter role analyst set {} = {}").format(sql.Identifier(name), sql.Literal(value))
         )

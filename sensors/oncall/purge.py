@@ -1,10 +1,10 @@
 """The sensor `purge`: every hour, what Dagster keeps of runs that nobody asks for any more."""
 
-from __future__ import annotations
+# Dagster reads the types of the arguments: annotations stay values here.
 
 import dagster as dg
 
-from pipelines.orchestration.purge import keep_runs, purge
+from pipelines.orchestration.purge import purge
 from pipelines.warehouse.settings import Settings
 from sensors.newer import rests_beside_a_newer_database
 
@@ -20,8 +20,8 @@ SECONDS = 20.0
     description="Takes out runs, their logs and events that are older than DUEMARK_KEEP_RUNS (30 days).",
 )
 @rests_beside_a_newer_database
-def purge_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+def purge_sensor(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SkipReason:
     """Purge for some seconds."""
-    gone = purge(Settings.from_env(), context.instance, keep_runs(), seconds=SECONDS)
+    gone = purge(settings, context.instance, settings.keep_runs, seconds=SECONDS)
     rest = "" if gone.is_done else "; the rest in an hour"
     return dg.SkipReason(f"{gone.runs} runs and {gone.events} events taken out{rest}")

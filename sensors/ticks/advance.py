@@ -10,7 +10,6 @@ Whatever happens half-way is safe: a file is loaded once, ticks are single by lo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 TICK_JOB = "tick"
-# Landed bytes, and records of loads, that an evaluation takes upon itself: a few seconds' work.
-WARM_BYTES = 4 << 20
+# Records of loads that an evaluation takes upon itself, as of landed bytes DUEMARK_WARM_BYTES: a few seconds' work.
 WARM_RECORDS = 50_000
 # Files that it takes: a thousand a second, of a store that is asked for each by the network a few.
 WARM_FILES = 2_000
@@ -126,7 +124,7 @@ def work(
 def _is_small(
     settings: Settings, files: Sequence[LandedFile], found: Waiting, logs: Sequence[Grown] = ()
 ) -> bool:
-    most = int(os.environ.get("DUEMARK_WARM_BYTES") or WARM_BYTES)
+    most = settings.warm_bytes
     # Compressed and columnar files hold several times their size.
     unread = {each.file: each.unread_bytes // LOG_BYTES_PER_BYTE for each in logs}
     size = sum(

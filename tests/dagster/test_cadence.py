@@ -122,22 +122,19 @@ def test_a_tick_that_raises_is_not_hammered(built: House, instance: dg.DagsterIn
     assert "refused" in runs_shown(built)
 
 
-def test_much_is_left_to_one_run(
-    built: House, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DUEMARK_WARM_BYTES", "10")
+def test_much_is_left_to_one_run(built: House, instance: dg.DagsterInstance) -> None:
+    cold = House(built.settings.having(DUEMARK_WARM_BYTES="10"), built.defs)
     built.land("big.csv", HEADER + record("2026-03-04", "big"))
-    (request,) = arrivals(built, instance).run_requests
+    (request,) = arrivals(cold, instance).run_requests
     assert request.tags["duemark/reason"] == "1 files landed"
     started = instance.create_run_for_job(
         built.defs.resolve_job_def("tick"), status=dg.DagsterRunStatus.STARTED
     )
-    waiting = arrivals(built, instance)
+    waiting = arrivals(cold, instance)
     assert waiting.run_requests == []
     assert "a run of the job tick is under way" in waiting.skip_message
     instance.report_run_canceled(started)
-    assert len(arrivals(built, instance).run_requests) == 1
-    monkeypatch.delenv("DUEMARK_WARM_BYTES")
+    assert len(arrivals(cold, instance).run_requests) == 1
     arrivals(built, instance)
     assert "big" in runs_shown(built)
 

@@ -125,17 +125,15 @@ def test_misspelled_names_match_nothing_and_are_refused(overdue: Bank) -> None:
     assert len(incidents(overdue.settings, show="all", limit=1)) == 1
 
 
-def test_the_sensors(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in bank.settings.as_env().items():
-        monkeypatch.setenv(name, value)
-    context = dg.build_sensor_context()
+def test_the_sensors(bank: Bank) -> None:
+    context = dg.build_sensor_context(resources={"settings": bank.settings})
     assert incidents_sensor(context) == dg.SkipReason("no tick yet")
     bank.usual_day()
     bank.sends("core/lone", "SUCCEED 02:20")
     bank.tick("03:01")
     assert incidents_sensor(context) == dg.SkipReason("opened 1, closed 0, 1 messages")
     assert incidents_sensor(context) == dg.SkipReason("nothing new as of 2026-03-03T03:01:00+00:00")
-    assert delivery_sensor(dg.build_sensor_context()) == dg.SkipReason("1 delivered, 0 refused, 0 waiting")
+    assert delivery_sensor(context) == dg.SkipReason("1 delivered, 0 refused, 0 waiting")
     assert len((Path(bank.settings.home) / "alerts.jsonl").read_text().splitlines()) == 1
 
 

@@ -56,11 +56,11 @@ def registered(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def load_one(settings: Settings, drop: Callable[..., Path]) -> Callable[..., FileOutcome]:
-    """Drop one file, ingest, and return its outcome."""
+    """Drop one file, ingest, with other variables set where they are given, and return its outcome."""
 
-    def load(name: str, content: str | bytes) -> FileOutcome:
+    def load(name: str, content: str | bytes, **variables: str) -> FileOutcome:
         drop(name, content)
-        (outcome,) = ingest(settings).files
+        (outcome,) = ingest(settings.having(**variables)).files
         return outcome
 
     return load

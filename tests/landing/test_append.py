@@ -110,10 +110,8 @@ def test_the_same_rows_by_file_come_to_the_same(
         assert rows[: len(rows) // 2] == rows[len(rows) // 2 :], sql
 
 
-def test_of_too_many_rejected_rows_some_are_counted(
-    settings: Settings, query: Query, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DUEMARK_REJECTED_KEPT", "3")
+def test_of_too_many_rejected_rows_some_are_counted(settings: Settings, query: Query) -> None:
+    settings = settings.having(DUEMARK_REJECTED_KEPT="3")
     found = append(settings, "job_status", [{}] * 10 + [GOOD], source="receiver")
     assert found == Appended(1, 1, 10)
     assert query("select count(*) from raw.rejected_record") == [(3,)]

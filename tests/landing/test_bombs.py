@@ -36,8 +36,13 @@ Load = Callable[..., FileOutcome]
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a test can reach cheaply."""
     monkeypatch.setattr(limits, "ALWAYS_UNPACKED", 100_000)
-    monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "50")
-    monkeypatch.setenv("DUEMARK_REJECTED_KEPT", "3")
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    if "small" not in request.fixturenames:
+        return settings
+    return settings.having(DUEMARK_UNPACKED_RATIO="50", DUEMARK_REJECTED_KEPT="3")
 
 
 def parquet(version: str = "1.0", encoding: str | None = None, **columns: Any) -> bytes:
@@ -94,7 +99,7 @@ def test_what_is_packed_too_well_is_quarantined(
     members = gzip.compress((HEADER + LINE).encode()) + gzip.compress((LINE * 500).encode()) * 30
     assert load_one("b.csv.gz", members).status == "quarantined"
     # The way out that the message names.
-    monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "1000")
+    settings = settings.having(DUEMARK_UNPACKED_RATIO="1000")
     assert ingest(settings, [outcome.path]).files[0].record_count == 10_000
 
 
@@ -116,8 +121,8 @@ def test_parquet_that_says_little_and_means_much(
         outcome = load_one(f"{name}.parquet", content)
         assert (name, outcome.status, " hold more than " in outcome.message) == (name, "quarantined", True)
     assert query("select count(*) from raw.rejected_record") == [(0,)]
-    monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "100000")
-    outcome = load_one("again.parquet", parquet(run_id=pa.array(["x" * 5001] * 1000)))
+    content = parquet(run_id=pa.array(["x" * 5001] * 1000))
+    outcome = load_one("again.parquet", content, DUEMARK_UNPACKED_RATIO="100000")
     assert (outcome.rejected_count, outcome.rejected_kept) == (1000, 3)
 
 
@@ -146,12 +151,10 @@ def test_parquet_whose_footer_lies_about_its_pages(
     texts = pa.array([str(number) * 1000 for number in range(300)])
     content = without_sizes(parquet(version, run_id=texts))
     assert pq.ParquetFile(io.BytesIO(content)).metadata.row_group(0).total_byte_size == 1
-    monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "2")
-    outcome = load_one("much.parquet", content)
+    outcome = load_one("much.parquet", content, DUEMARK_UNPACKED_RATIO="2")
     assert (outcome.status, " hold more than " in outcome.message) == ("quarantined", True)
-    monkeypatch.setenv("DUEMARK_UNPACKED_RATIO", "100000")
     monkeypatch.setattr(parquet_sizes, "LARGEST_PAGES", 500_000)
-    outcome = load_one("at-once.parquet", content)
+    outcome = load_one("at-once.parquet", content, DUEMARK_UNPACKED_RATIO="100000")
     assert (outcome.status, " bytes at once; 500,000 are allowed." in outcome.message) == (
         "quarantined",
         True,
@@ -243,8 +246,8 @@ def test_a_setting_that_is_no_number(value: str) -> None:
     with pytest.raises(
         DuemarkError, match=r"DUEMARK_REJECTED_KEPT is .*; a whole number from 0 on is wanted"
     ):
-        Limits.from_env({"DUEMARK_REJECTED_KEPT": value})
-    assert Limits.from_env({"DUEMARK_REJECTED_KEPT": " "}) == Limits()
+        Limits.of(Settings.from_env({"DUEMARK_REJECTED_KEPT": value}))
+    assert Limits.of(Settings.from_env({"DUEMARK_REJECTED_KEPT": " "})) == Limits()
 
 
 def test_messages_stay_short_whatever_the_file_is(load_one: Load, query: Query) -> None:

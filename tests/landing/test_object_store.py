@@ -125,7 +125,7 @@ def test_what_is_loaded_goes_and_nothing_else(
     put("landing/uptime/x.log", b"no line of any log\n")
     ingest(settings)
     assert names() == ["bad.csv", "before.csv", "c.csv.part", "twin.csv"]
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", how)
+    settings = settings.having(DUEMARK_LOADED_FILES=how)
     put(f"landing/job_status/{odd}", (HEADER + LINE.replace("r1", "r2")).encode())
     assert [outcome.status for outcome in ingest(settings).files] == ["loaded"]
     left = ["bad.csv", "c.csv.part"]
@@ -148,7 +148,7 @@ def test_an_object_that_changed_after_it_was_loaded_stays(
 ) -> None:
     settings = replace(settings, landing="s3://bank/landing")
     put("landing/job_status/a.csv", (HEADER + LINE).encode())
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", how)
+    settings = settings.having(DUEMARK_LOADED_FILES=how)
     put_away = Remote.put_away
 
     def late(*arguments: Any, **rest: Any) -> bool:
@@ -170,7 +170,7 @@ def test_an_object_that_changes_while_it_is_archived_stays(
 
     settings = replace(settings, landing="s3://bank/landing")
     put("landing/job_status/a.csv", (HEADER + LINE).encode())
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", "archive")
+    settings = settings.having(DUEMARK_LOADED_FILES="archive")
     copy = s3fs.S3FileSystem._cp_file
 
     async def late(*arguments: Any, **rest: Any) -> None:
@@ -192,7 +192,7 @@ def test_a_store_that_cannot_copy_is_told(
     settings = replace(settings, landing="s3://bank/landing")
     put("landing/job_status/a.csv", (HEADER + LINE).encode())
     put("landing/job_status/b.csv", (HEADER + LINE.replace("r1", "r2")).encode())
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", "archive")
+    settings = settings.having(DUEMARK_LOADED_FILES="archive")
 
     async def refuse(*_: Any, **__: Any) -> None:
         raise NotImplementedError
@@ -222,7 +222,7 @@ def test_an_object_put_anew_in_the_second_of_the_one_that_was_loaded_stays(
             "update raw.landed_file set modified_at = %s where path = %s",
             [found.stamp.modified_at, found.path],
         )
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", how)
+    settings = settings.having(DUEMARK_LOADED_FILES=how)
     ingest(settings)
     assert [name for name in names() if not name.startswith(".")] == ["a.csv"]
 

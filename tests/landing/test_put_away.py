@@ -41,7 +41,7 @@ def test_what_is_loaded_goes_and_nothing_else(
     (folder / "link.csv").symlink_to("bad.csv")
     ingest(settings)
     assert len(below(folder)) == 6
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", how)
+    settings = settings.having(DUEMARK_LOADED_FILES=how)
     # Also what was loaded before, or by one that died then.
     drop("d.csv", HEADER + LINE % "r4")
     assert [outcome.status for outcome in ingest(settings).files] == ["loaded"]
@@ -59,7 +59,7 @@ def test_what_is_loaded_goes_and_nothing_else(
 def test_what_changed_after_it_was_loaded_stays(
     settings: Settings, drop: Drop, query: Query, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", how)
+    settings = settings.having(DUEMARK_LOADED_FILES=how)
     path = drop("a.csv", HEADER + LINE % "r1")
     loaded = ledger.loaded_as_they_are
 
@@ -90,7 +90,7 @@ def test_it_goes_back_where_it_changed_at_the_last_moment(
         rename(*arguments, **rest)
 
     monkeypatch.setattr(os, "rename", late)
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", "delete")
+    settings = settings.having(DUEMARK_LOADED_FILES="delete")
     ingest(settings)
     assert "r2" in path.read_text()
     assert below(path.parent) == ["a.csv"]
@@ -99,7 +99,7 @@ def test_it_goes_back_where_it_changed_at_the_last_moment(
 def test_a_link_in_the_way_is_told_and_not_followed(
     settings: Settings, drop: Drop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DUEMARK_LOADED_FILES", "archive")
+    settings = settings.having(DUEMARK_LOADED_FILES="archive")
     path = drop("a.csv", HEADER + LINE % "r1")
     (path.parent / ".loaded").symlink_to(tmp_path)
     report = ingest(settings)
@@ -110,7 +110,7 @@ def test_a_link_in_the_way_is_told_and_not_followed(
 
 def test_a_word_that_is_no_way() -> None:
     with pytest.raises(DuemarkError, match="DUEMARK_LOADED_FILES is 'remove'") as caught:
-        Limits.from_env({"DUEMARK_LOADED_FILES": "remove"})
+        Limits.of(Settings.from_env({"DUEMARK_LOADED_FILES": "remove"}))
     assert caught.value.hint == "One of keep, archive, delete; default: keep."
 
 

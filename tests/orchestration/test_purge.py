@@ -14,7 +14,7 @@ from psycopg import sql
 
 from pipelines.errors import DuemarkError
 from pipelines.orchestration.instance import load_instance
-from pipelines.orchestration.purge import keep_runs, purge
+from pipelines.orchestration.purge import purge
 from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import Settings
@@ -95,12 +95,13 @@ def test_a_run_under_way_stays(settings: Settings) -> None:
         assert instance.get_run_by_id(run.run_id) is not None
 
 
-def test_how_long_runs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert keep_runs() == timedelta(days=30)
-    monkeypatch.setenv("DUEMARK_KEEP_RUNS", "10d")
-    assert keep_runs() == timedelta(days=10)
-    assert keep_runs("60d") == timedelta(days=60)
+def test_how_long_runs_are_kept() -> None:
+    def kept(text: str) -> timedelta:
+        return Settings.from_env({"DUEMARK_KEEP_RUNS": text}).keep_runs
+
+    assert kept("") == timedelta(days=30)
+    assert kept("10d") == timedelta(days=10)
     with pytest.raises(DuemarkError, match="'soon' is no duration to keep runs for"):
-        keep_runs("soon")
+        kept("soon")
     with pytest.raises(DuemarkError, match="7d is too short to keep runs for"):
-        keep_runs("7d")
+        kept("7d")

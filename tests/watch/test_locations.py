@@ -83,18 +83,18 @@ def test_a_server_knows_its_runs(good: tuple[Path, int], tmp_path: Path) -> None
     assert has_run(Server("gone", str(tmp_path / "gone.sock")), "a-run-of-nobody") is None
 
 
-def test_workspaces(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workspaces(watched: Watched, tmp_path: Path) -> None:
     path = tmp_path / "workspace.yaml"
-    monkeypatch.setenv("DUEMARK_WORKSPACE", str(path))
-    assert servers(watched.settings) == []
+    settings = watched.settings.having(DUEMARK_WORKSPACE=str(path))
+    assert servers(settings) == []
     path.write_text(
         "load_from:\n  - grpc_server: {host: code, port: 4000}\n  - python_module: {module_name: here}\n",
         "utf-8",
     )
-    assert servers(watched.settings) == [Server("grpc:code:4000", None, "code", 4000)]
+    assert servers(settings) == [Server("grpc:code:4000", None, "code", 4000)]
     path.write_text("load_from: {a", "utf-8")
     with pytest.raises(DuemarkError, match="is no workspace"):
-        servers(watched.settings)
+        servers(settings)
 
 
 # 5, and what depends on it

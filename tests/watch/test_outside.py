@@ -19,9 +19,10 @@ import pytest
 from pipelines.errors import DuemarkError
 from pipelines.orchestration.instance import instance_env
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.settings import Settings
 from sensors.oncall.watch import outside
 from sensors.oncall.watch.limits import Limits, expected
-from sensors.oncall.watch.outside import Outside, deadman_url
+from sensors.oncall.watch.outside import Outside
 from tests.waiting import HUNG, until
 from tests.watch.support import Watched
 
@@ -154,15 +155,18 @@ def test_the_process_watches_until_it_is_told_to_stop(watched: Watched) -> None:
     assert '"watching"' in error
 
 
-def test_settings_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Limits.from_env({"DUEMARK_WATCH_QUEUED": "20m"}) == replace(Limits(), queued=timedelta(minutes=20))
+def test_settings_of_the_environment() -> None:
+    def given(**env: str) -> Settings:
+        return Settings.from_env(env)
+
+    assert Limits.of(given()) == Limits()
+    assert Limits.of(given(DUEMARK_WATCH_QUEUED="20m")) == replace(Limits(), queued=timedelta(minutes=20))
     with pytest.raises(DuemarkError, match="DUEMARK_WATCH_QUEUED='soon' is no duration"):
-        Limits.from_env({"DUEMARK_WATCH_QUEUED": "soon"})
+        Limits.of(given(DUEMARK_WATCH_QUEUED="soon"))
     assert ("mine", "sensor/with/slashes") in expected(
-        {"DUEMARK_WATCH_EXPECT": "mine/sensor/with/slashes, a/b"}
+        given(DUEMARK_WATCH_EXPECT="mine/sensor/with/slashes, a/b")
     )
     with pytest.raises(DuemarkError, match="is no sensor or schedule"):
-        expected({"DUEMARK_WATCH_EXPECT": "mine"})
-    monkeypatch.setenv("DUEMARK_DEADMAN_URL", "file:///etc/passwd")
+        expected(given(DUEMARK_WATCH_EXPECT="mine"))
     with pytest.raises(DuemarkError, match="is no address"):
-        deadman_url()
+        _ = given(DUEMARK_DEADMAN_URL="file:///etc/passwd").deadman_url

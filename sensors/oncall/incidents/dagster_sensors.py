@@ -4,7 +4,7 @@ Both do their work in their own evaluation, which a run would delay by ten secon
 where it stood when it is cut off. Whatever they raise is raised: a sensor that swallows its errors shows green.
 """
 
-from __future__ import annotations
+# Dagster reads the types of the arguments: annotations stay values here.
 
 from datetime import UTC, datetime
 
@@ -23,9 +23,11 @@ from sensors.oncall.incidents.judge import BUDGET_SECONDS, look
     description="Opens, groups and closes incidents when a tick has published, and writes who is told to the outbox.",
 )
 @rests_beside_a_newer_database
-def incidents_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+def incidents_sensor(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SkipReason:
     """Judge the marts; the cursor holds when it last did, for people to read."""
-    summary = look(Settings.from_env())
+    summary = look(settings)
     if not summary.is_change:
         return dg.SkipReason(
             f"nothing new as of {summary.as_of.isoformat()}" if summary.as_of else "no tick yet"
@@ -44,9 +46,11 @@ def incidents_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     description="Sends what stands in the outbox, and again what a route refused.",
 )
 @rests_beside_a_newer_database
-def delivery_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+def delivery_sensor(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SkipReason:
     """Empty the outbox as far as the routes take it."""
-    done = deliver(Settings.from_env(), seconds=BUDGET_SECONDS)
+    done = deliver(settings, seconds=BUDGET_SECONDS)
     if done.failed:
         context.log.warning("%s alerts were refused and will be tried again", done.failed)
     return dg.SkipReason(f"{done.delivered} delivered, {done.failed} refused, {done.pending} waiting")

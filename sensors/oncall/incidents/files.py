@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 from pipelines.errors import DuemarkError
-
-VARIABLE = "DUEMARK_FILE_ROUTES"
-
-
-def allowed_folders(env: Mapping[str, str] | None = None) -> list[Path]:
-    """Folders below which an absolute path may lie: those of `DUEMARK_FILE_ROUTES`, separated like those of `PATH`."""
-    env = os.environ if env is None else env
-    return [Path(one) for one in env.get(VARIABLE, "").split(os.pathsep) if Path(one).is_absolute()]
+from pipelines.warehouse.settings import Settings
 
 
-def file_fault(name: str, env: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+def file_fault(name: str) -> tuple[str, str] | None:
     """What is wrong with the path of a `file:` route as it is written, as (message, hint)."""
     if not name or name.endswith("/"):
         return "a file without a path", "write file:alerts.jsonl"
@@ -31,8 +23,9 @@ def file_fault(name: str, env: Mapping[str, str] | None = None) -> tuple[str, st
         return "the path of a file leads up", "write it without `..`: a relative one lies in DUEMARK_HOME"
     if path.parts[0].startswith("~"):
         return "the path of a file begins with `~`", "write an absolute path, or one in DUEMARK_HOME"
-    if path.is_absolute() and not any(path.is_relative_to(one) for one in allowed_folders(env)):
-        hint = f"name a folder above it in {VARIABLE}, or write a relative path, for a file in DUEMARK_HOME"
+    if path.is_absolute() and not any(path.is_relative_to(one) for one in Settings.from_env().file_routes):
+        setting = Settings.file_routes.name
+        hint = f"name a folder above it in {setting}, or write a relative path, for a file in DUEMARK_HOME"
         return "an absolute path outside of the folders for routes", hint
     return None
 
@@ -45,7 +38,11 @@ def open_route(home: Path, name: str) -> IO[str]:
     if fault := file_fault(name):
         raise DuemarkError(f"{name}: {fault[0]}", fault[1])
     absolute = Path(name).is_absolute()
-    bases = [one for one in allowed_folders() if Path(name).is_relative_to(one)] if absolute else [home]
+    bases = (
+        [one for one in Settings.from_env().file_routes if Path(name).is_relative_to(one)]
+        if absolute
+        else [home]
+    )
     # Whether a link leads out is asked before a folder is made, and once more of what was opened.
     path = _inside(home / name, bases)
     path.parent.mkdir(parents=True, exist_ok=True)

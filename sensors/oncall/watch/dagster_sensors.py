@@ -4,7 +4,7 @@ It writes incidents and messages only: what tells them has its own sensor, and w
 no `run_failure_sensor` here: it loses what happens while it raises, and sees five runs a tick.
 """
 
-from __future__ import annotations
+# Dagster reads the types of the arguments: annotations stay values here.
 
 import dagster as dg
 
@@ -21,9 +21,9 @@ from sensors.oncall.watch.look import look
     " locations that do not load, of stuck runs and of alerts that nobody takes. `duemark watch` does so from outside.",
 )
 @rests_beside_a_newer_database
-def watch_sensor() -> dg.SkipReason:
+def watch_sensor(settings: dg.ResourceParam[Settings]) -> dg.SkipReason:
     """Look at all of Duemark's own parts."""
-    seen = look(Settings.from_env(), watcher="inside")
+    seen = look(settings, watcher="inside")
     if not seen.open:
         return dg.SkipReason("nothing is wrong")
     names = ", ".join(sorted({f"{one.key.kind} {one.key.subject}" for one in seen.open}))

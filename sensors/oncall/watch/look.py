@@ -56,8 +56,8 @@ def look(
 
     Safe from several processes at once. Raises when the database does not answer: then nobody can be told through it.
     """
-    limits = limits or Limits.from_env()
-    names = expected() if expect is None else expect
+    limits = limits or Limits.of(settings)
+    names = expected(settings) if expect is None else expect
     # Code servers may take seconds to say nothing: before the lock, which others wait for.
     asked = ask_servers(settings, limits, now)
 

@@ -35,7 +35,6 @@ from sensors.oncall.watch.outage import Outage
 
 log = get_logger(__name__)
 
-DEADMAN = "DUEMARK_DEADMAN_URL"
 INTERVAL = 10.0
 PING_SECONDS = 30.0
 PING_TIMEOUT = 5.0
@@ -59,7 +58,7 @@ def run(settings: Settings, interval: float = INTERVAL, *, once: bool = False) -
     """
     # What would wait for ever must not: the silence of a network is no error of its own.
     os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
-    watcher = Outside(settings, Limits.from_env(), deadman_url())
+    watcher = Outside(settings, Limits.of(settings), settings.deadman_url)
     if once:
         return watcher.once()
     with _stopped() as stopped:
@@ -73,18 +72,6 @@ def run(settings: Settings, interval: float = INTERVAL, *, once: bool = False) -
                 faulthandler.cancel_dump_traceback_later()
             stopped.wait(max(interval - (time.monotonic() - began), 0.5))
     return 0
-
-
-def deadman_url() -> str | None:
-    """The setting, None without one.
-
-    Raises:
-        DuemarkError: it is no address of the web.
-    """
-    url = os.environ.get(DEADMAN) or None
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise DuemarkError(f"{DEADMAN} is no address: {url!r}.", "Write one that begins with https://.")
-    return url
 
 
 @contextmanager
