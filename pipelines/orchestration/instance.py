@@ -52,7 +52,8 @@ run_retries:
   max_retries: 1
   retry_on_asset_or_op_failure: false
 
-# Sensors look every few seconds: what they did not do is not kept for long.
+# Small work is done in evaluations, which say so by the reason why they asked for no run: they can be read for a week.
+# Those that found nothing to do, which are nearly all, are taken out by the sensor `purge` after a day.
 sensors:
   use_threads: true
   num_workers: 4
@@ -61,9 +62,9 @@ schedules:
   num_workers: 2
 retention:
   sensor:
-    purge_after_days: {{skipped: 1, success: 14, failure: 30, started: 7}}
+    purge_after_days: {{skipped: 7, success: 14, failure: 30, started: 7}}
   schedule:
-    purge_after_days: {{skipped: 1, success: 14, failure: 30, started: 7}}
+    purge_after_days: {{skipped: 7, success: 14, failure: 30, started: 7}}
   auto_materialize:
     purge_after_days: 1
 

@@ -2,6 +2,9 @@
 
 The newest run of each job and the newest event of each asset and check stay, so that nothing looks as if it had never
 run. The marts and the journals of the warehouse are no part of it.
+
+Evaluations of sensors and schedules go too: those that found nothing to do after a day. There is one every two seconds,
+and what the others did could not be found among them; Dagster itself takes out all after a week.
 """
 
 from __future__ import annotations
@@ -11,7 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pipelines.orchestration.dagster_private.tables import delete_old_checks, delete_old_events, old_runs
+from pipelines.orchestration.dagster_private.tables import (
+    delete_idle_ticks,
+    delete_old_checks,
+    delete_old_events,
+    old_runs,
+)
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
@@ -20,15 +28,19 @@ if TYPE_CHECKING:
 
 BATCH = 100
 EVENTS_BATCH = 20_000
+IDLE_KEPT = timedelta(days=1)
+# How an evaluation begins that did nothing: no work was found, or what is wrong is what it was. PostgreSQL's.
+IDLE = r"^(nothing |no tick yet|0 delivered, 0 refused, |0 runs and 0 events |\d+ open: )"
 
 
 @dataclass(frozen=True)
 class Purged:
-    """What was taken out. `is_done`: nothing that old is left."""
+    """What was taken out. `idle`: evaluations that had done nothing. `is_done`: nothing that old is left."""
 
     runs: int
     events: int
     is_done: bool
+    idle: int = 0
 
 
 def purge(
@@ -39,13 +51,15 @@ def purge(
     now: datetime | None = None,
     seconds: float | None = None,
 ) -> Purged:
-    """Take out what is older than `keep`, for about so many `seconds` at most; the next call goes on from there.
+    """Take out what is older than `keep`, and evaluations that found nothing to do a day ago or earlier.
 
-    May be killed at any point, and run beside anything.
+    It takes about so many `seconds` at most; the next call goes on from there. May be killed at any point, and run
+    beside anything.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
-    before = (now or datetime.now(UTC)) - keep
-    runs = events = 0
+    now = now or datetime.now(UTC)
+    before = now - keep
+    runs = events = idle = 0
     with (
         connect(settings, autocommit=True, database=settings.dagster_database) as connection,
         connection.cursor() as cursor,
@@ -64,4 +78,10 @@ def purge(
                     return Purged(runs, events, is_done=False)
                 gone = delete(cursor, before, EVENTS_BATCH)
                 events += gone
-    return Purged(runs, events, is_done=True)
+        gone = EVENTS_BATCH
+        while gone == EVENTS_BATCH:
+            if deadline is not None and time.monotonic() > deadline:
+                return Purged(runs, events, is_done=False, idle=idle)
+            gone = delete_idle_ticks(cursor, now - IDLE_KEPT, EVENTS_BATCH, IDLE)
+            idle += gone
+    return Purged(runs, events, is_done=True, idle=idle)

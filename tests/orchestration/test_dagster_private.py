@@ -202,6 +202,34 @@ def test_what_is_old(watched: Watched, cursor: Cursor) -> None:
     assert tables.delete_old_checks(cursor, before, 1000) == 0
 
 
+def test_ticks_that_did_nothing(watched: Watched, cursor: Cursor) -> None:
+    states = [watched.sensor(f"pipelines/{name}", interval=10) for name in ("first", "second")]
+    for state in states:
+        for reason in ("nothing new", "2 delivered", "nothing new", None, "nothing new"):
+            watched.tick(state, reason=reason)
+        watched.tick(state, "FAILURE", "nothing new")
+    watched.tick(states[1], reason="nothing new")
+
+    def left() -> list[list[str | None]]:
+        return [
+            [
+                tick.skip_reason
+                for tick in watched.instance.get_ticks(state.instigator_origin_id, state.selector_id)
+            ]
+            for state in states
+        ]
+
+    at = watched.now
+    assert tables.delete_idle_ticks(cursor, at, 100, "^nothing ") == 0
+    assert tables.delete_idle_ticks(cursor, at + timedelta(seconds=1), 2, "^nothing ") == 2
+    assert tables.delete_idle_ticks(cursor, at + timedelta(seconds=1), 100, "^nothing ") == 4
+    assert [sorted(map(str, one)) for one in left()] == [
+        ["2 delivered", "None", "None"],
+        # The newest says when it last ran.
+        ["2 delivered", "None", "None", "nothing new"],
+    ]
+
+
 # Its wire
 
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickStatus
 from psycopg import sql
 
 from pipelines.errors import DuemarkError
@@ -18,6 +20,7 @@ from pipelines.orchestration.purge import purge
 from pipelines.warehouse.connect import connect, with_database
 from pipelines.warehouse.migrate import migrate
 from pipelines.warehouse.settings import Settings
+from tests.watch.support import Watched
 
 KEEP = timedelta(days=30)
 
@@ -93,6 +96,35 @@ def test_a_run_under_way_stays(settings: Settings) -> None:
         nightly.execute_in_process(instance=instance)
         purge(settings, instance, KEEP, now=datetime.now(UTC) + KEEP * 2)
         assert instance.get_run_by_id(run.run_id) is not None
+
+
+def test_what_evaluations_did_can_be_read_for_a_week(settings: Settings) -> None:
+    with load_instance(settings) as instance:
+        for kind in (InstigatorType.SENSOR, InstigatorType.SCHEDULE):
+            assert instance.get_tick_retention_settings(kind)[TickStatus.SKIPPED] == 7
+        watched = Watched(settings, instance, datetime.now(UTC))
+        state = watched.sensor("pipelines/arrivals", interval=9)
+        did = ["1 of 1 files loaded, 3 records", "published up to load 7 in 1.2 s: no row changed"]
+        idle = [
+            "nothing has landed",
+            "nothing to do any more",
+            "0 delivered, 0 refused, 2 waiting",
+            "1 open: a b",
+        ]
+        for reason in (*idle, *did, "nothing has landed"):
+            watched.tick(state, reason=reason)
+            watched.now += timedelta(seconds=9)
+
+        def told() -> list[str | None]:
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id)
+            return [tick.skip_reason for tick in reversed(ticks)]
+
+        assert purge(settings, instance, KEEP, now=watched.now + timedelta(hours=23)).idle == 0
+        assert len(told()) == 7
+        assert purge(settings, instance, KEEP, now=watched.now + timedelta(hours=25)).idle == 4
+        assert told() == [*did, "nothing has landed"]
+        assert purge(settings, instance, KEEP, now=watched.now + timedelta(days=6)).idle == 0
+        assert told() == [*did, "nothing has landed"]
 
 
 def test_how_long_runs_are_kept() -> None:

@@ -189,7 +189,9 @@ class Watched:
         (self.instance.add_instigator_state if is_new else self.instance.update_instigator_state)(state)
         return state
 
-    def tick(self, state: InstigatorState, status: str = "SKIPPED", error: str = "") -> None:
+    def tick(
+        self, state: InstigatorState, status: str = "SKIPPED", error: str = "", *, reason: str | None = None
+    ) -> None:
         cause = None
         if error in {TIMED_OUT, UNREACHED}:
             cause = SerializableErrorInfo(error, [], "DagsterUserCodeUnreachableError")
@@ -204,6 +206,7 @@ class Watched:
                 status=TickStatus(status),
                 timestamp=self.now.timestamp(),
                 selector_id=state.selector_id,
+                skip_reason=reason,
                 error=SerializableErrorInfo(error, [], "ValueError", cause=cause) if error else None,
             )
         )

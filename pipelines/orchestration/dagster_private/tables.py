@@ -407,6 +407,17 @@ delete from asset_check_executions where id in (
 )
 """
 
+# The newest of each sensor stays: by it is known when it last ran.
+_IDLE_TICKS = """
+delete from job_ticks where id in (
+    select id from job_ticks
+    where status = 'SKIPPED' and timestamp < %(before)s
+        and tick_body::jsonb ->> 'skip_reason' ~ %(idle)s
+        and id not in (select max(id) from job_ticks group by selector_id)
+    limit %(limit)s
+)
+"""
+
 
 def old_runs(cursor: Cursor, before: datetime, limit: int) -> list[str]:
     """Ids of the oldest runs that were made before and have ended; the newest run of each job is none of them."""
@@ -422,6 +433,15 @@ def delete_old_events(cursor: Cursor, before: datetime, limit: int) -> int:
 def delete_old_checks(cursor: Cursor, before: datetime, limit: int) -> int:
     """Take out what is kept of the oldest checks, but for the newest of each; return their number."""
     return cursor.execute(_OLD_CHECKS, {"before": _stored(before), "limit": limit}).rowcount
+
+
+def delete_idle_ticks(cursor: Cursor, before: datetime, limit: int, idle: str) -> int:
+    """Take out ticks of sensors and schedules that were skipped before for a reason that `idle` matches.
+
+    `idle` is a regular expression of PostgreSQL. The newest tick of each stays. Returns their number, at most `limit`.
+    """
+    parameters = {"before": _stored(before), "idle": idle, "limit": limit}
+    return cursor.execute(_IDLE_TICKS, parameters).rowcount
 
 
 def _stored(at: datetime) -> datetime:
