@@ -11,6 +11,20 @@
           therefore read another mart, and reads its new rows.
           meta: `scope` (a work model) and `scope_keys` (its key columns, which the mart has too).
 -#}
+{#-
+  dbt alone would leave such a model half done: a table without rows, or with those of before. Duemark says that it is Duemark which runs
+  dbt; anybody else is told what does the whole.
+-#}
+{% macro done_by_ticks() %}
+    {%- if env_var("DUEMARK_DBT_RUNS_FOR", "") != "duemark" -%}
+        {%- do exceptions.raise_compiler_error(
+            this.name
+            ~ " was left as it is: its rows are exchanged by ticks, together with those of all marts. Run `duemark tick`, or to compute every row again `duemark tick --rebuild`."
+        ) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
 {% materialization work, adapter = "postgres" %}
     {%- set relation = this.incorporate(type="table") -%}
     {%- set existing = load_cached_relation(this) -%}
@@ -35,6 +49,7 @@
 
 
 {% materialization scoped, adapter = "postgres" %}
+    {%- do done_by_ticks() -%}
     {%- set relation = this.incorporate(type="table") -%}
     {%- set existing = load_cached_relation(this) -%}
     {%- if existing is none or should_full_refresh() %}

@@ -99,7 +99,7 @@ def shown(settings: Settings, kpi_id: str) -> str:
 
 def compiled(settings: Settings, kpi_id: str | None = None) -> str:
     """SQL of the generated dbt models, of all KPIs or of one."""
-    from pipelines.kpi.compile import compile_registry
+    from pipelines.kpi.compile.files import compile_registry
 
     checked = _sound(check(settings))
     kpis = checked.kpis if kpi_id is None else {(one := _one(checked, kpi_id)).id: one}

@@ -21,11 +21,8 @@ from pipelines.warehouse.settings import Settings
 
 log = get_logger(__name__)
 
-# Raised when the compiler writes other SQL for the same definitions.
-FORM = 8
-# Keeps the conditions of a state's rows from being judged by each aggregate anew; and, with that, from being computed
-# in parallel.
-FENCE = " offset 0 /* each condition once */"
+# Raised when the compiler says other things of the same definitions.
+FORM = 9
 # Where the generated models stand in the effective project.
 MODELS = "models/generated/kpi"
 # What the engine has to know of the models, beside them.
@@ -99,7 +96,7 @@ def _kept(settings: Settings, key: str) -> Mapping[str, str] | None:
 
 def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
     from pipelines.catalog.load import CatalogError
-    from pipelines.kpi.compile import compile_registry
+    from pipelines.kpi.compile.files import compile_registry
     from pipelines.kpi.definitions import check
 
     try:

@@ -7,7 +7,6 @@ models. What was logged as touched since the last tick is left out, since that i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +20,7 @@ from pipelines.kpi.engine.grains import period_rows
 from pipelines.kpi.engine.periods import PERIODS
 from pipelines.kpi.engine.sealed import note_sealed, read_bounds, unsealed
 from pipelines.kpi.engine.spans import within_periods
-from pipelines.kpi.engine.states import MARK
+from pipelines.kpi.engine.states import of_rows
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -35,7 +34,6 @@ PERIODS_EACH = 8
 """Periods of each grain that are drawn for a model; half of them where there are states, half anywhere between."""
 MOST_WRONG = 20
 """Cells that are named; all of them are counted."""
-_STATE = re.compile(r'(?:"[^"]+"\.)?"kpi"\."(kpi_state_\w+)"')
 
 
 @dataclass(frozen=True)
@@ -154,12 +152,12 @@ def _prove(
         connection.execute(f'drop table if exists pg_temp."{state}"'.encode())
         connection.execute(
             sql.SQL("create temp table {} on commit drop as {}").format(
-                sql.Identifier("pg_temp", state), sql.SQL(_of_rows(states[state].query, ranges))
+                sql.Identifier("pg_temp", state), sql.SQL(_of_ranges(states[state], ranges))
             )
         )
         connection.execute(sql.SQL("analyze {}").format(sql.Identifier("pg_temp", state)))
     connection.execute("analyze kpi_period")
-    query = _STATE.sub(r'pg_temp."\1"', within_periods(connection, model.query))
+    query = within_periods(connection, model.query, model.spec, states="pg_temp")
     rows = connection.execute(
         sql.SQL(COMPARE).format(
             query=sql.SQL(query),
@@ -293,15 +291,14 @@ def _clocks(pieces: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
             yield number, clock
 
 
-def _of_rows(query: str, ranges: Sequence[Sequence[str]]) -> str:
+def _of_ranges(state: _State, ranges: Sequence[Sequence[str]]) -> str:
     """A state's query for the rows of these ranges of instants."""
 
-    def condition(match: re.Match[str]) -> str:
-        column = '"' + match[2].replace('"', '""') + '"'
-        at = f"{column}::timestamp at time zone 'UTC'" if match[1] == "date" else column
+    def condition(column: str) -> str:
+        at = f"{column}::timestamp at time zone 'UTC'" if state.spec["is_date"] else column
         return "(" + " or ".join(f"({at} >= '{start}' and {at} < '{end}')" for start, end in ranges) + ")"
 
-    return MARK.sub(condition, query)
+    return of_rows(state.query, state.spec, condition)
 
 
 def _note(connection: Connection, proof: Proof) -> None:

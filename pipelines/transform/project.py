@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 
+# By which a model that ticks bring up to date knows that it is Duemark which runs dbt, and nobody by hand.
+OURS = {"DUEMARK_DBT_RUNS_FOR": "duemark"}
+
 # dbt keeps its flags and its adapter in globals: one invocation at a time.
 _one_at_a_time = threading.Lock()
 
@@ -321,8 +324,9 @@ class Project:
         if manifest is not None:
             command.append("--no-write-json")
         with _one_at_a_time:
-            saved = {name: os.environ.get(name) for name in self._environment}
-            os.environ.update(self._environment)
+            given = self._environment | OURS
+            saved = {name: os.environ.get(name) for name in given}
+            os.environ.update(given)
             try:
                 outcome = dbtRunner(manifest=manifest).invoke(command)
             finally:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from pipelines.catalog.load import CatalogError
 from pipelines.copies.refresh import ensure, refresh_now
-from pipelines.kpi.compile import compile_registry
+from pipelines.kpi.compile.files import compile_registry
 from pipelines.kpi.definitions.check import Checked, check, registry
 from pipelines.kpi.expressions import ALLOWED
 from pipelines.kpi.registry import Registry

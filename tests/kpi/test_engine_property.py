@@ -23,7 +23,7 @@ from pipelines.board.read import read
 from pipelines.board.render import render
 from pipelines.kpi import deploy as kpi_deploy
 from pipelines.kpi import project as kpi_project
-from pipelines.kpi.compile import compile_registry
+from pipelines.kpi.compile.files import compile_registry
 from pipelines.kpi.due import next_instant
 from pipelines.kpi.registry import Kpi, Registry, Source, Threshold, Variable, Window
 from pipelines.transform.deploy import deploy

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from pipelines.kpi.compile import compile_registry
+from pipelines.kpi.compile.files import compile_registry
 from pipelines.kpi.registry import Kpi, Registry, Window
 from pipelines.transform.assets import model_specs
 from pipelines.transform.project import manifest_json

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
-from pipelines.kpi.compile import odd_clocks
+from pipelines.kpi.compile.zones import odd_clocks
 from pipelines.kpi.engine.grains import period_rows
 from tests.transform.support import Warehouse
 

@@ -9,14 +9,14 @@ from psycopg import sql
 from pipelines.kpi.engine.restate import restate
 from pipelines.kpi.engine.sealed import unsealed
 from pipelines.kpi.engine.spans import within_periods
-from pipelines.kpi.engine.work import Clock, query_of
+from pipelines.kpi.engine.work import Clock, Model, query_of
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
 
 
 def exchange(
-    connection: Connection, name: str, kpis: list[str], clock: Clock, *, is_full: bool
+    connection: Connection, model: Model, kpis: list[str], clock: Clock, *, is_full: bool
 ) -> tuple[int, int]:
     """Compute the values of `kpi_period` and put them in place of those that differ; rows taken out and put in.
 
@@ -34,7 +34,7 @@ def exchange(
         where cell.kpi_id = any({}) and not p.is_gone and {}
         """
     ).format(
-        sql.SQL(within_periods(connection, query_of(connection, name))),
+        sql.SQL(within_periods(connection, query_of(connection, model.name), model.spec)),
         sql.Literal(kpis),
         sql.SQL(unsealed(connection, "cell")),
     )

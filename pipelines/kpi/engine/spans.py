@@ -1,9 +1,11 @@
-"""A query of values for the periods at hand only."""
+"""A model's query of values with the parameters that it leaves to the engine: what lies within the periods at hand."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipelines.kpi.engine.work import STATES, identifier
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
@@ -11,12 +13,13 @@ if TYPE_CHECKING:
 
 # Ranges of the periods of a grain; beyond, one from the first to the last.
 FEW_SPANS = 20
-PLACE = re.compile(r'\((r\."(?:[^"]|"")+") /\* start of (instant|date) (\w+) \*/\)')
-WITHIN = re.compile(r"\(true /\* within (instant|date|midnight) (\w+) (.+?) \*/\)")
 
 
-def within_periods(connection: Connection, query: str) -> str:
-    """A values model's query for what lies within the periods of `kpi_period` only, as literals the planner knows."""
+def within_periods(connection: Connection, query: str, spec: Mapping[str, Any], states: str = STATES) -> str:
+    """A values model's query for what lies within the periods of `kpi_period` only, as literals the planner knows.
+
+    `states`: SQL of the schema whose states it reads.
+    """
     spans: dict[tuple[bool, str], list[tuple[str, str]]] = {}
     for is_date, span in (
         (False, "tstzrange(period_start, period_end)"),
@@ -35,8 +38,7 @@ def within_periods(connection: Connection, query: str) -> str:
         ):
             spans.setdefault((is_date, str(grain)), []).append((str(start), str(end)))
 
-    def condition(match: re.Match[str]) -> str:
-        kind, grain, column = match.groups()
+    def within(kind: str, grain: str, column: str) -> str:
         suffix = "T00:00Z" if kind == "midnight" else ""
         ranges = [
             f"({column} >= '{start}{suffix}' and {column} < '{end}{suffix}')"
@@ -53,8 +55,7 @@ def within_periods(connection: Connection, query: str) -> str:
     ):
         edges.setdefault(str(grain), []).append((str(at), str(day)))
 
-    def place(match: re.Match[str]) -> str:
-        column, kind, grain = match.groups()
+    def start(kind: str, grain: str, column: str) -> str:
         found = edges.get(grain, [])
         if len(found) == 2:
             # Everything within is of the one period.
@@ -63,4 +64,12 @@ def within_periods(connection: Connection, query: str) -> str:
         given = starts if kind == "instant" else "'{" + ", ".join(day for _, day in found) + "}'::date[]"
         return f"({starts})[width_bucket({column}, {given})]"
 
-    return PLACE.sub(place, WITHIN.sub(condition, query))
+    parameters = {"states": states}
+    for grain in spec["grains"]:
+        for kind in ("instant", "midnight"):
+            parameters[f"within_{kind}_{grain}"] = within(kind, grain, "s.bucket_at")
+        for part in spec["rows"]:
+            column, kind = f"r.{identifier(part['time_column'])}", "date" if part["is_date"] else "instant"
+            parameters[f"within_{part['name']}_{grain}"] = within(kind, grain, column)
+            parameters[f"start_{part['name']}_{grain}"] = start(kind, grain, column)
+    return query % parameters

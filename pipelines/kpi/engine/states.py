@@ -1,16 +1,14 @@
-"""States of the touched buckets, computed again from their rows."""
+"""States of the touched buckets, computed again from their rows, by the parameters of their model's query."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from pipelines.kpi.engine.work import Model, query_of
-from pipelines.kpi.project import FENCE
+from pipelines.kpi.engine.work import Model, identifier, query_of
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
@@ -20,7 +18,8 @@ if TYPE_CHECKING:
 MANY_BUCKETS = 5000
 # Ranges as a condition, one by one; beyond, all from the first to the last, and of these the touched.
 MANY_RANGES = 200
-MARK = re.compile(r"\(true /\* touched (date|instant) (.+?) \*/\)")
+# What keeps conditions from being judged by each aggregate anew, and all of it from being computed in parallel.
+FENCE = "offset 0"
 
 
 def refresh_state(connection: Connection, model: Model) -> tuple[int, int]:
@@ -43,8 +42,8 @@ def refresh_state(connection: Connection, model: Model) -> tuple[int, int]:
         deleted = connection.execute(sql.SQL("delete from {}").format(table)).rowcount
         # A table of its own, because what is inserted at once is not computed in parallel.
         connection.execute("drop table if exists kpi_state_rows")
-        text = MARK.sub("true", query)
-        in_parallel = text.replace(FENCE, "")
+        text = of_rows(query, spec, lambda _: "true")
+        in_parallel = of_rows(query, spec, lambda _: "true", fence="")
         if any("Gather" in row[0] for row in connection.execute(f"explain {in_parallel}".encode())):
             text = in_parallel
         connection.execute(
@@ -55,7 +54,7 @@ def refresh_state(connection: Connection, model: Model) -> tuple[int, int]:
         deleted = connection.execute(
             sql.SQL("delete from {} where bucket_at = any(%s::timestamptz[])").format(table), [buckets]
         ).rowcount
-        text = touched_rows(query, [datetime.fromisoformat(each) for each in buckets], width)
+        text = touched_rows(query, spec, [datetime.fromisoformat(each) for each in buckets])
     inserted = connection.execute(
         sql.SQL("insert into {} ({}) select {} from ({}) as states").format(
             table,
@@ -70,30 +69,37 @@ def refresh_state(connection: Connection, model: Model) -> tuple[int, int]:
     return deleted, inserted
 
 
-def touched_rows(query: str, buckets: Sequence[datetime], width: timedelta) -> str:
-    """A state's query for the rows of these buckets (each `width` wide) only."""
+def of_rows(query: str, spec: Mapping[str, Any], condition: Callable[[str], str], fence: str = FENCE) -> str:
+    """A state's query for the rows that meet a condition, which is given the SQL of each time column."""
+    touched = {
+        f"touched_{number}": condition(identifier(column))
+        for number, column in enumerate(spec["time_columns"])
+    }
+    return query % {**touched, "once": fence}
+
+
+def touched_rows(query: str, spec: Mapping[str, Any], buckets: Sequence[datetime]) -> str:
+    """A state's query for the rows of these buckets only."""
+    width = timedelta(minutes=spec["minutes"])
     ranges: list[list[datetime]] = []
     for bucket in sorted(each.astimezone(UTC) for each in buckets):
         if ranges and ranges[-1][1] == bucket:
             ranges[-1][1] = bucket + width
         else:
             ranges.append([bucket, bucket + width])
+    form = "%Y-%m-%d" if spec["is_date"] else "%Y-%m-%dT%H:%MZ"
 
-    def condition(match: re.Match[str]) -> str:
-        column = '"' + match[2].replace('"', '""') + '"'
-
+    def condition(column: str) -> str:
         def within(start: datetime, end: datetime) -> str:
-            if match[1] == "date":
-                return f"({column} >= '{start:%Y-%m-%d}' and {column} < '{end:%Y-%m-%d}')"
-            return f"({column} >= '{start:%Y-%m-%dT%H:%MZ}' and {column} < '{end:%Y-%m-%dT%H:%MZ}')"
+            return f"({column} >= '{start:{form}}' and {column} < '{end:{form}}')"
 
         if len(ranges) <= MANY_RANGES:
             return "(" + (" or ".join(within(*each) for each in ranges) or "false") + ")"
         listed = ", ".join(f"'{bucket.astimezone(UTC):%Y-%m-%dT%H:%MZ}'" for bucket in buckets)
-        at = f"{column}::timestamp at time zone 'UTC'" if match[1] == "date" else column
+        at = f"{column}::timestamp at time zone 'UTC'" if spec["is_date"] else column
         return (
             f"({within(ranges[0][0], ranges[-1][1])} and date_bin('{int(width.total_seconds())} seconds', {at},"
             f" timestamptz '2000-01-01T00:00Z') = any(array[{listed}]::timestamptz[]))"
         )
 
-    return MARK.sub(condition, query)
+    return of_rows(query, spec, condition)

@@ -25,13 +25,13 @@ def refresh_values(connection: Connection, model: Model, work: Work, clock: Cloc
         note_sealed(connection, work.others)
         is_done = deleted > 0
         if connection.execute("select from kpi_period limit 1").fetchone() is not None:
-            counts = exchange(connection, model.name, work.others, clock, is_full=False)
+            counts = exchange(connection, model, work.others, clock, is_full=False)
             deleted, inserted, is_done = deleted + counts[0], counts[1], True
     if work.changed:
         deleted += _expire(connection, model, work.changed, model.spec["grains"])
         fill_periods(connection, model, work, clock, is_full=True)
         note_sealed(connection, work.changed, has_standing=True)
-        counts = exchange(connection, model.name, work.changed, clock, is_full=True)
+        counts = exchange(connection, model, work.changed, clock, is_full=True)
         deleted, inserted, is_done = deleted + counts[0], inserted + counts[1], True
         connection.execute("update kpi.kpi set needs_full = false where kpi_id = any(%s)", [work.changed])
         connection.execute(

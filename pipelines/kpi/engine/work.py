@@ -11,6 +11,9 @@ import psycopg
 if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
+# SQL of the schema of the states that stand.
+STATES = '"kpi"'
+
 
 @dataclass
 class Clock:
@@ -60,3 +63,8 @@ def is_bounded(spec: Mapping[str, Any]) -> bool:
 def literal(text: str) -> str:
     """An SQL string."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
