@@ -98,14 +98,16 @@ def shown(settings: Settings, kpi_id: str) -> str:
 
 
 def compiled(settings: Settings, kpi_id: str | None = None) -> str:
-    """SQL of the generated dbt models, of all KPIs or of one."""
+    """SQL of the generated dbt models, formatted, of all KPIs or of one; what a tick is about stands as `%(name)s`."""
     from pipelines.kpi.compile.files import compile_registry
+    from pipelines.kpi.compile.readable import readable
 
     checked = _sound(check(settings))
     kpis = checked.kpis if kpi_id is None else {(one := _one(checked, kpi_id)).id: one}
     files = compile_registry(Registry(kpis))
-    models = {Path(name).name: text for name, text in files.items() if name.startswith(MODELS)}
-    return "\n".join(f"-- {name}\n{text}" for name, text in sorted(models.items()) if name.endswith(".sql"))
+    names = sorted(name for name in files if name.startswith(MODELS) and name.endswith(".sql"))
+    texts = readable(settings.dbt_project, {Path(name).name: files[name] for name in names})
+    return "\n\n".join(f"-- {name}\n{text};" for name, text in texts.items()) + "\n"
 
 
 def _sound(checked: Checked) -> Checked:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlglot
 
 from pipelines.warehouse.settings import ROOT
 from tests.kpi.test_definitions import OF_OTHERS, SOUND
@@ -115,7 +116,10 @@ def test_models_are_compiled_of_all_or_of_one(duemark: Run) -> None:
     ]
     # All KPIs over the occurrences share one scan of them.
     assert names.findall(every.stdout).count(found[0]) == 1
-    assert every.stdout.count('from {{ ref("slo_performance") }}\n') == 1
+    assert every.stdout.count("FROM marts.slo_performance\n") == 1
+    # Formatted, and SQL.
+    assert "\nFROM marts.slo_performance\n" in one.stdout.replace("\n  ", "\n")
+    assert all(sqlglot.parse(one.stdout, dialect="postgres"))
 
 
 def test_a_file_outside_of_the_catalog_is_judged_beside_it(duemark: Run, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def within_periods(connection: Connection, query: str, spec: Mapping[str, Any], 
     ):
         edges.setdefault(str(grain), []).append((str(at), str(day)))
 
-    def start(kind: str, grain: str, column: str) -> str:
+    def start_of(kind: str, grain: str, column: str) -> str:
         found = edges.get(grain, [])
         if len(found) == 2:
             # Everything within is of the one period.
@@ -71,5 +71,5 @@ def within_periods(connection: Connection, query: str, spec: Mapping[str, Any], 
         for part in spec["rows"]:
             column, kind = f"r.{identifier(part['time_column'])}", "date" if part["is_date"] else "instant"
             parameters[f"within_{part['name']}_{grain}"] = within(kind, grain, column)
-            parameters[f"start_{part['name']}_{grain}"] = start(kind, grain, column)
+            parameters[f"start_{part['name']}_{grain}"] = start_of(kind, grain, column)
     return query % parameters
