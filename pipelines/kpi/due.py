@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from pipelines.kpi.grains import step_by
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -26,8 +28,7 @@ with
         group by 1, 2, 3
     ),
     local as (
-        select *, case grain when 'hour' then interval '1 hour' when 'quarter' then interval '3 months'
-                else ('1 ' || grain)::interval end as step,
+        select *, {step} as step,
             date_trunc(grain, kpi.local_time(%(published)s, zone)) as begun,
             date_trunc(grain, kpi.local_time(%(published)s - late, zone)) as ended
         from kind
@@ -87,5 +88,5 @@ def next_instant(connection: psycopg.Connection[Any], published: datetime) -> da
     """
     if connection.execute("select from kpi.kpi limit 1").fetchone() is None:
         return None
-    row = connection.execute(NEXT, {"published": published}).fetchone()
+    row = connection.execute(NEXT.format(step=step_by("grain")).encode(), {"published": published}).fetchone()
     return row[0] if row else None

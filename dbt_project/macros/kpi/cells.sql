@@ -17,7 +17,7 @@
         from
             (
                 {%- for piece in part.pieces %}
-                    {%- if piece.is_snapshot or piece.to_date %}{{ kpi_running(spec, part, piece, at) }}
+                    {%- if piece.is_running %}{{ kpi_running(spec, part, piece, at) }}
                     {%- else %}{{ kpi_stacked(spec, piece, at) }}
                     {%- endif %}
                     {{ "union all" if not loop.last }}
@@ -85,8 +85,6 @@
                     s.bucket_at at time zone {{ kpi_text("UTC" if piece.is_date else spec.timezone) }}
                 )::date
             {%- endif %} and %(within_{{ "midnight" if piece.is_date else "instant" }}_{{ at.grain }})s
-        {%- else %}
-            and s.bucket_at >= {{ kpi_piece_start(piece, spec.timezone) }}
-            and s.bucket_at < {{ kpi_piece_end(piece) }}
+        {%- else %} and s.bucket_at >= {{ piece.begins }} and s.bucket_at < {{ piece.ends }}
         {%- endif %}
 {% endmacro %}

@@ -1,15 +1,4 @@
-{#- The step from a period of a grain to the one before. -#}
+{#- The step from a period of a grain, which is a column, to the next one; Python has it (pipelines/kpi/grains.py). -#}
 {% macro kpi_step(grain) -%}
-    case
-        {{ grain }}
-        when 'day'
-        then interval '1 day'
-        when 'week'
-        then interval '7 days'
-        when 'month'
-        then interval '1 month'
-        when 'quarter'
-        then interval '3 months'
-        else interval '1 year'
-    end
+    {{ env_var("DUEMARK_DBT_GRAIN_STEP") | replace(":grain", grain) }}
 {%- endmacro %}

@@ -42,20 +42,14 @@
 
 {#- The rows of a window, or those that stand. A column of the source may be called like one of the periods. -#}
 {% macro kpi_window_rows(spec, part, at) %}
-    {%- set period = {
-        "start": 'p."p start"',
-        "end": 'p."p end"',
-        "first": 'p."p first"',
-        "last": 'p."p last"',
-    } -%}
     {%- set own = "r." ~ kpi_name(part.time_column) -%}
-    {%- set begins = kpi_piece_start(part.piece, spec.timezone, period) -%}
-    {%- set ends = kpi_piece_end(part.piece, period) %}
+    {%- set begins = part.piece.begins -%}
+    {%- set ends = part.piece.ends %}
     select r.*, p."p start" {{- kpi_row_members(part) }}
     from kpi_period as p("p grain", "p start", "p end", "p first", "p last", "p period")
     inner join
         {{ kpi_relation(part.piece.source) }} as r on p."p grain" = {{ kpi_text(at.grain) }}
-        {%- if begins %} and {{ kpi_row_instant(own, part) }} >= {{ begins }} {%- endif %}
+        {%- if not part.piece.is_snapshot %} and {{ kpi_row_instant(own, part) }} >= {{ begins }} {%- endif %}
         and {{ kpi_row_instant(own, part) }} < {{ ends }}
         and isfinite({{ own }})
         {%- if part.piece.is_snapshot and part.until_column %}

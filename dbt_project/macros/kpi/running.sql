@@ -4,8 +4,8 @@
   read once, and not again for each of them.
 -#}
 {% macro kpi_running(spec, part, piece, at) %}
-    {%- set begins = kpi_piece_start(piece, spec.timezone) or "timestamptz '-infinity'" -%}
-    {%- set ends = kpi_piece_end(piece) -%}
+    {%- set begins = piece.begins -%}
+    {%- set ends = piece.ends -%}
     {%- set mine = [] -%}
     {%- for name in at.used if name in piece.columns %} {%- do mine.append(name) -%} {%- endfor -%}
     {%- set names = [] -%}

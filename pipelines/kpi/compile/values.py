@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from pipelines.errors import DuemarkError
+from pipelines.kpi.bounds import OF_P, RENAMED, PeriodColumns, piece_bounds
 from pipelines.kpi.compile.columns import (
     adds_up,
     column_spec,
@@ -19,6 +20,7 @@ from pipelines.kpi.compile.models import Group, Piece, StateModel, member
 from pipelines.kpi.compile.states import source_spec
 from pipelines.kpi.compile.zones import odd_clocks
 from pipelines.kpi.registry import GRAINS, Kpi, Variable
+from pipelines.kpi.text import literal
 
 # A number of this size or more is none: it would end as an infinity, in a chart or in another number.
 TOO_LARGE = "1e300"
@@ -100,15 +102,26 @@ class ValuesSpec:
         ]
         return [each for each in found if each["used"]]
 
-    def _piece(self, piece: Piece) -> dict[str, Any]:
+    def _piece(self, piece: Piece, period: PeriodColumns = OF_P) -> dict[str, Any]:
         state = self.states[piece.state]
+        begins, ends = piece_bounds(
+            is_date=state.is_date,
+            is_snapshot=piece.is_snapshot,
+            days=piece.window.days if piece.window else None,
+            to_date=piece.window.to_date if piece.window else None,
+            zone=literal(self.group.timezone),
+            period=period,
+        )
         return {
             "state": piece.state,
             "source": source_spec(state.source),
             "is_date": state.is_date,
             "is_snapshot": piece.is_snapshot,
-            "days": piece.window.days if piece.window else None,
-            "to_date": piece.window.to_date if piece.window else None,
+            "is_own": piece.window is None and not piece.is_snapshot,
+            "is_running": piece.is_snapshot
+            or (piece.window is not None and piece.window.to_date is not None),
+            "begins": begins,
+            "ends": ends,
         }
 
     def _cells(self, name: str, present: Sequence[str], pieces: Sequence[Piece]) -> dict[str, Any]:
@@ -150,7 +163,7 @@ class ValuesSpec:
             "present": list(present),
             "missing": self._missing(present),
             "grains": grains,
-            "piece": self._piece(piece),
+            "piece": self._piece(piece, RENAMED),
             "time_column": time_column,
             "until_column": until_column,
             "members": [{"dimension": one, "column": dict(columns)[one]} for one in present],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipelines.kpi.grains import step_of
+
 FORMATS = {
     "day": "to_char({0}, 'YYYY-MM-DD')",
     "week": "to_char({0}, 'IYYY-\"W\"IW')",
@@ -9,12 +11,6 @@ FORMATS = {
     "quarter": "to_char({0}, 'YYYY-\"Q\"Q')",
     "year": "to_char({0}, 'YYYY')",
 }
-STEPS = {"day": "1 day", "week": "7 days", "month": "1 month", "quarter": "3 months", "year": "1 year"}
-
-
-def step_of(grain: str) -> str:
-    """SQL interval from a period's start to the next one's."""
-    return f"interval '{STEPS.get(grain, '1 hour')}'"
 
 
 def series(grain: str, zone: str, first: str, last: str) -> str:
@@ -50,7 +46,7 @@ def period_rows(grain: str, zone: str, starts: str) -> str:
             f" to_char(s at time zone {zone}, 'YYYY-MM-DD\"T\"HH24') || {sign} || to_char({size}, {form})"
             f" from ({starts}) as starts"
         )
-    end = f"(s + interval '{STEPS[grain]}')::date"
+    end = f"(s + {step_of(grain)})::date"
     # A day that a zone skipped, at the date line, is none.
     return (
         f"select * from (select '{grain}', kpi.day_start(s::date, {zone}) as begins,"

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pipelines.kpi.engine.grains import current, period_rows, series, step_of
-from pipelines.kpi.engine.work import Clock, Model, Work, is_bounded, literal
+from pipelines.kpi.engine.grains import current, period_rows, series
+from pipelines.kpi.engine.work import Clock, Model, Work, is_bounded
+from pipelines.kpi.grains import step_of
+from pipelines.kpi.text import literal
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.kpi.engine.grains import STEPS
-from pipelines.kpi.engine.work import literal
+from pipelines.kpi.bounds import OWN, piece_bounds
+from pipelines.kpi.grains import step_by
+from pipelines.kpi.text import literal
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
@@ -38,10 +39,9 @@ def note_sealed(connection: Connection, kpis: Sequence[str], *, has_standing: bo
     ).fetchall()
     for kpi_id, zone, read in rows:
         start, end = read_bounds(read, literal(str(zone)))
-        steps = " ".join(f"when '{grain}' then interval '{step}'" for grain, step in STEPS.items())
         standing = f"""
             union select grain, period_start, period_end, start_date,
-                coalesce((start_date + case grain {steps} end)::date - 1, start_date)
+                case grain when 'hour' then start_date else (start_date + {step_by("grain")})::date - 1 end
             from kpi.period_value where kpi_id = %(kpi)s
         """
         connection.execute(
@@ -86,15 +86,7 @@ def unsealed(connection: Connection, cells: str) -> str:
 
 def read_bounds(piece: Mapping[str, Any], zone: str) -> tuple[str, str]:
     """SQL of the instants from and before which a piece has its buckets, of a period's columns."""
-    start = None
-    if piece["days"] is not None:
-        start = f"(last_date - {int(piece['days']) - 1})"
-    elif piece["to_date"] is not None:
-        start = f"date_trunc('{piece['to_date']}', last_date::timestamp)::date"
-    if piece["is_date"]:
-        first = f"({start or 'start_date'})::timestamp at time zone 'UTC'"
-        end = "(last_date + 1)::timestamp at time zone 'UTC'"
-    else:
-        first = f"kpi.day_start({start}, {zone})" if start else "period_start"
-        end = "period_end"
-    return "timestamptz '-infinity'" if piece["is_snapshot"] else first, end
+    return piece_bounds(
+        is_date=piece["is_date"], is_snapshot=piece["is_snapshot"], days=piece["days"], to_date=piece["to_date"],
+        zone=zone, period=OWN,
+    )  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.kpi.engine.work import STATES, identifier
+from pipelines.kpi.engine.work import STATES
+from pipelines.kpi.text import identifier
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from pipelines.kpi.engine.work import Model, identifier, query_of
+from pipelines.kpi.engine.work import Model, query_of
+from pipelines.kpi.text import identifier
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pipelines.kpi.engine.exchange import exchange
 from pipelines.kpi.engine.periods import PERIODS, fill_periods, least_kept
 from pipelines.kpi.engine.sealed import note_sealed
-from pipelines.kpi.engine.work import Clock, Model, Work, literal
+from pipelines.kpi.engine.work import Clock, Model, Work
+from pipelines.kpi.text import literal
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection

@@ -58,13 +58,3 @@ def is_bounded(spec: Mapping[str, Any]) -> bool:
         piece["is_snapshot"] or piece["days"] is not None or piece["to_date"] is not None
         for piece in spec["pieces"]
     )
-
-
-def literal(text: str) -> str:
-    """An SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
