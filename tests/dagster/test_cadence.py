@@ -56,6 +56,15 @@ def minute(house: House, instance: dg.DagsterInstance) -> dg.ScheduleExecutionDa
     return house.defs.get_repository_def().get_schedule_def("tick").evaluate_tick(context)
 
 
+def rest(house: House, instance: dg.DagsterInstance) -> str:
+    """What the minute says when all is done: a day that begins meanwhile gives it something to do once."""
+    for _ in range(3):
+        said = str(minute(house, instance).skip_message)
+        if said.startswith("nothing to do"):
+            break
+    return said
+
+
 def runs_shown(house: House) -> set[str]:
     with connect(house.settings, "analyst") as connection:
         return {str(row[0]) for row in connection.execute("select run_id from marts.job_run")}
@@ -72,6 +81,7 @@ def test_a_house_that_was_never_deployed_asks_for_a_run(house: House, instance: 
 
 
 def test_nothing_is_done_when_there_is_nothing_to_do(built: House, instance: dg.DagsterInstance) -> None:
+    rest(built, instance)
     before = told(instance, "marts", "slo_performance")
     seen, waited = arrivals(built, instance), minute(built, instance)
     assert (seen.run_requests, seen.skip_message) == ([], "nothing has landed")
@@ -126,7 +136,7 @@ def test_much_is_left_to_one_run(built: House, instance: dg.DagsterInstance) -> 
     cold = House(built.settings.having(DUEMARK_WARM_BYTES="10"), built.defs)
     built.land("big.csv", HEADER + record("2026-03-04", "big"))
     (request,) = arrivals(cold, instance).run_requests
-    assert request.tags["duemark/reason"] == "1 files landed"
+    assert request.tags["duemark/reason"].startswith("1 files landed")
     started = instance.create_run_for_job(
         built.defs.resolve_job_def("tick"), status=dg.DagsterRunStatus.STARTED
     )
@@ -146,7 +156,7 @@ def test_many_files_are_left_to_a_run_however_small(
     for n in range(4):
         built.land(f"small-{n}.csv", HEADER + record(f"2026-02-0{n + 2}", f"small-{n}"))
     (request,) = arrivals(built, instance).run_requests
-    assert request.tags["duemark/reason"] == "4 files landed"
+    assert request.tags["duemark/reason"].startswith("4 files landed")
     monkeypatch.undo()
     arrivals(built, instance)
     assert "small-3" in runs_shown(built)
@@ -167,7 +177,7 @@ def test_a_catalog_that_changed_is_seen_by_the_minute(built: House, instance: dg
     page = built.settings.catalog / "slos" / "own.yml"
     page.write_text("slos: [{id: broken}]\n")
     for _ in range(2):
-        assert minute(built, instance).skip_message.startswith("nothing to do")
+        assert rest(built, instance).startswith("nothing to do")
     page.write_text(
         "slos:\n  - id: own\n    name: Own\n    application: overdrafts\n    calendar: every_day\n"
         "    effective_from: 2026-03-02\n    jobs: [{job: overdrafts/charge-overdrafts, end: '21:00'}]\n"
@@ -200,4 +210,4 @@ def test_logs_are_read_by_the_minute_and_wake_nobody(built: House, instance: dg.
     # Whenever this runs: the hour may be older than what is kept.
     assert rows in ([(2,)], [])
     assert told(instance, "raw", "metric_input") == before + 2
-    assert minute(built, instance).skip_message.startswith("nothing to do")
+    assert rest(built, instance).startswith("nothing to do")
