@@ -31,7 +31,7 @@ finally:
 """
 
 
-@pytest.mark.skipif(PRELOAD is None, reason="libfaketime is not installed (Debian: faketime)")
+@pytest.mark.skipif(PRELOAD is None, reason="no libfaketime by which programs can sleep is installed")
 def test_it_is_that_moment_for_python_and_for_the_server(tmp_path: Path) -> None:
     assert PRELOAD is not None
     moment = next(one for one in MOMENTS if one.name == "leap-day")
