@@ -12,8 +12,8 @@ from pipelines.catalog.load import CatalogError, Problem, read_kpis
 from pipelines.catalog.models import duration_text, nearest
 from pipelines.console import as_table
 from pipelines.errors import DuemarkError
+from pipelines.kpi.compile.places import MODELS
 from pipelines.kpi.definitions.check import Checked, check, told
-from pipelines.kpi.project import MODELS
 from pipelines.kpi.registry import GRAINS, Kpi, Registry, Threshold, Variable
 from pipelines.warehouse.settings import Settings
 

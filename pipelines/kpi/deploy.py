@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pipelines.kpi.project import PLAN, model_file
+from pipelines.kpi.compile.places import PLAN, model_file
 from pipelines.landing import known_feeds
 from pipelines.logs import get_logger
 from pipelines.transform.project import DbtError, Project, generated, manifest_json

@@ -23,21 +23,10 @@ log = get_logger(__name__)
 
 # Raised when the compiler says other things of the same definitions.
 FORM = 9
-# Where the generated models stand in the effective project.
-MODELS = "models/generated/kpi"
-# What the engine has to know of the models, beside them.
-PLAN = f"{MODELS}/kpis.json"
-# Which models of values there are, for the lineage of the marts: in place of the core's, which names none.
-LINEAGE = "macros/kpi/models.sql"
 
 # The models that were made last, with the digest of what they were made of.
 MADE: Slot[tuple[str, Mapping[str, str]] | None] = Slot(lambda _: None)
 REFUSED: Slot[DuemarkError | None] = Slot(lambda _: None)
-
-
-def model_file(name: str) -> str:
-    """Where the text of a generated model stands in the effective project."""
-    return f"{MODELS}/{name}.sql"
 
 
 def generated(settings: Settings, core: str) -> Mapping[str, str]:

@@ -13,8 +13,8 @@ import pytest
 import sqlglot
 
 from pipelines.kpi.compile.files import compile_registry
+from pipelines.kpi.compile.places import MODELS
 from pipelines.kpi.compile.readable import readable
-from pipelines.kpi.project import MODELS
 from pipelines.kpi.registry import Registry
 from pipelines.transform.project import environment, project_folder
 from tests.kpi.test_engine import MEDIAN, ON_TIME, ROLLING, define, kpi, run, values, variable

@@ -22,7 +22,7 @@ from psycopg import sql
 from pipelines.board.read import read
 from pipelines.board.render import render
 from pipelines.kpi import deploy as kpi_deploy
-from pipelines.kpi import project as kpi_project
+from pipelines.kpi.compile import places
 from pipelines.kpi.compile.files import compile_registry
 from pipelines.kpi.due import next_instant
 from pipelines.kpi.registry import Kpi, Registry, Source, Threshold, Variable, Window
@@ -467,7 +467,7 @@ def engine(deployed: Warehouse) -> Iterator[Engine]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "property.yml").write_text("kpis: []\n", "utf-8")
     deploy(deployed.project)
-    yield Engine(deployed, orjson.loads(compile_registry(defined(settings))[kpi_project.PLAN]))
+    yield Engine(deployed, orjson.loads(compile_registry(defined(settings))[places.PLAN]))
     (folder / "property.yml").unlink()
     patch.undo()
     deploy(deployed.project)

@@ -17,11 +17,11 @@ from pipelines.kpi.compile.models import (
     state_name,
     values_name,
 )
+from pipelines.kpi.compile.places import LINEAGE, MODELS, PLAN, model_file
 from pipelines.kpi.compile.plan import clocks_of, kpi_plan, state_plan, values_plan
 from pipelines.kpi.compile.states import state_spec
 from pipelines.kpi.compile.values import ValuesSpec, custom_spec
 from pipelines.kpi.compile.zones import part_hours
-from pipelines.kpi.project import LINEAGE, MODELS, PLAN, model_file
 from pipelines.kpi.registry import Kpi, Registry, Variable
 
 # Who is asked about generated models: who owns the marts of KPIs.
