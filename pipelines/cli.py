@@ -272,7 +272,7 @@ def _instant(text: str | None) -> datetime | None:
 @main.command()
 def check() -> None:
     """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any."""
-    from pipelines.catalog.load import CatalogError, kept_folder, load_catalog
+    from pipelines.catalog.read import CatalogError, kept_folder, read_catalog
     from pipelines.kpi.definitions.check import check as check_kpis
     from sensors.oncall.incidents.routes import check_routes
 
@@ -281,7 +281,7 @@ def check() -> None:
     settings = Settings.from_env()
     catalog, problems = None, set()
     try:
-        catalog = load_catalog(settings.catalog, kept_folder(settings))
+        catalog = read_catalog(settings.catalog, kept_folder(settings))
     except CatalogError as error:
         problems.update(error.problems)
     problems.update(check_routes(settings.catalog, catalog))

@@ -107,7 +107,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Kpi:
+class ShownKpi:
     """A KPI with its newest values. `series`: by grain, the total's periods in order, provisional ones at the end."""
 
     id: str
@@ -210,7 +210,7 @@ class Board:
 
     as_of: datetime | None
     timezone: str = "UTC"
-    kpis: tuple[Kpi, ...] = ()
+    kpis: tuple[ShownKpi, ...] = ()
     has_kpis: bool = True
     """The marts of the KPIs are there."""
     late: tuple[Late, ...] = ()

@@ -21,13 +21,13 @@ from pipelines.board.effects import ADDITIVE, effect
 from pipelines.board.model import (
     Board,
     Definition,
-    Kpi,
     Late,
     Member,
     Members,
     Occurrence,
     Point,
     Restatement,
+    ShownKpi,
     Slo,
     SloDay,
     Trouble,
@@ -105,7 +105,7 @@ def _rows(connection: Connection, query: str, parameters: Any = None) -> list[An
 # KPIs
 
 
-def _kpis(connection: Connection, as_of: datetime) -> Iterable[Kpi]:
+def _kpis(connection: Connection, as_of: datetime) -> Iterable[ShownKpi]:
     versions: dict[str, list[Any]] = defaultdict(list)
     for row in _rows(
         connection, "select * from marts.kpi_definition order by kpi_id, valid_to nulls last, valid_from"
@@ -141,7 +141,7 @@ def _kpis(connection: Connection, as_of: datetime) -> Iterable[Kpi]:
         }
         total = next((row for row in current[kpi_id] if row.dimension_key == TOTAL), None)
         restatements = restated.get(kpi_id, _Restated())
-        yield Kpi(
+        yield ShownKpi(
             id=kpi_id,
             number=rows[-1].number,
             definition=history[-1],

@@ -17,11 +17,11 @@ from pipelines.board import svg
 from pipelines.board.model import (
     Board,
     Definition,
-    Kpi,
     Late,
     Members,
     Occurrence,
     Point,
+    ShownKpi,
 )
 from pipelines.kpi import formats
 from pipelines.kpi.standing import GRAINS, TROUBLE, Threshold
@@ -200,12 +200,12 @@ def _index(board: Board, names: Mapping[str, str], links: Links) -> dict[str, An
     }
 
 
-def _order(kpi: Kpi) -> tuple[int, str, str]:
+def _order(kpi: ShownKpi) -> tuple[int, str, str]:
     worst = min((TROUBLE.get(one.status, 2) for one in kpi.trouble), default=3)
     return (worst, kpi.definition.name, kpi.id)
 
 
-def _card(kpi: Kpi, names: Mapping[str, str], links: Links) -> dict[str, Any]:
+def _card(kpi: ShownKpi, names: Mapping[str, str], links: Links) -> dict[str, Any]:
     definition, grain, point = kpi.definition, kpi.grain, kpi.closed or kpi.provisional
     card = {
         "kpi": kpi,
@@ -240,7 +240,7 @@ def _card(kpi: Kpi, names: Mapping[str, str], links: Links) -> dict[str, Any]:
     return card
 
 
-def _members_in_trouble(kpi: Kpi) -> str:
+def _members_in_trouble(kpi: ShownKpi) -> str:
     counts = {
         status: sum(one.status == status and bool(one.dimensions) for one in kpi.trouble)
         for status in TROUBLE
@@ -248,7 +248,7 @@ def _members_in_trouble(kpi: Kpi) -> str:
     return formats.and_list([f"{count} {status}" for status, count in counts.items() if count] or [""])
 
 
-def _kpi(board: Board, kpi: Kpi, names: Mapping[str, str], links: Links) -> dict[str, Any]:
+def _kpi(board: Board, kpi: ShownKpi, names: Mapping[str, str], links: Links) -> dict[str, Any]:
     definition = kpi.definition
     page = names[kpi.id]
     grains = [_grain(kpi, grain, kpi.series[grain], page) for grain in GRAINS if kpi.series.get(grain)]
@@ -278,7 +278,7 @@ def _kpi(board: Board, kpi: Kpi, names: Mapping[str, str], links: Links) -> dict
     }  # fmt: skip
 
 
-def _grain(kpi: Kpi, grain: str, points: Sequence[Point], page: str) -> dict[str, Any]:
+def _grain(kpi: ShownKpi, grain: str, points: Sequence[Point], page: str) -> dict[str, Any]:
     definition = kpi.definition
     charts: list[dict[str, Any]] = []
     for name, marks in _plots(points, grain, definition):
@@ -339,7 +339,7 @@ def _cell(value: Any) -> str:
     return formats.NONE if value is None else str(value)
 
 
-def _members(kpi: Kpi, members: Members) -> dict[str, Any]:
+def _members(kpi: ShownKpi, members: Members) -> dict[str, Any]:
     definition = kpi.definition
     has_effects = any(one.effect is not None for one in members.members)
     measures = [abs(float(_moved(one, has_effects) or 0)) for one in members.members]
@@ -374,7 +374,7 @@ def _moved(member: Any, has_effects: bool) -> Decimal | None:
     return found
 
 
-def _history(kpi: Kpi) -> list[dict[str, Any]]:
+def _history(kpi: ShownKpi) -> list[dict[str, Any]]:
     """Versions, the newest first, with what each changed."""
     rows = []
     for number, version in enumerate(kpi.history):

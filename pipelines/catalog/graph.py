@@ -18,7 +18,7 @@ from pipelines.logs import get_logger
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
-    from pipelines.catalog.load import Catalog
+    from pipelines.catalog.read import Catalog
 
 log = get_logger(__name__)
 
@@ -74,10 +74,10 @@ def job_graph(settings: Settings) -> JobGraph:
     kept = _kept(path)
     if kept.get("source") == source:
         return _graph(kept)
-    from pipelines.catalog.load import CatalogError, kept_folder, load_catalog
+    from pipelines.catalog.read import CatalogError, kept_folder, read_catalog
 
     try:
-        graph = _of(load_catalog(settings.catalog, kept_folder(settings)))
+        graph = _of(read_catalog(settings.catalog, kept_folder(settings)))
     except CatalogError as error:
         log.warning(
             "catalog refused, its last good graph is shown", problems=[str(one) for one in error.problems]

@@ -379,7 +379,7 @@ class KpiThresholds(Entry):
         return []
 
 
-class Kpi(Entry):
+class KpiEntry(Entry):
     """One KPI: a formula over aggregated variables."""
 
     id: Slug = Field(description="the id of the KPI")

@@ -65,7 +65,7 @@ def nearest(word: str, known: Iterable[str], name: str = "known") -> str:
     return f"{name}: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
 
 
-def clock_text(minutes: int) -> str:
+def time_of_day_text(minutes: int) -> str:
     """Minutes after midnight as `HH:MM`; 1620 is `27:00`."""
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
@@ -91,7 +91,7 @@ def refuse_all(faults: Sequence[Fault]) -> None:
         raise PydanticCustomError("several", "{message}", {"message": text, "faults": list(faults)})
 
 
-def _parse_clock(value: object) -> int:
+def _parse_time_of_day(value: object) -> int:
     hint = 'write "HH:MM" in quotes, hours 0 to 47: "03:00", or "27:00" for 03:00 the next day'
     if isinstance(value, int | float):
         raise refuse(f"{value} is a number, not a time of day", hint)
@@ -182,7 +182,9 @@ Reference = Annotated[str, Field(min_length=1, max_length=2 * MAX_LENGTH + 1)]
 """A job of the same application, or `application/job`."""
 ApplicationId = Annotated[str, AfterValidator(_check_application_id)]
 Zone = Annotated[str, AfterValidator(_check_zone)]
-Clock = Annotated[int, BeforeValidator(_parse_clock), PlainSerializer(clock_text, when_used="json")]
+TimeOfDay = Annotated[
+    int, BeforeValidator(_parse_time_of_day), PlainSerializer(time_of_day_text, when_used="json")
+]
 Duration = Annotated[
     timedelta, BeforeValidator(_parse_duration), PlainSerializer(duration_text, when_used="json")
 ]
@@ -337,8 +339,8 @@ class SloJob(Entry):
     """A job of an SLO, and when it is expected on the wall clock of the SLO's zone."""
 
     job: Reference = Field(description="a job of the SLO's application, or application/job")
-    start: Clock | None = Field(default=None, description='"HH:MM", hours 0 to 47')
-    end: Clock | None = Field(default=None, description='"HH:MM", hours 0 to 47')
+    start: TimeOfDay | None = Field(default=None, description='"HH:MM", hours 0 to 47')
+    end: TimeOfDay | None = Field(default=None, description='"HH:MM", hours 0 to 47')
     day_offset: DayOffset | None = Field(default=None, description="days after the business date, default 0")
     due_weekday: WeekdayName | None = Field(
         default=None, description="the next such day after the business date"
@@ -351,8 +353,8 @@ class SloJob(Entry):
             faults.append(
                 (
                     ("end",),
-                    f"the end {clock_text(self.end)} is before the start {clock_text(self.start)}",
-                    f'both are of one date; past midnight write "{clock_text(self.end + 1440)}"'
+                    f"the end {time_of_day_text(self.end)} is before the start {time_of_day_text(self.start)}",
+                    f'both are of one date; past midnight write "{time_of_day_text(self.end + 1440)}"'
                     if self.end + 1440 < 48 * 60
                     else "both are of one date; write hours past 24 for the next",
                 )
@@ -373,8 +375,8 @@ class Every(Entry):
     """The windows of an intraday SLO: `from` to `to` inclusive, every so many minutes."""
 
     minutes: int = Field(strict=True, ge=1, le=1440, description="minutes between windows, 1 to 1440")
-    from_: Clock = Field(alias="from", description='when the first window begins, "HH:MM"')
-    to: Clock = Field(description='when the last window begins, "HH:MM"')
+    from_: TimeOfDay = Field(alias="from", description='when the first window begins, "HH:MM"')
+    to: TimeOfDay = Field(description='when the last window begins, "HH:MM"')
     due_after: Duration = Field(description="from the begin of a window until it is due, such as 10m")
     early_tolerance: Duration = Field(
         default=timedelta(), description="how early a run of a window may begin, such as 5m"
@@ -387,7 +389,11 @@ class Every(Entry):
         if self.to < self.from_:
             hint = "`to` is when the last window begins; past midnight write hours past 24"
             faults.append(
-                (("to",), f"`to` {clock_text(self.to)} is before `from` {clock_text(self.from_)}", hint)
+                (
+                    ("to",),
+                    f"`to` {time_of_day_text(self.to)} is before `from` {time_of_day_text(self.from_)}",
+                    hint,
+                )
             )
         if self.due_after <= timedelta():
             faults.append((("due_after",), "due as soon as it begins", "give the run some time, such as 10m"))

@@ -14,12 +14,10 @@ from pydantic import Field
 
 from pipelines.catalog import zones
 from pipelines.catalog.calendars import holidays_version
-from pipelines.catalog.load import Catalog
 from pipelines.catalog.models import (
     WEEKDAYS,
     ApplicationId,
     Calendar,
-    Clock,
     Day,
     DayOffset,
     Duration,
@@ -28,9 +26,11 @@ from pipelines.catalog.models import (
     Holidays,
     Id,
     Slo,
+    TimeOfDay,
     WeekdayName,
     Zone,
 )
+from pipelines.catalog.read import Catalog
 
 DEFAULT_WARN_BEFORE = timedelta(minutes=30)
 
@@ -42,8 +42,8 @@ class SpecJob(Entry):
 
     application: ApplicationId
     job: Id
-    start: Clock | None = None
-    end: Clock | None = None
+    start: TimeOfDay | None = None
+    end: TimeOfDay | None = None
     day_offset: DayOffset = 0
     due_weekday: WeekdayName | None = None
     upstream_rank: int = Field(ge=0)

@@ -22,7 +22,7 @@ from pipelines.warehouse.settings import Settings
 if TYPE_CHECKING:
     import psycopg
 
-    from pipelines.catalog.load import Catalog, CatalogError
+    from pipelines.catalog.read import Catalog, CatalogError
     from pipelines.catalog.resolve import PromiseSpec
 
 log = get_logger(__name__)
@@ -57,10 +57,10 @@ def store_catalog(settings: Settings, at: datetime | None = None) -> int | None:
     with connect(settings, "ingest") as connection:
         if _last_source(connection) == source:
             return None
-        from pipelines.catalog.load import kept_folder, load_catalog
+        from pipelines.catalog.read import kept_folder, read_catalog
         from pipelines.warehouse.loads import begin_load, end_load
 
-        catalog = load_catalog(settings.catalog, kept_folder(settings))
+        catalog = read_catalog(settings.catalog, kept_folder(settings))
         connection.rollback()
         with connection.transaction(), connection.cursor() as cursor:
             load_id = begin_load(cursor)
@@ -86,7 +86,7 @@ def refresh_catalog(settings: Settings) -> CatalogError | None:
         store_catalog(settings)
     except DuemarkError as error:
         # What raised it has imported it; whose catalog did not change needs none of it.
-        from pipelines.catalog.load import CatalogError
+        from pipelines.catalog.read import CatalogError
 
         if not isinstance(error, CatalogError):
             raise

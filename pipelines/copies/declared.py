@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pipelines.catalog.documents import CatalogFolderError, add_files, yaml_files
 from pipelines.catalog.kpis import Database
-from pipelines.catalog.load import kept_folder, read_kpis
+from pipelines.catalog.read import kept_folder, read_kpis
 from pipelines.copies.kept import noted, write_if_other
 from pipelines.warehouse import homes
 from pipelines.warehouse.homes import Slot

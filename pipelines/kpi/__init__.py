@@ -1,1 +1,1 @@
-"""KPIs: one registry of definitions, compiled to dbt models, and the engine that keeps their values."""
+"""KPIs: definitions, compiled to dbt models, and the engine that keeps their values."""

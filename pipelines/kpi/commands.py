@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.catalog.kpis import Kpi as Entry
-from pipelines.catalog.load import CatalogError, Problem, read_kpis
+from pipelines.catalog.kpis import KpiEntry as Entry
 from pipelines.catalog.models import duration_text, nearest
+from pipelines.catalog.read import CatalogError, Problem, read_kpis
 from pipelines.console import as_table
 from pipelines.errors import DuemarkError
 from pipelines.kpi.compile.places import MODELS
 from pipelines.kpi.definitions.check import Checked, check, told
-from pipelines.kpi.registry import GRAINS, Kpi, Registry, Threshold, Variable
+from pipelines.kpi.model import GRAINS, Kpi, Kpis, Threshold, Variable
 from pipelines.warehouse.settings import Settings
 
 WORSE = {"higher": "≥", "lower": "≤"}
@@ -99,12 +99,12 @@ def shown(settings: Settings, kpi_id: str) -> str:
 
 def compiled(settings: Settings, kpi_id: str | None = None) -> str:
     """SQL of the generated dbt models, formatted, of all KPIs or of one; what a tick is about stands as `%(name)s`."""
-    from pipelines.kpi.compile.files import compile_registry
+    from pipelines.kpi.compile.files import compile_kpis
     from pipelines.kpi.compile.readable import readable
 
     checked = _sound(check(settings))
     kpis = checked.kpis if kpi_id is None else {(one := _one(checked, kpi_id)).id: one}
-    files = compile_registry(Registry(kpis))
+    files = compile_kpis(Kpis(kpis))
     names = sorted(name for name in files if name.startswith(MODELS) and name.endswith(".sql"))
     texts = readable(settings.dbt_project, {Path(name).name: files[name] for name in names})
     return "\n\n".join(f"-- {name}\n{text};" for name, text in texts.items()) + "\n"

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def _models(settings: Settings, core: str) -> Mapping[str, str]:
-    from pipelines.kpi.project import generated
+    from pipelines.kpi.generated import generated
 
     return generated(settings, core)
 
 
 def _refused(settings: Settings) -> DuemarkError | None:
-    from pipelines.kpi.project import refused
+    from pipelines.kpi.generated import refused
 
     return refused(settings)
 

@@ -89,7 +89,7 @@ def stored(settings: Settings) -> Packages:
 
 
 def _are_known(settings: Settings) -> bool:
-    from pipelines.catalog.load import CatalogError, read_packages
+    from pipelines.catalog.read import CatalogError, read_packages
     from pipelines.catalog.store import refresh_catalog, stored_packages
 
     try:

@@ -171,10 +171,10 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
     )
     if row and row[0] == fingerprint(settings):
         return Part("catalog", True, f"as stored at {row[1]:%Y-%m-%d %H:%M:%S}Z")
-    from pipelines.catalog.load import CatalogError, kept_folder, load_catalog
+    from pipelines.catalog.read import CatalogError, kept_folder, read_catalog
 
     try:
-        load_catalog(settings.catalog, kept_folder(settings))
+        read_catalog(settings.catalog, kept_folder(settings))
     except CatalogError as error:
         count = len(error.problems)
         stands = f"the one stored at {row[1]:%Y-%m-%d %H:%M}Z stands" if row else "and none was stored before"

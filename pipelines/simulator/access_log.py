@@ -78,9 +78,9 @@ def simulate_logs(
 
 
 def _packages(catalog: Path) -> list[Mapping[str, Any]]:
-    from pipelines.catalog.load import load_catalog
+    from pipelines.catalog.read import read_catalog
 
-    return [json.loads(package.canonical()) for package in load_catalog(catalog).packages]
+    return [json.loads(package.canonical()) for package in read_catalog(catalog).packages]
 
 
 class LiveLogs:

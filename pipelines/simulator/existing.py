@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from pipelines.catalog.load import Catalog, JobKey, load_catalog
 from pipelines.catalog.models import OWN_APPLICATION
+from pipelines.catalog.read import Catalog, JobKey, read_catalog
 from pipelines.catalog.resolve import resolve
 from pipelines.errors import DuemarkError
 from pipelines.simulator.bank import senders
@@ -52,7 +52,7 @@ def load_world(folder: Path, first: date, last: date, as_of: int, formats: Seque
     Raises:
         DuemarkError: the catalog has errors, or no SLO.
     """
-    catalog = load_catalog(folder)
+    catalog = read_catalog(folder)
     slo_ids = sorted(
         slo_id for slo_id, entries in catalog.slos.items() if entries[-1].application != OWN_APPLICATION
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from pipelines.catalog.calendars import business_dates
-from pipelines.catalog.models import WEEKDAYS, Every, clock_text
+from pipelines.catalog.models import WEEKDAYS, Every, time_of_day_text
 from pipelines.catalog.resolve import PromiseSpec, SpecJob
 from pipelines.catalog.zones import zone
 
@@ -113,7 +113,7 @@ def _windows(spec: PromiseSpec, every: Every, day: date) -> Iterator[Promise]:
     slots: dict[datetime, str] = {}
     for minutes in range(every.from_, every.to + 1, every.minutes):
         # In a spring gap two windows can begin at one instant: they are one, the first.
-        slots.setdefault(_instant(local, windows_on, minutes), clock_text(minutes))
+        slots.setdefault(_instant(local, windows_on, minutes), time_of_day_text(minutes))
     opens_at = _instant(local, day)
     first = min(slots)
     for begins_at in sorted(slots):

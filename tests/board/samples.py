@@ -11,13 +11,13 @@ from decimal import Decimal
 from pipelines.board.model import (
     Board,
     Definition,
-    Kpi,
     Late,
     Member,
     Members,
     Occurrence,
     Point,
     Restatement,
+    ShownKpi,
     Slo,
     SloDay,
     Trouble,
@@ -103,7 +103,7 @@ def definition(name: str, **changes: object) -> Definition:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def on_time_share() -> Kpi:
+def on_time_share() -> ShownKpi:
     """Below its critical bound for three days; members, versions and restatements."""
     limit = Threshold("lower", (Decimal("0.95"),), (Decimal("0.90"),))
     series = days(
@@ -139,7 +139,7 @@ def on_time_share() -> Kpi:
         replace(point, period=f"2026-W{number + 1:02}", end=point.start + timedelta(days=7))
         for number, point in enumerate(series[5::7])
     )
-    return Kpi(
+    return ShownKpi(
         id="on-time-share",
         definition=new,
         series={"day": series, "week": weeks},
@@ -160,9 +160,9 @@ def on_time_share() -> Kpi:
     )  # fmt: skip
 
 
-def revenue() -> Kpi:
+def revenue() -> ShownKpi:
     series = days(lambda n: decimal(1_204_300 + 5400 * n + 20_000 * math.sin(n / 3)))
-    return Kpi(
+    return ShownKpi(
         id="mrr",
         definition=definition(
             "Monthly recurring revenue", unit="USD", category="business", timezone="America/New_York",
@@ -174,10 +174,10 @@ def revenue() -> Kpi:
     )  # fmt: skip
 
 
-def lateness() -> Kpi:
+def lateness() -> ShownKpi:
     limit = Threshold("higher", (Decimal(1800),), (Decimal(7200),))
     series = days(lambda n: decimal(abs(900 * math.sin(n / 4)) + (1500 if n > 86 else 0), 0), threshold=limit)
-    return Kpi(
+    return ShownKpi(
         id="p90-lateness",
         definition=definition("Lateness, 90th percentile", unit="seconds", threshold=limit, dimensions=()),
         series={"day": series},
@@ -187,7 +187,7 @@ def lateness() -> Kpi:
     )
 
 
-def popularity() -> Kpi:
+def popularity() -> ShownKpi:
     """A numbered one: no value but JSON."""
     plain = days(lambda _: None, 7)
     series = tuple(
@@ -205,7 +205,7 @@ def popularity() -> Kpi:
         )
         for n, point in enumerate(plain)
     )
-    return Kpi(
+    return ShownKpi(
         id="PackagePopularity",
         number=2001,
         definition=definition("Package popularity", category="user", dimensions=()),
@@ -215,11 +215,11 @@ def popularity() -> Kpi:
     )
 
 
-def hostile() -> Kpi:
+def hostile() -> ShownKpi:
     """Everything that a person may write holds markup."""
     series = days(lambda n: decimal(n % 5), 3)
     member = Member(HOSTILE, series[1], None)
-    return Kpi(
+    return ShownKpi(
         id=HOSTILE,
         definition=definition(
             HOSTILE, description=HOSTILE, owner=HOSTILE, unit=HOSTILE, expression=HOSTILE,
@@ -237,9 +237,9 @@ def hostile() -> Kpi:
     )  # fmt: skip
 
 
-def empty() -> Kpi:
+def empty() -> ShownKpi:
     """Defined, and nothing computed yet."""
-    return Kpi(id="signups", definition=definition("Sign-ups", category="user"), history=())
+    return ShownKpi(id="signups", definition=definition("Sign-ups", category="user"), history=())
 
 
 def board() -> Board:

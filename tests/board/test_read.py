@@ -18,7 +18,7 @@ from pipelines.cli import main
 from pipelines.errors import DuemarkError
 from pipelines.kpi import short
 from pipelines.kpi.assets import kpi_checks, kpi_metadata
-from pipelines.kpi.registry import Threshold
+from pipelines.kpi.model import Threshold
 from pipelines.transform.assets import changed_marts
 from pipelines.transform.tick import TickReport
 from pipelines.warehouse.connect import connect

@@ -24,7 +24,7 @@ from pipelines.catalog.documents import (
     read_document,
     yaml_files,
 )
-from pipelines.catalog.load import CatalogError, load_catalog
+from pipelines.catalog.read import CatalogError, read_catalog
 from pipelines.catalog.store import fingerprint
 from pipelines.warehouse.settings import Settings
 
@@ -52,7 +52,7 @@ def test_anything_is_read_or_told_by_line(tmp_path: Path, content: str | bytes) 
     (folder / "slos").mkdir(parents=True, exist_ok=True)
     (folder / "slos" / "odd.yml").write_bytes(data)
     try:
-        load_catalog(folder)
+        read_catalog(folder)
     except CatalogError as error:
         str(error).encode()
         lines = (
@@ -122,7 +122,7 @@ def test_values_that_no_catalog_has(tmp_path: Path, text: str, line: int, messag
 
 def test_a_value_that_was_refused_is_not_missing_too(write: Write) -> None:
     with pytest.raises(CatalogError) as caught:
-        load_catalog(
+        read_catalog(
             write({"jobs/odd.yml": "jobs:\n  - id: 0x" + "f" * 4000 + "\n    application: deposits\n"})
         )
     (problem,) = caught.value.problems
@@ -169,7 +169,7 @@ def test_what_is_no_plain_file(tmp_path: Path) -> None:
         server.bind("socket.yml")
         os.chdir(place)
         with pytest.raises(CatalogError) as caught:
-            load_catalog(tmp_path / "catalog")
+            read_catalog(tmp_path / "catalog")
         settings = Settings.from_env({"DUEMARK_CATALOG": str(tmp_path / "catalog")})
         assert fingerprint(settings) == fingerprint(settings)
     assert {Path(problem.file).name: problem.message for problem in caught.value.problems} == {
@@ -188,7 +188,7 @@ def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
     name = os.fsencode(folder) + b"/\xff\n\xe2\x80\xae.yml"
     Path(os.fsdecode(name)).write_text("jobs: [\n")
     with pytest.raises(CatalogError) as caught:
-        load_catalog(tmp_path)
+        read_catalog(tmp_path)
     assert "\\xff\\u000a\\u202e.yml:2: not valid YAML" in str(caught.value)
     assert fingerprint(Settings.from_env({"DUEMARK_CATALOG": str(tmp_path)}))
 
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> Non
                 yaml_files(tmp_path / ("x" * 300))
             return
         with pytest.raises(CatalogError, match="the folder cannot be read: Permission denied"):
-            load_catalog(tmp_path)
+            read_catalog(tmp_path)
     finally:
         (folder / "more").chmod(0o700)
 
@@ -291,15 +291,15 @@ def test_a_number_too_large_to_be_kept_is_read_each_time(tmp_path: Path) -> None
 
 def test_a_catalog_from_what_was_kept_is_the_same(write: Write, tmp_path: Path) -> None:
     folder = write()
-    first = load_catalog(folder, tmp_path / "kept")
+    first = read_catalog(folder, tmp_path / "kept")
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {
         f"{kind}.msgpack" for kind in ("applications", "calendars", "jobs", "slos")
     }
-    assert load_catalog(folder, tmp_path / "kept") == first
+    assert read_catalog(folder, tmp_path / "kept") == first
     write({"slos/bank.yml": "slos:\n  - id: x\n    colour: red\n"})
     for _ in range(2):
         with pytest.raises(CatalogError) as caught:
-            load_catalog(folder, tmp_path / "kept")
+            read_catalog(folder, tmp_path / "kept")
         assert ("slos/bank.yml", 3) in [
             (Path(problem.file).relative_to(folder).as_posix(), problem.line)
             for problem in caught.value.problems

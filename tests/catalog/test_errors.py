@@ -8,7 +8,7 @@ from textwrap import dedent, indent
 
 import pytest
 
-from pipelines.catalog.load import CatalogError, load_catalog
+from pipelines.catalog.read import CatalogError, read_catalog
 
 Write = Callable[..., Path]
 Told = tuple[str, int, str, str, str]
@@ -17,7 +17,7 @@ Told = tuple[str, int, str, str, str]
 def told(folder: Path) -> list[Told]:
     """What is told of a catalog, with files relative to it."""
     with pytest.raises(CatalogError) as caught:
-        load_catalog(folder)
+        read_catalog(folder)
     return [
         (
             Path(problem.file).relative_to(folder).as_posix(),
@@ -76,7 +76,7 @@ def test_folder_missing(tmp_path: Path) -> None:
 
 def told_of_missing(folder: Path) -> Told:
     with pytest.raises(CatalogError) as caught:
-        load_catalog(folder)
+        read_catalog(folder)
     (problem,) = caught.value.problems
     return problem.file, problem.line, problem.key, problem.message, problem.hint
 
@@ -426,7 +426,7 @@ def test_windows(write: Write, every: str, job: str, key: str, message: str, hin
 def test_unquoted_time(write: Write) -> None:
     # YAML 1.2 reads it as text; only a file that asks for YAML 1.1 makes the number 750 of 12:30.
     text = slo("jobs: [{job: charge, start: 03:00, end: 12:30}]\n")["slos/one.yml"]
-    catalog = load_catalog(write({"slos/one.yml": text}))
+    catalog = read_catalog(write({"slos/one.yml": text}))
     assert catalog.slos["one"][0].jobs[0].end == 750
     assert only(write({"slos/one.yml": f"%YAML 1.1\n---\n{text}"})) == (
         "slos/one.yml",
@@ -520,7 +520,7 @@ def test_characters_of_an_id_that_nobody_sees(write: Write, kind: str, code: str
 def test_what_is_told_can_be_printed(write: Write) -> None:
     folder = write({"jobs/odd.yml": 'jobs:\n  - {id: "a\\u202Eb", application: overdrafts}\n'})
     with pytest.raises(CatalogError) as caught:
-        load_catalog(folder)
+        read_catalog(folder)
     assert '"a\\u202eb" has a character that nobody sees: U+202E RIGHT-TO-LEFT OVERRIDE' in str(caught.value)
     assert "\u202e" not in str(caught.value)
 
@@ -534,7 +534,7 @@ def test_longest_ids_are_taken(write: Write) -> None:
             **slo(f'jobs: [{{job: {longest}/{longest}, end: "03:00"}}]\n'),
         }
     )
-    assert load_catalog(folder).slo_jobs(load_catalog(folder).slos["one"][0]) == ((longest, longest),)
+    assert read_catalog(folder).slo_jobs(read_catalog(folder).slos["one"][0]) == ((longest, longest),)
 
 
 def test_too_long_a_reference(write: Write) -> None:
@@ -777,7 +777,7 @@ def test_all_at_once_and_in_order(write: Write) -> None:
         }
     )
     with pytest.raises(CatalogError) as caught:
-        load_catalog(folder)
+        read_catalog(folder)
     assert [(Path(one.file).name, one.line, one.key) for one in caught.value.problems] == [
         ("bank.yml", 3, "applications[0].timezone"),
         ("bank.yml", 4, "applications[0].colour"),

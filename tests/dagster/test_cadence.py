@@ -58,11 +58,8 @@ def minute(house: House, instance: dg.DagsterInstance) -> dg.ScheduleExecutionDa
 
 def rest(house: House, instance: dg.DagsterInstance) -> str:
     """What the minute says when all is done: a day that begins meanwhile gives it something to do once."""
-    for _ in range(3):
-        said = str(minute(house, instance).skip_message)
-        if said.startswith("nothing to do"):
-            break
-    return said
+    looks = (str(minute(house, instance).skip_message) for _ in range(3))
+    return next((said for said in looks if said.startswith("nothing to do")), "never at rest")
 
 
 def runs_shown(house: House) -> set[str]:

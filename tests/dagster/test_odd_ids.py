@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines.board.write import make
 from pipelines.catalog.assets import job_key, slo_key, tracked_specs
 from pipelines.catalog.graph import JobGraph, JobNode, SloNode
-from pipelines.catalog.load import load_catalog
+from pipelines.catalog.read import read_catalog
 from pipelines.definitions import build_defs
 from pipelines.orchestration.instance import load_instance
 from pipelines.slo.checks import met_check
@@ -124,7 +124,7 @@ def test_all_of_them_are_judged_told_and_shown(odd: House) -> None:
 
 
 def test_a_person_can_ask_for_the_checks(odd: House) -> None:
-    met = met_check(load_catalog(odd.settings.catalog).slos)
+    met = met_check(read_catalog(odd.settings.catalog).slos)
     check = dg.define_asset_job("met", selection=dg.AssetSelection.checks(met))
     asked = dg.Definitions.merge(odd.defs, dg.Definitions(jobs=[check]))
     with load_instance(odd.settings) as instance:

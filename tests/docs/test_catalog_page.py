@@ -14,14 +14,13 @@ from ruamel.yaml import YAML
 from pipelines.catalog.kpis import (
     Database,
     DatabaseTable,
-    Kpi,
+    KpiEntry,
     KpiFormula,
     KpiSchedule,
     KpiSource,
     KpiThresholds,
     KpiVariable,
 )
-from pipelines.catalog.load import load_catalog
 from pipelines.catalog.models import (
     Application,
     Calendar,
@@ -33,6 +32,7 @@ from pipelines.catalog.models import (
     Slo,
     SloJob,
 )
+from pipelines.catalog.read import read_catalog
 from pipelines.landing.known_feeds import feed
 from sensors.oncall.incidents.routes import Escalation, Route, RuleSettings, check_routes
 from tests.docs.conftest import blocks, page
@@ -50,7 +50,7 @@ MODELS = [
     (Package, "packages", "key"),
     (Route, "routes", "key"),
     (RuleSettings, "routes", "key of `rules`"),
-    (Kpi, "kpis", "key"),
+    (KpiEntry, "kpis", "key"),
     (KpiFormula, "kpis", "key of `formula`"),
     (KpiVariable, "kpis", "key of a variable"),
     (KpiSource, "kpis", "key of `source`"),
@@ -116,7 +116,7 @@ def test_the_examples_are_a_catalog_without_a_fault(tmp_path: Path) -> None:
         folder = tmp_path / kind
         folder.mkdir(exist_ok=True)
         (folder / f"{number}.yml").write_text(block, "utf-8")
-    catalog = load_catalog(tmp_path)
+    catalog = read_catalog(tmp_path)
     assert check_routes(tmp_path) == []
     assert catalog.applications
     assert catalog.packages

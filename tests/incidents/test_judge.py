@@ -165,7 +165,7 @@ def test_routes_with_problems_make_the_exit_code_1(late: Bank) -> None:
 
 
 def test_all_of_a_back_fill_is_looked_through(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensors.oncall.incidents.facts.RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr("sensors.oncall.incidents.marts.RECORDS_AT_ONCE", 2)
     for number in range(6):
         bank.sends(f"core/stray{number}", "START 01:00", "SUCCEED 01:10")
     bank.tick("02:00")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.catalog.load import CatalogError, load_catalog
+from pipelines.catalog.read import CatalogError, read_catalog
 from sensors.oncall.incidents.model import Incident, Key, Rules
 from sensors.oncall.incidents.routes import (
     MissingVariableError,
@@ -49,7 +49,7 @@ def faults(folder: Path) -> list[str]:
 
 
 def test_the_demonstration_routes_have_no_fault() -> None:
-    catalog = load_catalog(ROOT / "catalog")
+    catalog = read_catalog(ROOT / "catalog")
     assert check_routes(ROOT / "catalog", catalog) == []
     routes = load_routes(ROOT / "catalog")
     assert set(routes.routes) == {"operations", "deposits-team", "head-of-operations"}
@@ -124,7 +124,7 @@ def test_what_the_catalog_does_not_have(tmp_path: Path) -> None:
     write(
         tmp_path, "routes:\n  - {id: x, to: 'file:x', applications: [overdraft, duemark], slos: [nothing]}\n"
     )
-    found = check_routes(tmp_path, load_catalog(ROOT / "catalog"))
+    found = check_routes(tmp_path, read_catalog(ROOT / "catalog"))
     assert [(one.key, one.message) for one in found] == [
         ("routes[0].applications[0]", "there is no application `overdraft`"),
         ("routes[0].slos[0]", "there is no SLO `nothing`"),

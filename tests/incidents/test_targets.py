@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.catalog.load import CatalogError
+from pipelines.catalog.read import CatalogError
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.delivery import Message, send

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pipelines.kpi.registry import Kpi, Variable
+from pipelines.kpi.model import Kpi, Variable
 
 Row = Mapping[str, Any]
 Key = tuple[str, str, str, tuple[tuple[str, str | None], ...]]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import sqlglot
 
-from pipelines.kpi.compile.files import compile_registry
+from pipelines.kpi.compile.files import compile_kpis
 from pipelines.kpi.compile.places import MODELS
 from pipelines.kpi.compile.readable import readable
-from pipelines.kpi.registry import Registry
+from pipelines.kpi.model import Kpis
 from pipelines.transform.project import environment, project_folder
 from tests.kpi.test_engine import MEDIAN, ON_TIME, ROLLING, define, kpi, run, values, variable
 from tests.kpi.test_engine_ticks import STATUSES
@@ -40,7 +40,7 @@ def test_what_is_shown_is_what_is_deployed(warehouse: Warehouse, define: Define)
     define(*kpis)
     run(warehouse, (1, "START"), (4, "SUCCEED"))
     warehouse.tick("2026-03-06 12:00")
-    files = compile_registry(Registry({each.id: each for each in kpis}))
+    files = compile_kpis(Kpis({each.id: each for each in kpis}))
     models = {
         Path(name).stem: text
         for name, text in files.items()

@@ -14,12 +14,12 @@ import pytest
 from ruamel.yaml import YAML
 from structlog.testing import capture_logs
 
-from pipelines.catalog.load import CatalogError
+from pipelines.catalog.read import CatalogError
 from pipelines.copies.refresh import ensure, refresh_now
-from pipelines.kpi.compile.files import compile_registry
-from pipelines.kpi.definitions.check import Checked, check, registry
+from pipelines.kpi.compile.files import compile_kpis
+from pipelines.kpi.definitions.check import Checked, check, resolved
 from pipelines.kpi.expressions import ALLOWED
-from pipelines.kpi.registry import Registry
+from pipelines.kpi.model import Kpis
 from pipelines.processes.status import Part, report
 from pipelines.warehouse.settings import Settings
 from tests.docs.conftest import blocks, page
@@ -299,7 +299,7 @@ def test_texts_cannot_break_out(checked: Check) -> None:
         condition = found.kpis["share"].variables[0].condition
         assert "{{" not in condition
         assert "{%" not in condition
-        files = compile_registry(Registry(found.kpis))
+        files = compile_kpis(Kpis(found.kpis))
         outside = re.sub(r"E?'(?:[^']|'')*'", "", "".join(files.values()))
         assert "drop table" not in outside
 
@@ -424,17 +424,17 @@ def test_a_database_that_is_down_is_told_once_for_all_its_kpis(
     assert f": there is no file {tmp_path}/shop.db\n" in warning
     settings = replace(Settings.from_env({}), home=tmp_path, catalog=tmp_path)
     with capture_logs() as logs:
-        assert list(registry(settings).kpis) == ["share"]
-        assert list(registry(settings).kpis) == ["share"]
+        assert list(resolved(settings).kpis) == ["share"]
+        assert list(resolved(settings).kpis) == ["share"]
     assert [(one["event"], one["database"], one["kpis"]) for one in logs] == [
         ("KPIs wait for a database", "shop", ["sold", "more"])
     ]
 
 
-def test_definitions_with_problems_are_no_registry(checked: Check, tmp_path: Path) -> None:
+def test_definitions_with_problems_are_not_resolved(checked: Check, tmp_path: Path) -> None:
     assert checked(SOUND.replace("good / due", "good")).problems
     with pytest.raises(CatalogError, match="the variable `due` is not used"):
-        registry(replace(Settings.from_env({}), home=tmp_path, catalog=tmp_path))
+        resolved(replace(Settings.from_env({}), home=tmp_path, catalog=tmp_path))
 
 
 def orders(path: Path, *rows: tuple[int, str, int]) -> None:

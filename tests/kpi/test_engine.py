@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from pipelines.kpi.registry import Kpi, Registry, Source, Variable, Window
+from pipelines.kpi.model import Kpi, Kpis, Source, Variable, Window
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from tests.transform.support import Warehouse
@@ -29,10 +29,10 @@ SLO = Source(
 DEFINED: dict[str, Kpi] = {}
 
 
-def defined(settings: Settings) -> Registry:
+def defined(settings: Settings) -> Kpis:
     """What stands for the files of catalog/kpis here."""
     assert settings.catalog.exists()
-    return Registry(dict(DEFINED))
+    return Kpis(dict(DEFINED))
 
 
 def variable(
@@ -66,7 +66,7 @@ MEDIAN = kpi("median", '"m"', variable("m", "median", column="late_by"))
 @pytest.fixture
 def define(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Put these KPIs in place of those that stand."""
-    monkeypatch.setattr("pipelines.kpi.definitions.check.registry", defined)
+    monkeypatch.setattr("pipelines.kpi.definitions.check.resolved", defined)
     warehouse.store_catalog(CATALOG)
     with connect(warehouse.settings) as connection:
         connection.execute("truncate kpi.definition, kpi.restatement")

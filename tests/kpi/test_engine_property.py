@@ -23,9 +23,9 @@ from pipelines.board.read import read
 from pipelines.board.render import render
 from pipelines.kpi import deploy as kpi_deploy
 from pipelines.kpi.compile import places
-from pipelines.kpi.compile.files import compile_registry
+from pipelines.kpi.compile.files import compile_kpis
 from pipelines.kpi.due import next_instant
-from pipelines.kpi.registry import Kpi, Registry, Source, Threshold, Variable, Window
+from pipelines.kpi.model import Kpi, Kpis, Source, Threshold, Variable, Window
 from pipelines.transform.deploy import deploy
 from pipelines.transform.publish import publish
 from pipelines.warehouse.connect import connect
@@ -462,12 +462,12 @@ def engine(deployed: Warehouse) -> Iterator[Engine]:
                     )
                 )
     patch = pytest.MonkeyPatch()
-    patch.setattr("pipelines.kpi.definitions.check.registry", defined)
+    patch.setattr("pipelines.kpi.definitions.check.resolved", defined)
     folder = settings.catalog / "kpis"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "property.yml").write_text("kpis: []\n", "utf-8")
     deploy(deployed.project)
-    yield Engine(deployed, orjson.loads(compile_registry(defined(settings))[places.PLAN]))
+    yield Engine(deployed, orjson.loads(compile_kpis(defined(settings))[places.PLAN]))
     (folder / "property.yml").unlink()
     patch.undo()
     deploy(deployed.project)
@@ -477,10 +477,10 @@ def engine(deployed: Warehouse) -> Iterator[Engine]:
                 connection.execute(sql.SQL("drop table {}").format(sql.Identifier(*table.split("."))))
 
 
-def defined(settings: Settings) -> Registry:
+def defined(settings: Settings) -> Kpis:
     """What stands for the files of catalog/kpis here."""
     assert settings.catalog.exists()
-    return Registry({each.id: each for each in KPIS})
+    return Kpis({each.id: each for each in KPIS})
 
 
 # The tests

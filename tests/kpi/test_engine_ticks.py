@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from pipelines.kpi.registry import Source, Variable
+from pipelines.kpi.model import Source, Variable
 from pipelines.processes.status import report
 from pipelines.warehouse.settings import ROOT
 from tests.kpi.test_engine import MEDIAN, ON_TIME, define, kpi, run, values, variable

@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from pipelines.kpi.compile.files import compile_registry
-from pipelines.kpi.registry import Kpi, Registry, Window
+from pipelines.kpi.compile.files import compile_kpis
+from pipelines.kpi.model import Kpi, Kpis, Window
 from pipelines.transform.assets import model_specs
 from pipelines.transform.project import manifest_json
 from tests.kpi.test_engine import MEDIAN, ON_TIME, define, kpi, variable
@@ -69,7 +69,7 @@ def test_a_value_is_downstream_of_its_source_in_both_graphs(
 
 
 def names_of(*kpis: Kpi) -> list[str]:
-    files = compile_registry(Registry({each.id: each for each in kpis}))
+    files = compile_kpis(Kpis({each.id: each for each in kpis}))
     return sorted(
         name.rpartition("/")[2].removesuffix(".sql")
         for name in files

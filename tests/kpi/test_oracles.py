@@ -23,9 +23,9 @@ import psycopg
 import pytest
 
 from pipelines.copies.refresh import refresh_now
-from pipelines.kpi.definitions.check import registry
+from pipelines.kpi.definitions.check import resolved
+from pipelines.kpi.model import Grain, Kpi
 from pipelines.kpi.proof import prove
-from pipelines.kpi.registry import Grain, Kpi
 from pipelines.landing.ingest import ingest
 from pipelines.simulator import simulate
 from pipelines.simulator.business import business, fill
@@ -150,7 +150,7 @@ def house(server_url: str, template: str, tmp_path_factory: pytest.TempPathFacto
         connection.commit()
         refresh_now(settings, compare=True)
         tick(project, as_of)
-        yield House(settings, other_url, as_of, home / "truth", registry(settings).kpis, reported)
+        yield House(settings, other_url, as_of, home / "truth", resolved(settings).kpis, reported)
     _drop(server_url, name)
     _drop(server_url, other)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.kpi.model import Window
 from pipelines.kpi.proof import prove
-from pipelines.kpi.registry import Window
 from pipelines.warehouse.connect import connect
 from tests.kpi.test_engine import MEDIAN, ON_TIME, ROLLING, define, kpi, run, variable
 from tests.transform.support import Warehouse

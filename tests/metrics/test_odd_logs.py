@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pipelines.catalog.load import load_catalog
+from pipelines.catalog.read import read_catalog
 from pipelines.cli import main
 from pipelines.landing.follow import LONGEST_LINE, without_fill
 from tests.metrics.conftest import Server
@@ -148,7 +148,7 @@ def test_other_idents_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for one in APPS
     )
     (folder / "all.yml").write_text(f"packages:\n{rows}")
-    warnings = load_catalog(tmp_path).warnings
+    warnings = read_catalog(tmp_path).warnings
     assert [(one.line, one.key, one.message) for one in warnings] == [
         (5, "packages[3].ident", "no input counts the files of the application `edupi2.example.org`"),
         (6, "packages[4].ident", "no input counts the files of the application `nomad.offspot.kiwix.org`"),

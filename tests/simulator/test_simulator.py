@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.catalog.load import Catalog, load_catalog
+from pipelines.catalog.read import Catalog, read_catalog
 from pipelines.catalog.resolve import resolve
 from pipelines.errors import DuemarkError
 from pipelines.simulator import Summary, simulate
@@ -123,7 +123,7 @@ def _simulated(out: Path, catalog: Path | None = None, **arguments: Any) -> Simu
     return Simulated(
         out,
         simulate(out, catalog=catalog, **given),
-        load_catalog(out / "catalog" if catalog is None else catalog),
+        read_catalog(out / "catalog" if catalog is None else catalog),
     )
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.catalog.load import Catalog
 from pipelines.catalog.models import STORED, Application, Calendar, Job, Slo
+from pipelines.catalog.read import Catalog
 from pipelines.catalog.resolve import PromiseSpec, resolve
 from pipelines.catalog.zones import zone
 from pipelines.slo.promises import Promise, expand

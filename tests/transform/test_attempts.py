@@ -18,10 +18,10 @@ from pipelines.transform.tick import TickRefusedError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT
 from sensors.oncall.incidents.model import Key
-from sensors.oncall.watch.facts import Facts, Memory
 from sensors.oncall.watch.findings import TICKING, judge
 from sensors.oncall.watch.limits import Limits
 from sensors.oncall.watch.look import look
+from sensors.oncall.watch.observed import Memory, Observed
 from tests.transform.support import Warehouse, held, waiting_backend
 from tests.transform.test_golden import CATALOG, CHARGE, HEADER
 from tests.transform.test_killed_ticks import CHILD
@@ -131,32 +131,32 @@ def test_one_that_was_killed_after_it_had_published_did_not_fail(bank: Warehouse
 # What is told of it
 
 
-def facts(**changes: object) -> Facts:
+def observed(**changes: object) -> Observed:
     memory = Memory(NOW, NOW - timedelta(hours=1))
     heartbeats = [Heartbeat("SENSOR", "p", NOW)]
-    return Facts(NOW, memory, heartbeats=heartbeats, **changes)  # type: ignore[arg-type]
+    return Observed(NOW, memory, heartbeats=heartbeats, **changes)  # type: ignore[arg-type]
 
 
-def told(found: Facts) -> dict[Key, Key | None]:
+def told(found: Observed) -> dict[Key, Key | None]:
     return {one.key: one.cause for one in judge(found, Limits(), frozenset(), [])}
 
 
 def test_one_failure_is_not_told_two_are() -> None:
-    assert told(facts(attempts=Attempts(1, NOW, NOW, "why", True))) == {}
-    assert told(facts(attempts=Attempts(2, NOW, NOW, "why", True))) == {TICKING: None}
+    assert told(observed(attempts=Attempts(1, NOW, NOW, "why", True))) == {}
+    assert told(observed(attempts=Attempts(2, NOW, NOW, "why", True))) == {TICKING: None}
 
 
 def test_what_waits_is_told_within_two_minutes_when_nobody_ticks() -> None:
     waits = {"waiting_since": NOW - timedelta(seconds=100)}
-    assert told(facts(**waits)) == {TICKING: None}
-    assert told(facts(waiting_since=NOW - timedelta(seconds=99))) == {}
+    assert told(observed(**waits)) == {TICKING: None}
+    assert told(observed(waiting_since=NOW - timedelta(seconds=99))) == {}
     # One is under way, or about to be.
-    assert told(facts(**waits, attempts=Attempts(begun_at=NOW))) == {}
+    assert told(observed(**waits, attempts=Attempts(begun_at=NOW))) == {}
     run = PendingRun("r1", "tick", "STARTED", NOW, NOW)
-    assert told(facts(**waits, pending_runs=[run])) == {}
+    assert told(observed(**waits, pending_runs=[run])) == {}
 
 
 def test_what_says_why_it_fails_is_told_in_its_place() -> None:
     run = FailedRun("tick", "r1", NOW, False, False, "why")
-    found = told(facts(attempts=Attempts(2, NOW, NOW, "why", True), failed_runs=[run]))
+    found = told(observed(attempts=Attempts(2, NOW, NOW, "why", True), failed_runs=[run]))
     assert found == {Key("run_failed", "tick"): None, TICKING: Key("run_failed", "tick")}

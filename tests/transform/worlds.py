@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from pipelines.catalog.load import load_catalog
+from pipelines.catalog.read import read_catalog
 from pipelines.catalog.resolve import resolve
 from pipelines.slo.promises import Promise, PromiseJob, expand
 from tests.oracle import Verdict, judge
@@ -196,7 +196,7 @@ def verdict(
     now = datetime.now(UTC)
     statuses = [{"received_at": now, **status} for status in statuses]
     parts = []
-    loaded = load_catalog(catalog)
+    loaded = read_catalog(catalog)
     for slo_id, entries in loaded.slos.items():
         for entry, following in zip(entries, [*entries[1:], None], strict=True):
             last = LAST + timedelta(days=3)

@@ -30,10 +30,10 @@ from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.delivery import deliver
 from sensors.oncall.incidents.model import Key
 from sensors.oncall.watch import outage
-from sensors.oncall.watch.facts import Database, Facts, Memory
 from sensors.oncall.watch.findings import RESTARTED, judge
 from sensors.oncall.watch.limits import Limits
 from sensors.oncall.watch.look import Seen, look
+from sensors.oncall.watch.observed import Database, Memory, Observed
 from sensors.oncall.watch.outside import Outside
 from tests.waiting import until
 
@@ -222,15 +222,15 @@ def test_symptoms_stand_under_the_restart_and_hold_it_for_a_while() -> None:
     memory = Memory(NOW, NOW - timedelta(hours=1), server=Database(NOW, NOW, before))
     run = FailedRun("tick", "r1", NOW - timedelta(seconds=5), False, False, "the connection was closed")
     old = FailedRun("nightly", "r0", NOW - timedelta(minutes=9), False, False, "no")
-    facts = Facts(NOW, memory, failed_runs=[run, old], heartbeats=[Heartbeat("SENSOR", "p", NOW)])
-    causes = {one.key: one.cause for one in judge(facts, Limits(), frozenset(), [])}
+    observed = Observed(NOW, memory, failed_runs=[run, old], heartbeats=[Heartbeat("SENSOR", "p", NOW)])
+    causes = {one.key: one.cause for one in judge(observed, Limits(), frozenset(), [])}
     assert causes == {
         RESTARTED: None,
         Key("run_failed", "tick"): RESTARTED,
         Key("run_failed", "nightly"): None,
     }
     # It is over after a minute, whatever becomes of the run: then that one is told.
-    later = replace(facts, now=NOW + timedelta(seconds=61))
+    later = replace(observed, now=NOW + timedelta(seconds=61))
     assert {one.key: one.cause for one in judge(later, Limits(), frozenset(), [])} == {
         Key("run_failed", "tick"): None,
         Key("run_failed", "nightly"): None,

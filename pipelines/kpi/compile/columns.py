@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.kpi.compile.models import Aggregate, hashed
-from pipelines.kpi.registry import COMPOSING, Source, Variable
+from pipelines.kpi.model import COMPOSING, Source, Variable
 
 
 def adds_up(variable: Variable) -> bool:

@@ -22,7 +22,7 @@ from pipelines.kpi.compile.plan import clocks_of, kpi_plan, state_plan, values_p
 from pipelines.kpi.compile.states import state_spec
 from pipelines.kpi.compile.values import ValuesSpec, custom_spec
 from pipelines.kpi.compile.zones import part_hours
-from pipelines.kpi.registry import Kpi, Registry, Variable
+from pipelines.kpi.model import Kpi, Kpis, Variable
 
 # Who is asked about generated models: who owns the marts of KPIs.
 OWNER = "team:platform"
@@ -30,19 +30,19 @@ OWNER = "team:platform"
 LONG = 100
 
 
-def compile_registry(registry: Registry) -> dict[str, str]:
+def compile_kpis(found: Kpis) -> dict[str, str]:
     """Texts by path within the dbt project: models, their yml, their lineage, and the plan. Empty without a KPI.
 
     Raises DuemarkError where a definition asks for what can't be computed.
     """
-    if not registry.kpis:
+    if not found.kpis:
         return {}
-    return _Compiler(registry).files()
+    return _Compiler(found).files()
 
 
 class _Compiler:
-    def __init__(self, registry: Registry) -> None:
-        self.kpis = [registry.kpis[key] for key in sorted(registry.kpis)]
+    def __init__(self, found: Kpis) -> None:
+        self.kpis = [found.kpis[key] for key in sorted(found.kpis)]
         self.states: dict[str, StateModel] = {}
         part = {zone: part_hours(zone) for zone in {kpi.timezone for kpi in self.kpis}}
         self.fine = {

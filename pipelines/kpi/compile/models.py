@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.catalog.names import joined_name
-from pipelines.kpi.registry import Kpi, Source, Window
+from pipelines.kpi.model import Kpi, Source, Window
 
 HOUR, QUARTER, DAY = 60, 15, 1440
 # How the names of generated models begin.

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.kpi.compile.columns import column_spec
 from pipelines.kpi.compile.models import Aggregate, StateModel, member
-from pipelines.kpi.registry import WAREHOUSE, Source
+from pipelines.kpi.model import WAREHOUSE, Source
 
 
 def state_spec(state: StateModel) -> dict[str, Any]:

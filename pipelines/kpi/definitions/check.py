@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.catalog import kpis as entries
-from pipelines.catalog.load import (
+from pipelines.catalog.read import (
     CatalogError,
     Declared,
     Problem,
@@ -20,7 +20,7 @@ from pipelines.kpi.definitions.cycles import cycles
 from pipelines.kpi.definitions.formula import WithFormula
 from pipelines.kpi.definitions.known import Known, Unseen
 from pipelines.kpi.definitions.remains import look_at_remains
-from pipelines.kpi.registry import Kpi, Registry
+from pipelines.kpi.model import Kpi, Kpis
 from pipelines.logs import get_logger
 from pipelines.warehouse import homes
 from pipelines.warehouse.homes import Slot
@@ -53,7 +53,7 @@ class Checked:
     kpis: dict[str, Kpi]
     problems: list[Problem]
     unseen: list[Unseen]
-    declared: dict[str, entries.Kpi]
+    declared: dict[str, entries.KpiEntry]
 
     @property
     def warnings(self) -> list[str]:
@@ -61,7 +61,7 @@ class Checked:
         return told(self.unseen)
 
 
-def registry(settings: Settings) -> Registry:
+def resolved(settings: Settings) -> Kpis:
     """All KPIs of the catalog. Raises CatalogError with every problem.
 
     Asks no other database; KPIs that wait for one are logged, once.
@@ -77,12 +77,12 @@ def registry(settings: Settings) -> Registry:
             logged.add((name, ids))
             hint = "they are computed once it can be read; duemark check says what is wrong with it"
             log.warning("KPIs wait for a database", database=name, kpis=list(ids), hint=hint)
-    return Registry(checked.kpis)
+    return Kpis(checked.kpis)
 
 
-def sound_registry(settings: Settings) -> Registry:
+def sound_kpis(settings: Settings) -> Kpis:
     """The KPIs of the catalog that nothing is wrong with."""
-    return Registry(check(settings, ask=False).kpis)
+    return Kpis(check(settings, ask=False).kpis)
 
 
 def check(
@@ -112,5 +112,5 @@ def check(
     return Checked(found, sorted(set(known.problems)), list(dict.fromkeys(known.unseen)), declared)
 
 
-def _resolved(known: Known, item: Declared[entries.Kpi], entry: entries.Kpi) -> Kpi | None:
+def _resolved(known: Known, item: Declared[entries.KpiEntry], entry: entries.KpiEntry) -> Kpi | None:
     return WithFormula(known, item, entry).kpi()

@@ -18,7 +18,7 @@ from pipelines.kpi.expressions import (
     formula,
     quoted,
 )
-from pipelines.kpi.registry import GRAINS, Kpi, Threshold, Variable
+from pipelines.kpi.model import GRAINS, Kpi, Threshold, Variable
 
 # Of what Postgres calls something.
 LONGEST_NAME = 63

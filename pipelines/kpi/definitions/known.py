@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.catalog import kpis as entries
-from pipelines.catalog.load import (
+from pipelines.catalog.read import (
     Declared,
     Problem,
 )
 from pipelines.kpi.definitions.relations import Relation, contracts
-from pipelines.kpi.registry import WAREHOUSE, Kpi
+from pipelines.kpi.model import WAREHOUSE, Kpi
 from pipelines.warehouse.settings import Settings
 
 
@@ -33,17 +33,17 @@ class Known:
     """A catalog's definitions while they are checked: what is declared, what was found wrong, what tables have."""
 
     settings: Settings
-    items: Sequence[Declared[entries.Kpi]]
+    items: Sequence[Declared[entries.KpiEntry]]
     database_items: Sequence[Declared[entries.Database]]
     problems: list[Problem]
     ask: bool
-    resolve: Callable[[Known, Declared[entries.Kpi], entries.Kpi], Kpi | None]
+    resolve: Callable[[Known, Declared[entries.KpiEntry], entries.KpiEntry], Kpi | None]
     unseen: list[Unseen] = field(default_factory=list)
     _resolved: dict[str, Kpi | None] = field(default_factory=dict)
     _relations: dict[tuple[str, str], Relation | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.by_id: dict[str, Declared[entries.Kpi]] = {}
+        self.by_id: dict[str, Declared[entries.KpiEntry]] = {}
         for item in self.items:
             if item.model is not None:
                 self.by_id.setdefault(item.model.id, item)

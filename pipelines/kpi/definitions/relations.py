@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.catalog.load import yaml_files
+from pipelines.catalog.read import yaml_files
 from pipelines.kpi.definitions.words import Columns
 
 _MADE_AS = re.compile(r"""materialized\s*=\s*["'](\w+)["']""")

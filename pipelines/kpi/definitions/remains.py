@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipelines.catalog import kpis as entries
-from pipelines.catalog.load import Declared
+from pipelines.catalog.read import Declared
 from pipelines.kpi.definitions.formula import WithFormula
 from pipelines.kpi.definitions.known import Known
 
 
-def look_at_remains(known: Known, item: Declared[entries.Kpi]) -> None:
+def look_at_remains(known: Known, item: Declared[entries.KpiEntry]) -> None:
     """Tell what is wrong with the formula, beyond what kept the definition from being read."""
     raw = item.raw.get("formula")
     if not isinstance(raw, dict) or raw.get("type") not in ("simple", "composite"):
@@ -29,7 +29,7 @@ def look_at_remains(known: Known, item: Declared[entries.Kpi]) -> None:
     sound = {
         key: item.raw[key]
         for key in ("id", "dimensions", "shared_dimensions", "filters", "aggregations")
-        if key in item.raw and _reads(entries.Kpi, _bare({key: item.raw[key]}), key)
+        if key in item.raw and _reads(entries.KpiEntry, _bare({key: item.raw[key]}), key)
     }
     # Dimensions of a variable that are none of the KPI's are told already.
     own = sound.get("dimensions")
@@ -39,7 +39,7 @@ def look_at_remains(known: Known, item: Declared[entries.Kpi]) -> None:
     kind = "simple" if raw["type"] == "simple" and len(given) == 1 else "composite"
     content = _bare(sound) | {"formula": {"type": kind, "expression": text, "variables": variables}}
     try:
-        model = entries.Kpi.model_validate(content)
+        model = entries.KpiEntry.model_validate(content)
     except ValueError:
         return
     unread = tuple(str(name) for name in given if str(name) not in variables)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.catalog import kpis as entries
-from pipelines.catalog.load import Declared
+from pipelines.catalog.read import Declared
 from pipelines.kpi.definitions.known import Known, Unseen
 from pipelines.kpi.expressions import ExpressionError
 
@@ -18,8 +18,8 @@ class Definition:
     """A definition that is looked at, and what is told of it by its places."""
 
     known: Known
-    item: Declared[entries.Kpi]
-    entry: entries.Kpi
+    item: Declared[entries.KpiEntry]
+    entry: entries.KpiEntry
     is_sound: bool = True
     is_complete: bool = True
     unread: tuple[str, ...] = ()

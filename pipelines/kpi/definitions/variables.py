@@ -16,7 +16,7 @@ from pipelines.kpi.expressions import (
     condition,
     quoted,
 )
-from pipelines.kpi.registry import WAREHOUSE, Source, Variable
+from pipelines.kpi.model import WAREHOUSE, Source, Variable
 
 SCHEMAS = ("marts", "raw")
 OWN_MARTS = ("kpi_value", "kpi_current", "kpi_definition", "kpi_restatement")

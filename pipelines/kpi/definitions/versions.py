@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from pipelines.kpi.registry import Kpi
+from pipelines.kpi.model import Kpi
 
 
 def version(kpi: Kpi) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pipelines.kpi.registry import GRAINS, Window
+from pipelines.kpi.model import GRAINS, Window
 
 Columns = Mapping[str, str]
 """Postgres types by name."""

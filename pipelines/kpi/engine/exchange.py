@@ -9,14 +9,14 @@ from psycopg import sql
 from pipelines.kpi.engine.restate import restate
 from pipelines.kpi.engine.sealed import unsealed
 from pipelines.kpi.engine.spans import within_periods
-from pipelines.kpi.engine.work import Clock, Model, query_of
+from pipelines.kpi.engine.work import Model, TimeOfDay, query_of
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
 
 
 def exchange(
-    connection: Connection, model: Model, kpis: list[str], clock: Clock, *, is_full: bool
+    connection: Connection, model: Model, kpis: list[str], clock: TimeOfDay, *, is_full: bool
 ) -> tuple[int, int]:
     """Compute the values of `kpi_period` and put them in place of those that differ; rows taken out and put in.
 

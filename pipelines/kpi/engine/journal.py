@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.kpi.engine.work import Clock
+from pipelines.kpi.engine.work import TimeOfDay
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
 
 
-def journal_definitions(connection: Connection, clock: Clock) -> None:
+def journal_definitions(connection: Connection, clock: TimeOfDay) -> None:
     """Close the versions that stand no more, open those that do."""
     connection.execute(
         """

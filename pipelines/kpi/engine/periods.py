@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.kpi.engine.grains import current, period_rows, series
-from pipelines.kpi.engine.work import Clock, Model, Work, is_bounded
+from pipelines.kpi.engine.work import Model, TimeOfDay, Work, is_bounded
 from pipelines.kpi.grains import step_of
 from pipelines.kpi.text import literal
 
@@ -23,7 +23,7 @@ create temp table if not exists kpi_period (
 """
 
 
-def begun_grains(connection: Connection, models: Sequence[Model], clock: Clock) -> set[tuple[str, str]]:
+def begun_grains(connection: Connection, models: Sequence[Model], clock: TimeOfDay) -> set[tuple[str, str]]:
     """Time zones and grains of which a period has begun since the tick before."""
     if clock.before == clock.as_of:
         return set()
@@ -54,7 +54,9 @@ def begun_grains(connection: Connection, models: Sequence[Model], clock: Clock) 
     return {(str(zone), str(grain)) for zone, grain in rows}
 
 
-def fill_periods(connection: Connection, model: Model, work: Work, clock: Clock, *, is_full: bool) -> None:
+def fill_periods(
+    connection: Connection, model: Model, work: Work, clock: TimeOfDay, *, is_full: bool
+) -> None:
     """Fill `kpi_period` with the periods to compute: those over what was touched, and those that time has opened."""
     spec = model.spec
     connection.execute("truncate kpi_period")

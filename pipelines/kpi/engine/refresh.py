@@ -13,7 +13,7 @@ from pipelines.kpi.engine.periods import begun_grains
 from pipelines.kpi.engine.states import refresh_state
 from pipelines.kpi.engine.touched import take_log
 from pipelines.kpi.engine.values import refresh_values
-from pipelines.kpi.engine.work import Clock, Model, Work
+from pipelines.kpi.engine.work import Model, TimeOfDay, Work
 from pipelines.logs import get_logger
 from pipelines.subject import Publication
 
@@ -48,7 +48,7 @@ def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
     ).fetchone()
     if row is None:
         return []
-    clock = Clock(str(row[0]), str(row[1]), int(row[2]), is_rebuild)
+    clock = TimeOfDay(str(row[0]), str(row[1]), int(row[2]), is_rebuild)
     # Compiling such queries takes longer than most of them.
     connection.execute("set local jit = off")
     journal_definitions(connection, clock)

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from pipelines.kpi.engine.exchange import exchange
 from pipelines.kpi.engine.periods import PERIODS, fill_periods, least_kept
 from pipelines.kpi.engine.sealed import note_sealed
-from pipelines.kpi.engine.work import Clock, Model, Work
+from pipelines.kpi.engine.work import Model, TimeOfDay, Work
 from pipelines.kpi.text import literal
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
 
 
-def refresh_values(connection: Connection, model: Model, work: Work, clock: Clock) -> tuple[int, int] | None:
+def refresh_values(
+    connection: Connection, model: Model, work: Work, clock: TimeOfDay
+) -> tuple[int, int] | None:
     """Bring one model's values up to date; rows taken out and put in, None where there was nothing to compute."""
     connection.execute(PERIODS)
     deleted = inserted = 0

@@ -23,8 +23,8 @@ from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.oncall.incidents.facts import single_row
 from sensors.oncall.incidents.files import open_route
+from sensors.oncall.incidents.marts import single_row
 from sensors.oncall.incidents.routes import MissingVariableError, Routes, expand
 from sensors.oncall.incidents.secrets import hide
 

@@ -17,7 +17,7 @@ from pipelines.subject import in_use
 from pipelines.warehouse import homes
 from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
-from sensors.oncall.incidents import facts, future, kpis, rules
+from sensors.oncall.incidents import future, kpis, marts, rules
 from sensors.oncall.incidents.model import (
     Ending,
     Incident,
@@ -124,7 +124,7 @@ def evaluate(settings: Settings, now: datetime | None = None) -> Summary:
 
 def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_Memory]) -> Summary:
     routes, problems = current_routes(cursor, settings, now)
-    mark = facts.read_mark(cursor)
+    mark = marts.read_mark(cursor)
     if mark.as_of is None:
         return Summary(messages=tell(cursor, routes, now), problems=problems)
     # Taken out: one that is done again, or fails, leaves none.
@@ -179,7 +179,7 @@ def remind(settings: Settings, now: datetime | None = None) -> Summary:
     moment = now or datetime.now(UTC)
 
     def work(cursor: Cursor) -> Summary:
-        mark = facts.read_mark(cursor)
+        mark = marts.read_mark(cursor)
         is_moved = mark.published_at != mark.evaluated_published_at or mark.scanned_load_id < mark.high
         if mark.as_of is not None and is_moved:
             # The evaluation tells too, and first closes what is over.
@@ -217,7 +217,7 @@ class _Memory:
     It holds for the marts that `mark` tells of, under `settings`. Who has none reads everything, and comes to the same.
     """
 
-    mark: facts.Mark
+    mark: marts.Mark
     settings: Rules
     upstream: dict[JobKey, list[JobKey]]
     occurrences: dict[OccurrenceKey, Occurrence] = field(default_factory=dict)
@@ -239,7 +239,7 @@ class _Look:
         self,
         cursor: Cursor,
         settings: Rules,
-        mark: facts.Mark,
+        mark: marts.Mark,
         as_of: datetime,
         standing: list[Incident],
         now: datetime,
@@ -261,7 +261,7 @@ class _Look:
         self._heard: dict[str, datetime] | None = None
         # Loads may be cut off by a restored database: then there is nothing before them to look through.
         self._low = min(mark.scanned_load_id, mark.high)
-        self.scanned_load_id = facts.next_load(cursor, self._low, mark.high)
+        self.scanned_load_id = marts.next_load(cursor, self._low, mark.high)
         self.scanned_file_id = mark.scanned_file_id
 
     def _of(self, *kinds: str) -> list[Incident]:
@@ -273,7 +273,7 @@ class _Look:
         self._occurrences = {(one.key.slo_id, one.key.text()): one for one in occurrences}
         keys = {one.incident_id: one.key for one in self._standing}
         causes = {one.key: keys.get(one.cause_id or 0) for one in self._standing}
-        graph = facts.MartGraph(self._cursor, self._mark.high, self.memory.upstream)
+        graph = marts.MartGraph(self._cursor, self._mark.high, self.memory.upstream)
         return slo_wanted(
             occurrences, graph, self._rules, self._as_of, causes, self._last_statuses, self.memory.waits
         )
@@ -283,13 +283,13 @@ class _Look:
         standing = self._of(*SLO_KINDS)
         before, scope = self._before, None
         if before is not None and before.settings == self._rules:
-            scope = facts.read_scope(self._cursor, before.mark, self._mark)
+            scope = marts.read_scope(self._cursor, before.mark, self._mark)
         if before is None or scope is None:
             self._before = None
-            graph = facts.MartGraph(self._cursor, self._mark.high)
+            graph = marts.MartGraph(self._cursor, self._mark.high)
             self.memory = memory = _Memory(self._mark, self._rules, graph.all_upstream())
-            found = facts.read_occurrences(self._cursor, self._rules, self._as_of, self._mark.high, standing)
-            graph = facts.MartGraph(self._cursor, self._mark.high, memory.upstream)
+            found = marts.read_occurrences(self._cursor, self._rules, self._as_of, self._mark.high, standing)
+            graph = marts.MartGraph(self._cursor, self._mark.high, memory.upstream)
             watched = [one for one in found if one.is_watched]
             held = rules.holds(watched, graph, memory.asked_for)
             memory.waits = {one.key: rules.waits(one, held) for one in watched}
@@ -299,7 +299,7 @@ class _Look:
         return found
 
     def _read_changed(
-        self, before: _Memory, scope: facts.Scope, standing: Iterable[Incident]
+        self, before: _Memory, scope: marts.Scope, standing: Iterable[Incident]
     ) -> list[Occurrence]:
         slo_ids = {*scope.slo_ids, *self._grown_old(before)}
         for one in standing:
@@ -308,7 +308,7 @@ class _Look:
             if key not in before.occurrences and one.slo_id:
                 slo_ids.add(one.slo_id)
         found = [one for key, one in before.occurrences.items() if key.slo_id not in slo_ids]
-        found += facts.read_occurrences(
+        found += marts.read_occurrences(
             self._cursor, self._rules, self._as_of, self._mark.high, standing, slo_ids
         )
         found.sort(key=lambda one: one.key)
@@ -323,7 +323,7 @@ class _Look:
         memory.asked_for = {
             key: jobs for key, jobs in before.asked_for.items() if key in watched and key not in anew
         }
-        graph = facts.MartGraph(self._cursor, self._mark.high, memory.upstream)
+        graph = marts.MartGraph(self._cursor, self._mark.high, memory.upstream)
         found_anew = [watched[key] for key in sorted(anew)]
         held = rules.holds(found_anew, graph, memory.asked_for)
         memory.waits |= {one.key: rules.waits(one, held) for one in found_anew}
@@ -346,22 +346,22 @@ class _Look:
         # The days that count move with the date.
         if before is not None and before.mark.as_of and before.mark.as_of.date() == self._as_of.date():
             known = sorted((asked & before.heard.keys()) - heard.keys())
-            news = facts.last_statuses(self._cursor, known, self._as_of, self._mark.high, before.mark)
+            news = marts.last_statuses(self._cursor, known, self._as_of, self._mark.high, before.mark)
             for one in known:
                 moments = [moment for moment in (before.heard[one], news.get(one)) if moment is not None]
                 heard[one] = max(moments, default=None)
         new = sorted(asked - heard.keys())
-        found = facts.last_statuses(self._cursor, new, self._as_of, self._mark.high)
+        found = marts.last_statuses(self._cursor, new, self._as_of, self._mark.high)
         heard.update({one: found.get(one) for one in new})
         return {one: moment for one in asked if (moment := heard[one]) is not None}
 
     def unregistered(self) -> list[Wanted]:
         """Jobs that the catalog does not have: those of new loads, and the open ones until they are registered."""
-        new = facts.unregistered(self._cursor, self._low, self.scanned_load_id)
+        new = marts.unregistered(self._cursor, self._low, self.scanned_load_id)
         wanted = {one.key: one for one in rules.unregistered_incidents(new, self._as_of)}
         standing = self._of("unregistered_job")
-        known = facts.registered(self._cursor, [one.key.subject for one in standing])
-        gone = facts.reported_no_more(
+        known = marts.registered(self._cursor, [one.key.subject for one in standing])
+        gone = marts.reported_no_more(
             self._cursor, self._low, self.scanned_load_id, [one.key.subject for one in standing]
         )
         self._unloaded |= {one.key for one in standing if one.key.subject in gone}
@@ -373,10 +373,10 @@ class _Look:
     def records(self) -> list[Wanted]:
         """Files with too much rejected."""
         since = self._now - self._rules.event_open
-        files, self.scanned_file_id = facts.landed_files(self._cursor, self._mark.scanned_file_id, since)
+        files, self.scanned_file_id = marts.landed_files(self._cursor, self._mark.scanned_file_id, since)
         found = rules.rejected_incidents(files, self._rules)
         standing = self._of("rejected_records")
-        gone = facts.unloaded_files(self._cursor, [one.key.occurrence for one in standing])
+        gone = marts.unloaded_files(self._cursor, [one.key.occurrence for one in standing])
         self._unloaded |= {one.key for one in standing if one.key.occurrence in gone}
         standing = [one for one in standing if one.key not in self._unloaded]
         rejected = rules.still_wanted(standing, found, self._rules, self._now)
@@ -395,7 +395,7 @@ class _Look:
         """Calendars in use that end soon."""
         ends = self._before.calendars if self._before is not None else None
         if ends is None:
-            ends = facts.calendar_ends(self._cursor, self._mark.high)
+            ends = marts.calendar_ends(self._cursor, self._mark.high)
         self.memory.calendars = ends
         self._calendars = {one.calendar_id for one in ends}
         return rules.calendar_incidents(ends, self._rules, self._as_of)
@@ -441,7 +441,7 @@ class _Look:
         if incident.slo_id is None or incident.business_date is None or incident.slot is None:
             return rules.Fate()
         key = OccurrenceKey(incident.slo_id, incident.business_date, incident.slot)
-        return facts.read_fate(self._cursor, key, self._as_of, self._mark.high)
+        return marts.read_fate(self._cursor, key, self._as_of, self._mark.high)
 
 
 HEARD = Ending("heard", "It sends again.")

@@ -69,7 +69,7 @@ DELIVERY_FAILED = "delivery_failed"
 JobKey = tuple[str, str]
 """Application id and job id."""
 
-Facts = Mapping[str, Any]
+Detail = Mapping[str, Any]
 
 
 class Key(NamedTuple):
@@ -148,7 +148,7 @@ class Wanted:
     slo_id: str | None = None
     business_date: date | None = None
     slot: str | None = None
-    detail: Facts = field(default_factory=dict)
+    detail: Detail = field(default_factory=dict)
     cause: Key | None = None
     is_over: bool = False
     resolution: str = ""
@@ -253,7 +253,7 @@ class Incident:
     slo_id: str | None = None
     business_date: date | None = None
     slot: str | None = None
-    detail: Facts = field(default_factory=dict)
+    detail: Detail = field(default_factory=dict)
     cause_id: int | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
@@ -286,6 +286,6 @@ class Notice:
     severity: Severity
     title: str
     body: str
-    payload: Facts = field(default_factory=dict)
+    payload: Detail = field(default_factory=dict)
     grouped: tuple[Incident, ...] = ()
     """Named in it as grouped under one of `incidents`."""

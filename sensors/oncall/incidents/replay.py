@@ -22,7 +22,7 @@ import psycopg
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.oncall.incidents import facts, rules
+from sensors.oncall.incidents import marts, rules
 from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
 from sensors.oncall.incidents.evaluate import slo_wanted
 from sensors.oncall.incidents.model import (
@@ -214,7 +214,7 @@ class PastGraph:
 
 
 def _blamed(one: Occurrence) -> JobKey | None:
-    """The most upstream job that is not complete, or was not in time; as `facts.MartGraph.windows` has it."""
+    """The most upstream job that is not complete, or was not in time; as `marts.MartGraph.windows` has it."""
     missed = [
         job
         for job in one.jobs
@@ -320,9 +320,9 @@ def replay(settings: Settings, start: datetime, end: datetime, *, routes: Routes
     with connect(settings, "operate") as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.cursor() as cursor:
-            mark = facts.read_mark(cursor)
+            mark = marts.read_mark(cursor)
             occurrences = read_past(cursor, since, end)
-            upstream = facts.MartGraph(cursor, mark.high).all_upstream()
+            upstream = marts.MartGraph(cursor, mark.high).all_upstream()
     return replay_of(occurrences, upstream, chosen, start, end)
 
 

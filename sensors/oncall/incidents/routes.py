@@ -37,15 +37,15 @@ from pipelines.catalog.documents import (
     read_document,
     yaml_files,
 )
-from pipelines.catalog.load import CatalogError, explain
 from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id, nearest
+from pipelines.catalog.read import CatalogError, explain
 from pipelines.errors import DuemarkError
 from sensors.oncall.incidents.files import file_fault
 from sensors.oncall.incidents.model import SEVERITIES, Incident, Rules, Severity, known_kinds
 from sensors.oncall.incidents.secrets import VARIABLE, secret_fault
 
 if TYPE_CHECKING:
-    from pipelines.catalog.load import Catalog
+    from pipelines.catalog.read import Catalog
 
 FOLDER = "routes"
 # Incidents of Duemark's own parts are of this application, whether the catalog has it or not.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from pipelines.catalog.load import CatalogError
+from pipelines.catalog.read import CatalogError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.locks import Lock, take_to_commit
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
-from sensors.oncall.incidents.facts import single_row
+from sensors.oncall.incidents.marts import single_row
 from sensors.oncall.incidents.model import (
     DELIVERY_FAILED,
     UNDELIVERABLE,

@@ -1,4 +1,4 @@
-"""What is wrong: functions of the facts, without a clock and without a connection.
+"""What is wrong: functions of the observed, without a clock and without a connection.
 
 Each failure is an incident of its own kind and subject, so that it is told once however often somebody looks. What
 cannot be judged just now stays as it is: nobody can tell a sensor that stopped from one whose daemon is dead.
@@ -17,8 +17,8 @@ from pipelines.orchestration.dagster_private.tables import FailedCheck, FailedRu
 from sensors.oncall.incidents.model import DELIVERY_FAILED, Ending, Incident, Key, Severity, Wanted
 from sensors.oncall.incidents.routes import OWN_APPLICATION
 from sensors.oncall.incidents.rules import as_it_stands
-from sensors.oncall.watch.facts import Database, Facts, Standing
 from sensors.oncall.watch.limits import Limits
+from sensors.oncall.watch.observed import Database, Observed, Standing
 
 # The nine classes, as the specification of operations numbers them.
 RUN_FAILED = "run_failed"
@@ -135,11 +135,11 @@ class Finding:
 
 
 def judge(
-    facts: Facts, limits: Limits, expected: Collection[tuple[str, str]], standing: Sequence[Incident]
+    observed: Observed, limits: Limits, expected: Collection[tuple[str, str]], standing: Sequence[Incident]
 ) -> list[Wanted]:
     """All that should be open of these kinds: what is wrong, and what is open and cannot be judged."""
-    look = _Look(facts, limits, expected, {one.key: one for one in standing})
-    wanted = {one.key: one.wanted(facts.now) for one in look.findings()}
+    look = _Look(observed, limits, expected, {one.key: one for one in standing})
+    wanted = {one.key: one.wanted(observed.now) for one in look.findings()}
     for one in standing:
         if one.key not in wanted and look.is_unknown(one):
             wanted[one.key] = as_it_stands(one)
@@ -148,18 +148,18 @@ def judge(
         wanted[TICKING] = replace(
             wanted[TICKING], cause=next((one for one in reasons if one in wanted), None)
         )
-    wanted |= _restarted(facts, limits, wanted, {one.key: one for one in standing})
+    wanted |= _restarted(observed, limits, wanted, {one.key: one for one in standing})
     return list(wanted.values())
 
 
-def ending(incident: Incident, facts: Facts, limits: Limits) -> Ending:
+def ending(incident: Incident, observed: Observed, limits: Limits) -> Ending:
     """How an incident that is not wanted any more ended."""
     kind, failed_at = incident.key.kind, incident.detail.get("failed_at")
     if kind in {RUN_FAILED, CHECK_FAILED} and isinstance(failed_at, str):
-        if facts.now - datetime.fromisoformat(failed_at) >= limits.forgotten:
+        if observed.now - datetime.fromisoformat(failed_at) >= limits.forgotten:
             return FORGOTTEN
-        known = {Key(RUN_FAILED, one.job) for one in facts.failed_runs}
-        known |= {_check_key(one) for one in facts.failed_checks}
+        known = {Key(RUN_FAILED, one.job) for one in observed.failed_runs}
+        known |= {_check_key(one) for one in observed.failed_checks}
         return _ENDINGS[kind] if incident.key in known else WITHDRAWN
     return _ENDINGS[kind]
 
@@ -174,11 +174,11 @@ def clock(moment: datetime) -> str:
 
 
 def _restarted(
-    facts: Facts, limits: Limits, wanted: Mapping[Key, Wanted], standing: Mapping[Key, Incident]
+    observed: Observed, limits: Limits, wanted: Mapping[Key, Wanted], standing: Mapping[Key, Incident]
 ) -> dict[Key, Wanted]:
     """The restart of the database, if there was one of late, and its symptoms as what stands under it."""
-    server = facts.memory.server
-    if server is None or server.changed_at is None or facts.now - server.changed_at >= LINGERS:
+    server = observed.memory.server
+    if server is None or server.changed_at is None or observed.now - server.changed_at >= LINGERS:
         return {}
     since = (server.before_at or server.started_at) - MARGIN
     symptoms = [
@@ -186,11 +186,11 @@ def _restarted(
         for one in wanted.values()
         if one.key.kind in SYMPTOMS and since <= _happened_at(one) <= server.changed_at + limits.quiet
     ]
-    is_new = facts.now - server.changed_at < limits.quiet
+    is_new = observed.now - server.changed_at < limits.quiet
     lasts = RESTARTED in standing and any(one.key.kind in PASSING for one in symptoms)
     if not is_new and not lasts:
         return {}
-    found = _restart(server, standing.get(RESTARTED)).wanted(facts.now)
+    found = _restart(server, standing.get(RESTARTED)).wanted(observed.now)
     return {RESTARTED: found} | {one.key: replace(one, cause=RESTARTED) for one in symptoms}
 
 
@@ -220,21 +220,21 @@ def _happened_at(one: Wanted) -> datetime:
 class _Look:
     def __init__(
         self,
-        facts: Facts,
+        observed: Observed,
         limits: Limits,
         expected: Collection[tuple[str, str]],
         standing: dict[Key, Incident],
     ) -> None:
-        self._facts = facts
+        self._facts = observed
         self._limits = limits
         self._expected = expected
         self._standing = standing
-        self._now = facts.now
-        self._memory = facts.memory
-        self._watching_since = facts.memory.watching_since or facts.now
-        self._rows = {(one.location, one.name): one for one in facts.instigators}
+        self._now = observed.now
+        self._memory = observed.memory
+        self._watching_since = observed.memory.watching_since or observed.now
+        self._rows = {(one.location, one.name): one for one in observed.instigators}
         self._code = {
-            (location, one.name): one for location, found in facts.declared.items() for one in found
+            (location, one.name): one for location, found in observed.declared.items() for one in found
         }
 
     def findings(self) -> Iterator[Finding]:

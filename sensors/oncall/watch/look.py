@@ -13,9 +13,9 @@ from pipelines.logs import get_logger
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.model import Incident
 from sensors.oncall.incidents.store import current_routes, in_transaction, open_incidents, reconcile, tell
-from sensors.oncall.watch.facts import ask_servers, read_facts, write_memory
 from sensors.oncall.watch.findings import KINDS, ending, judge
 from sensors.oncall.watch.limits import Limits, expected
+from sensors.oncall.watch.observed import ask_servers, read_facts, write_memory
 
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]
@@ -64,20 +64,20 @@ def look(
     def work(cursor: Cursor) -> Seen:
         # After the lock: two that look at once must not go back in time.
         moment = now or datetime.now(UTC)
-        facts = read_facts(cursor, settings, limits, asked, moment)
+        observed = read_facts(cursor, settings, limits, asked, moment)
         standing = open_incidents(cursor, KINDS)
-        wanted = judge(facts, limits, names, standing)
-        done = reconcile(cursor, KINDS, wanted, lambda one: ending(one, facts, limits), now=moment)
+        wanted = judge(observed, limits, names, standing)
+        done = reconcile(cursor, KINDS, wanted, lambda one: ending(one, observed, limits), now=moment)
         routes, _ = current_routes(cursor, settings, moment)
         messages = tell(cursor, routes, moment, done.over)
-        write_memory(cursor, facts.memory, watcher)
+        write_memory(cursor, observed.memory, watcher)
         return Seen(
             moment,
             open_incidents(cursor, KINDS),
             done.opened,
             done.resolved,
             messages,
-            facts.server_started_at,
+            observed.server_started_at,
         )
 
     seen: Seen = in_transaction(settings, work)

@@ -1,4 +1,4 @@
-"""The registry of KPIs, checked and resolved: what the files of `catalog/kpis/` mean, and all that the engine reads.
+"""The KPIs, checked and resolved: what the files of `catalog/kpis/` mean, and all that the engine reads.
 
 Everything here is by value; SQL texts are Postgres', written anew from what was parsed, never a user's own.
 """
@@ -139,7 +139,7 @@ class Kpi:
 
 
 @dataclass(frozen=True)
-class Registry:
+class Kpis:
     """All KPIs by id."""
 
     kpis: Mapping[str, Kpi]

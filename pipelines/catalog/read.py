@@ -30,7 +30,7 @@ from pipelines.catalog.documents import (
     without_collector,
     yaml_files,
 )
-from pipelines.catalog.kpis import Database, Kpi
+from pipelines.catalog.kpis import Database, KpiEntry
 from pipelines.catalog.models import (
     COUNTED_APPLICATIONS,
     Application,
@@ -50,7 +50,7 @@ __all__ = [
     "Declared",
     "JobKey",
     "Problem",
-    "load_catalog",
+    "read_catalog",
     "read_kpis",
     "read_slo_ids",
     "unknown_slos",
@@ -93,7 +93,7 @@ class Catalog:
     """What each job waits for: `depends_on`, resolved."""
     upstream_rank: dict[JobKey, int] = field(repr=False)
     """Steps on the longest way from a job that waits for nothing (0, the most upstream)."""
-    kpis: dict[str, Kpi] = field(default_factory=dict)
+    kpis: dict[str, KpiEntry] = field(default_factory=dict)
     databases: dict[str, Database] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
     """What is probably not meant, and is taken nevertheless."""
@@ -124,7 +124,7 @@ def find_job(
     return (application, reference) if (application, reference) in jobs else None
 
 
-def load_catalog(folder: Path, kept: Path | None = None) -> Catalog:
+def read_catalog(folder: Path, kept: Path | None = None) -> Catalog:
     """Read and check the catalog in `folder`.
 
     `kept`: a folder where what was read is kept (`kept_folder`), so that the next process reads only what changed.
@@ -175,7 +175,7 @@ class Declared(Generic[M]):
 
 def read_kpis(
     folder: Path, file: Path | None = None, kept: Path | None = None
-) -> tuple[list[Declared[Kpi]], list[Declared[Database]], list[Problem]]:
+) -> tuple[list[Declared[KpiEntry]], list[Declared[Database]], list[Problem]]:
     """What `kpis/` and `databases.yml` hold, and what is wrong there; the rest of the catalog is not looked at.
 
     For those who go on to check what the valid ones mean, whatever else is wrong in the catalog. `file`: one more file
@@ -197,7 +197,7 @@ def read_packages(folder: Path) -> list[Package] | None:
     return loader.packages()
 
 
-def unknown_slos(kpis: Sequence[Declared[Kpi]], known: Collection[str]) -> list[Problem]:
+def unknown_slos(kpis: Sequence[Declared[KpiEntry]], known: Collection[str]) -> list[Problem]:
     """A problem for each SLO that a KPI waits for and that is not known."""
     problems = []
     for item in kpis:
@@ -262,9 +262,9 @@ class _Loader:
         """What was found so far."""
         return self._problems
 
-    def kpis(self, file: Path | None = None) -> tuple[list[Declared[Kpi]], list[Declared[Database]]]:
+    def kpis(self, file: Path | None = None) -> tuple[list[Declared[KpiEntry]], list[Declared[Database]]]:
         """Read KPIs and databases, and check what concerns them alone."""
-        kpis, databases = self._read("kpis", Kpi, file), self.databases()
+        kpis, databases = self._read("kpis", KpiEntry, file), self.databases()
         self._unique(kpis, lambda one: f"the KPI `{one.id}`")
         numbered = [item for item in kpis if item.model is not None and item.model.number is not None]
         self._unique(
@@ -510,7 +510,7 @@ class _Loader:
                     ("ident",), message, f"{guess} {hint}" if guess.startswith("did") else hint
                 )
 
-    def _check_kpis(self, kpis: list[Declared[Kpi]]) -> None:
+    def _check_kpis(self, kpis: list[Declared[KpiEntry]]) -> None:
         if "slos" not in self._unreadable:
             self._problems += unknown_slos(kpis, {item.text("id") for item in self._slos})
 

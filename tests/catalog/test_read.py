@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.catalog.load import find_job, load_catalog
 from pipelines.catalog.models import OWN_APPLICATION, WEEKDAYS, Application, Every, Job, Slo
+from pipelines.catalog.read import find_job, read_catalog
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_sound(write: Write) -> None:
-    catalog = load_catalog(write())
+    catalog = read_catalog(write())
     assert set(catalog.applications) == {"overdrafts", "deposits"}
     assert catalog.upstream == {
         ("overdrafts", "charge"): (),
@@ -34,12 +34,12 @@ def test_sound(write: Write) -> None:
 
 
 def test_empty_folder(write: Write) -> None:
-    catalog = load_catalog(write(sound=False))
+    catalog = read_catalog(write(sound=False))
     assert (catalog.applications, catalog.jobs, catalog.slos) == ({}, {}, {})
 
 
 def test_which_files(write: Write) -> None:
-    catalog = load_catalog(
+    catalog = read_catalog(
         write(
             {
                 "applications/a.yaml": "applications: [{id: yaml, timezone: UTC}]\n",
@@ -62,7 +62,7 @@ def test_which_files(write: Write) -> None:
 
 
 def test_keys_without_a_value_are_left_out(write: Write) -> None:
-    catalog = load_catalog(
+    catalog = read_catalog(
         write(
             {"applications/a.yml": "applications:\n  - id: a\n    timezone: UTC\n    senders:\n    owner:\n"}
         )
@@ -72,7 +72,7 @@ def test_keys_without_a_value_are_left_out(write: Write) -> None:
 
 
 def test_anchors_and_merges(write: Write) -> None:
-    catalog = load_catalog(
+    catalog = read_catalog(
         write(
             {
                 "slos/a.yml": """\
@@ -94,7 +94,7 @@ def test_anchors_and_merges(write: Write) -> None:
 
 def test_entries_in_order_of_their_dates(write: Write) -> None:
     entry = "  - {id: a, application: overdrafts, calendar: every_day, jobs: [{job: charge, end: '03:00'}]"
-    catalog = load_catalog(
+    catalog = read_catalog(
         write(
             {
                 "slos/1.yml": f"slos:\n{entry}, effective_from: 2026-05-01}}\n{entry}}}\n",
@@ -129,13 +129,13 @@ def test_references(reference: str, expected: tuple[str, str] | None) -> None:
 
 
 def test_unknown_reference_is_a_key_error(write: Write) -> None:
-    catalog = load_catalog(write())
+    catalog = read_catalog(write())
     with pytest.raises(KeyError, match="nothing"):
         catalog.job_key("overdrafts", "nothing")
 
 
 def test_ranks_are_longest_paths(write: Write) -> None:
-    catalog = load_catalog(
+    catalog = read_catalog(
         write(
             {
                 "jobs/r.yml": """\
@@ -154,7 +154,7 @@ def test_ranks_are_longest_paths(write: Write) -> None:
 
 def test_a_long_chain_is_no_recursion(write: Write) -> None:
     rows = "".join(f"  - {{id: j{n}, application: deposits, depends_on: [j{n + 1}]}}\n" for n in range(1500))
-    catalog = load_catalog(write({"jobs/r.yml": f"jobs:\n{rows}  - {{id: j1500, application: deposits}}\n"}))
+    catalog = read_catalog(write({"jobs/r.yml": f"jobs:\n{rows}  - {{id: j1500, application: deposits}}\n"}))
     assert catalog.upstream_rank["deposits", "j0"] == 1500
 
 
@@ -208,7 +208,7 @@ for found in (zone("America/New_York"), ZoneInfo("America/New_York")):
 
 
 def test_demonstration_catalog() -> None:
-    catalog = load_catalog(ROOT / "catalog")
+    catalog = read_catalog(ROOT / "catalog")
     assert {"every_day", "business_days", "back_office_days"} <= set(catalog.calendars)
     assert {job for application, job in catalog.jobs if application == OWN_APPLICATION} == {"tick"}
     due = {
@@ -243,7 +243,7 @@ def test_demonstration_catalog() -> None:
 def test_month_ends_are_back_office_days() -> None:
     from pipelines.catalog.calendars import business_dates
 
-    catalog = load_catalog(ROOT / "catalog")
+    catalog = read_catalog(ROOT / "catalog")
     days = business_dates(catalog.calendars["back_office_days"], date(2025, 1, 1), date(2028, 12, 31))
     last = {(day.year, day.month): day for day in days}
     assert sorted(last.values()) == list(catalog.calendars["month_ends"].include)

@@ -180,9 +180,9 @@ def write_memory(cursor: Cursor, memory: Memory, watcher: str) -> None:
     )
 
 
-def remembered(memory: Memory, facts: Facts, answers: Sequence[Answer], limits: Limits) -> Memory:
+def remembered(memory: Memory, observed: Observed, answers: Sequence[Answer], limits: Limits) -> Memory:
     """What is known after a look."""
-    now = facts.now
+    now = observed.now
     is_gap = memory.looked_at is None or now - memory.looked_at > GAP
     # A watcher that does not see the workspace leaves what others know, as long as they look.
     locations = {name: one for name, one in memory.locations.items() if not answers and now - one.at <= GAP}
@@ -201,23 +201,23 @@ def remembered(memory: Memory, facts: Facts, answers: Sequence[Answer], limits: 
         memory,
         looked_at=now,
         watching_since=now if is_gap else memory.watching_since,
-        daemon=_daemon(memory.daemon, facts.heartbeats, now, limits),
+        daemon=_daemon(memory.daemon, observed.heartbeats, now, limits),
         locations=locations,
         event_id=memory.next_event_id if is_due else memory.event_id,
-        next_event_id=facts.last_event_id if is_due else memory.next_event_id,
+        next_event_id=observed.last_event_id if is_due else memory.next_event_id,
         next_event_at=now if is_due else memory.next_event_at,
-        server=_server(memory, facts),
+        server=_server(memory, observed),
     )
 
 
-def _server(memory: Memory, facts: Facts) -> Database | None:
-    if facts.server_started_at is None:
+def _server(memory: Memory, observed: Observed) -> Database | None:
+    if observed.server_started_at is None:
         return memory.server
-    if memory.server is not None and memory.server.started_at == facts.server_started_at:
+    if memory.server is not None and memory.server.started_at == observed.server_started_at:
         return memory.server
-    if memory.server is None or facts.is_restart_known:
-        return Database(facts.server_started_at)
-    return Database(facts.server_started_at, facts.now, memory.looked_at)
+    if memory.server is None or observed.is_restart_known:
+        return Database(observed.server_started_at)
+    return Database(observed.server_started_at, observed.now, memory.looked_at)
 
 
 def _daemon(
@@ -244,7 +244,7 @@ def _daemon(
     return Standing(False, since, now, reason, who=newest.process)
 
 
-# Facts
+# Observed
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Observed:
     """All that findings are made of, as of `now`."""
 
     now: datetime
@@ -319,13 +319,13 @@ def ask_servers(settings: Settings, limits: Limits, now: datetime | None = None)
     return Asked(answers, frozenset(gone))
 
 
-def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked, now: datetime) -> Facts:
-    """Read everything, the memory too, and remember it in `Facts.memory`; `cursor` is one of the warehouse."""
+def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked, now: datetime) -> Observed:
+    """Read everything, the memory too, and remember it in `Observed.memory`; `cursor` is one of the warehouse."""
     memory = read_memory(cursor)
     open_checks = _open_checks(cursor)
     since = min(memory.looked_at or now, now) - OVERLAP
     published_at = _published_at(cursor)
-    facts = Facts(
+    observed = Observed(
         now,
         waiting=_waiting(cursor, limits, now),
         declared={one.location: one.declared for one in asked.answers if one.declared is not None},
@@ -335,15 +335,15 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
     )
     with dagster_connection(settings) as connection, connection.cursor() as dagster:
         started_at = _server_started_at(dagster)
-        facts = replace(
-            facts,
+        observed = replace(
+            observed,
             server_started_at=started_at,
             is_restart_known=_is_known(settings, memory.server, started_at),
         )
         if are_there(dagster):
             gone = asked.gone
-            facts = replace(
-                facts,
+            observed = replace(
+                observed,
                 heartbeats=heartbeats(dagster),
                 instigators=instigators(dagster, since),
                 failed_runs=[
@@ -360,7 +360,7 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
                 ),
                 last_event_id=last_event_id(dagster),
             )
-    return replace(facts, memory=remembered(memory, facts, asked.answers, limits))
+    return replace(observed, memory=remembered(memory, observed, asked.answers, limits))
 
 
 def _server_started_at(cursor: Cursor) -> datetime | None:
@@ -391,7 +391,7 @@ def _over_by_tick(run: FailedRun, published_at: datetime | None) -> FailedRun:
     return replace(run, is_over=run.is_over or is_over)
 
 
-# Facts of the warehouse
+# Observed of the warehouse
 
 
 def _published_at(cursor: Cursor) -> datetime | None:

@@ -84,12 +84,12 @@ def _kept(settings: Settings, key: str) -> Mapping[str, str] | None:
 
 
 def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
-    from pipelines.catalog.load import CatalogError
-    from pipelines.kpi.compile.files import compile_registry
+    from pipelines.catalog.read import CatalogError
+    from pipelines.kpi.compile.files import compile_kpis
     from pipelines.kpi.definitions import check
 
     try:
-        files = compile_registry(check.registry(settings))
+        files = compile_kpis(check.resolved(settings))
     except CatalogError as error:
         homes.of(settings).put(REFUSED, error)
         log.warning("KPIs refused, those before stand", problems=[str(problem) for problem in error.problems])
@@ -97,7 +97,7 @@ def _compiled(settings: Settings, key: str) -> Mapping[str, str]:
         if before.get("form") == FORM or not before:
             return cast("dict[str, str]", before.get("files", {}))
         # What an earlier version wrote no longer fits: all that is sound stands, and not what was refused.
-        return compile_registry(check.sound_registry(settings))
+        return compile_kpis(check.sound_kpis(settings))
     store = _store(settings)
     store.parent.mkdir(parents=True, exist_ok=True)
     written = store.with_suffix(".part")
