@@ -8,7 +8,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pipelines.kpi.standing import GRAINS, Threshold
+from pipelines.kpi.grains import GRAINS
+from pipelines.kpi.standing import Threshold
 
 
 @dataclass(frozen=True)

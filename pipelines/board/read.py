@@ -32,15 +32,8 @@ from pipelines.board.model import (
     SloDay,
     Trouble,
 )
-from pipelines.kpi.standing import (
-    GRAINS,
-    LENGTHS,
-    TOTAL,
-    TROUBLE,
-    Threshold,
-    dimensions_said,
-    is_recent,
-)
+from pipelines.kpi.grains import GRAINS, LENGTHS
+from pipelines.kpi.standing import TOTAL, TROUBLE, Threshold, dimensions_said, is_recent
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
@@ -134,7 +127,7 @@ def _kpis(connection: Connection, as_of: datetime) -> Iterable[ShownKpi]:
     members = _members(connection, newest)
     for kpi_id, rows in sorted(now.items()):
         history = tuple(_definition(row) for row in rows)
-        totals = {
+        totals: dict[str, tuple[Point, ...]] = {
             grain: values.points[kpi_id, grain, TOTAL]
             for grain in GRAINS
             if (kpi_id, grain, TOTAL) in values.points

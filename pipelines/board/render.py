@@ -24,7 +24,8 @@ from pipelines.board.model import (
     ShownKpi,
 )
 from pipelines.kpi import formats
-from pipelines.kpi.standing import GRAINS, TROUBLE, Threshold
+from pipelines.kpi.grains import GRAINS
+from pipelines.kpi.standing import TROUBLE, Threshold
 
 # The card's picture shows so many periods, a table so many before it has to be opened.
 SPARK_PERIODS = {"hour": 48, "day": 30, "week": 26, "month": 18, "quarter": 12, "year": 10}

@@ -14,7 +14,8 @@ from pipelines.console import as_table
 from pipelines.errors import DuemarkError
 from pipelines.kpi.compile.places import MODELS
 from pipelines.kpi.definitions.check import Checked, check, told
-from pipelines.kpi.model import GRAINS, Kpi, Kpis, Threshold, Variable
+from pipelines.kpi.grains import GRAINS
+from pipelines.kpi.model import Kpi, Kpis, Threshold, Variable
 from pipelines.warehouse.settings import Settings
 
 WORSE = {"higher": "≥", "lower": "≤"}

@@ -11,9 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-Grain = Literal["hour", "day", "week", "month", "quarter", "year"]
-GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month", "quarter", "year")
-"""From the finest to the coarsest."""
+from pipelines.kpi.grains import Grain
 
 WAREHOUSE = "warehouse"
 """The database of a source that stands in the warehouse itself; every other one is an id of `databases.yml`."""

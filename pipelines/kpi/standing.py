@@ -8,11 +8,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-GRAINS = ("hour", "day", "week", "month", "quarter", "year")
-LENGTHS = {
-    "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=31),
-    "quarter": timedelta(days=92), "year": timedelta(days=366),
-}  # fmt: skip
+from pipelines.kpi.grains import LENGTHS
+
 # A period that ended longer ago says nothing of now: that of a member that is no more, of a source that stopped.
 RECENT = timedelta(days=3)
 TOTAL = ""

@@ -24,7 +24,8 @@ import pytest
 
 from pipelines.copies.refresh import refresh_now
 from pipelines.kpi.definitions.check import resolved
-from pipelines.kpi.model import Grain, Kpi
+from pipelines.kpi.grains import Grain
+from pipelines.kpi.model import Kpi
 from pipelines.kpi.proof import prove
 from pipelines.landing.ingest import ingest
 from pipelines.simulator import simulate

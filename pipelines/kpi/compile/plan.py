@@ -9,7 +9,8 @@ import sqlglot
 from sqlglot import exp
 
 from pipelines.kpi.compile.models import Group, StateModel, member
-from pipelines.kpi.model import GRAINS, Kpi, Variable
+from pipelines.kpi.grains import GRAINS
+from pipelines.kpi.model import Kpi, Variable
 
 # By which column a source that is purged is noted: pipelines/metrics/purge.py.
 PURGED_BY = {"marts.indicator_record": "indicator_id"}

@@ -19,7 +19,8 @@ from pipelines.kpi.compile.columns import (
 from pipelines.kpi.compile.models import Group, Piece, StateModel, member
 from pipelines.kpi.compile.states import source_spec
 from pipelines.kpi.compile.zones import odd_clocks
-from pipelines.kpi.model import GRAINS, Kpi, Variable
+from pipelines.kpi.grains import GRAINS
+from pipelines.kpi.model import Kpi, Variable
 from pipelines.kpi.text import literal
 
 # A number of this size or more is none: it would end as an infinity, in a chart or in another number.

@@ -18,7 +18,8 @@ from pipelines.kpi.expressions import (
     formula,
     quoted,
 )
-from pipelines.kpi.model import GRAINS, Kpi, Threshold, Variable
+from pipelines.kpi.grains import GRAINS
+from pipelines.kpi.model import Kpi, Threshold, Variable
 
 # Of what Postgres calls something.
 LONGEST_NAME = 63

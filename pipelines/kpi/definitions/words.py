@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pipelines.kpi.model import GRAINS, Window
+from pipelines.kpi.grains import GRAINS
+from pipelines.kpi.model import Window
 
 Columns = Mapping[str, str]
 """Postgres types by name."""

@@ -14,7 +14,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pipelines.kpi import formats
-from pipelines.kpi.standing import LENGTHS, Threshold, dimensions_said, is_recent
+from pipelines.kpi.grains import LENGTHS
+from pipelines.kpi.standing import Threshold, dimensions_said, is_recent
 from sensors.oncall.incidents.model import Ending, Incident, Key, Severity, Wanted
 from sensors.oncall.incidents.rules import as_it_stands
 
