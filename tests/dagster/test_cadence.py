@@ -78,7 +78,9 @@ def test_a_house_that_was_never_deployed_asks_for_a_run(house: House, instance: 
 
 
 def test_nothing_is_done_when_there_is_nothing_to_do(built: House, instance: dg.DagsterInstance) -> None:
+    # A day that begins is told of by a look that has nothing else to do, and taken up by the next.
     rest(built, instance)
+    arrivals(built, instance)
     before = told(instance, "marts", "slo_performance")
     seen, waited = arrivals(built, instance), minute(built, instance)
     assert (seen.run_requests, seen.skip_message) == ([], "nothing has landed")
