@@ -150,6 +150,8 @@ class Warehouse:
                 yield
             finally:
                 connection.execute(sql.SQL("drop trigger refuse on {}").format(name))
+                # The warehouse is shared: nothing stays in it that no role was given.
+                connection.execute("drop function public.refuse()")
 
     def query(self, statement: str, *parameters: Any) -> list[Row]:
         with psycopg.Connection[Row].connect(
