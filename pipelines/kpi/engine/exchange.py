@@ -9,14 +9,14 @@ from psycopg import sql
 from pipelines.kpi.engine.restate import restate
 from pipelines.kpi.engine.sealed import unsealed
 from pipelines.kpi.engine.spans import within_periods
-from pipelines.kpi.engine.work import Model, TimeOfDay, query_of
+from pipelines.kpi.engine.work import Model, TickWindow, query_of
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
 
 
 def exchange(
-    connection: Connection, model: Model, kpis: list[str], clock: TimeOfDay, *, is_full: bool
+    connection: Connection, model: Model, kpis: list[str], tick: TickWindow, *, is_full: bool
 ) -> tuple[int, int]:
     """Compute the values of `kpi_period` and put them in place of those that differ; rows taken out and put in.
 
@@ -39,7 +39,7 @@ def exchange(
         sql.SQL(unsealed(connection, "cell")),
     )
     parameters: dict[str, Any] = {
-        "kpis": kpis, "as_of": clock.as_of, "load_id": clock.load_id, "is_full": is_full
+        "kpis": kpis, "as_of": tick.as_of, "load_id": tick.load_id, "is_full": is_full
     }  # fmt: skip
     connection.execute("drop table if exists kpi_cell, kpi_change")
     # Rows are sorted once for all aggregates, not all of them for the first, of which it takes a few.

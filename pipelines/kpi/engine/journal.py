@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.kpi.engine.work import TimeOfDay
+from pipelines.kpi.engine.work import TickWindow
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
 
 
-def journal_definitions(connection: Connection, clock: TimeOfDay) -> None:
+def journal_definitions(connection: Connection, tick: TickWindow) -> None:
     """Close the versions that stand no more, open those that do."""
     connection.execute(
         """
@@ -20,7 +20,7 @@ def journal_definitions(connection: Connection, clock: TimeOfDay) -> None:
                 and not is_gone
         )
         """,
-        {"as_of": clock.as_of},
+        {"as_of": tick.as_of},
     )
     connection.execute(
         """
@@ -30,5 +30,5 @@ def journal_definitions(connection: Connection, clock: TimeOfDay) -> None:
             and not exists (select from kpi.definition where definition.kpi_id = kpi.kpi_id and valid_to is null)
         on conflict (kpi_id, valid_from, version) do update set valid_to = null, spec = excluded.spec
         """,
-        {"as_of": clock.as_of, "load_id": clock.load_id},
+        {"as_of": tick.as_of, "load_id": tick.load_id},
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.kpi.engine.grains import current, period_rows, series
-from pipelines.kpi.engine.work import Model, TimeOfDay, Work, is_bounded
+from pipelines.kpi.engine.work import Model, TickWindow, Work, is_bounded
 from pipelines.kpi.grains import step_of
 from pipelines.kpi.text import literal
 
@@ -23,9 +23,9 @@ create temp table if not exists kpi_period (
 """
 
 
-def begun_grains(connection: Connection, models: Sequence[Model], clock: TimeOfDay) -> set[tuple[str, str]]:
+def begun_grains(connection: Connection, models: Sequence[Model], tick: TickWindow) -> set[tuple[str, str]]:
     """Time zones and grains of which a period has begun since the tick before."""
-    if clock.before == clock.as_of:
+    if tick.before == tick.as_of:
         return set()
     kinds = sorted(
         {
@@ -35,7 +35,7 @@ def begun_grains(connection: Connection, models: Sequence[Model], clock: TimeOfD
             for grain in model.spec["grains"]
         }
     )
-    if clock.before == "-infinity":
+    if tick.before == "-infinity":
         return set(kinds)
     rows = connection.execute(
         """
@@ -48,22 +48,22 @@ def begun_grains(connection: Connection, models: Sequence[Model], clock: TimeOfD
         """,
         {
             "zones": [zone for zone, _ in kinds], "grains": [grain for _, grain in kinds],
-            "before": datetime.fromisoformat(clock.before), "as_of": datetime.fromisoformat(clock.as_of),
+            "before": datetime.fromisoformat(tick.before), "as_of": datetime.fromisoformat(tick.as_of),
         },
     )  # fmt: skip
     return {(str(zone), str(grain)) for zone, grain in rows}
 
 
 def fill_periods(
-    connection: Connection, model: Model, work: Work, clock: TimeOfDay, *, is_full: bool
+    connection: Connection, model: Model, work: Work, tick: TickWindow, *, is_full: bool
 ) -> None:
     """Fill `kpi_period` with the periods to compute: those over what was touched, and those that time has opened."""
     spec = model.spec
     connection.execute("truncate kpi_period")
     has_end = is_bounded(spec)
     zone = literal(spec["timezone"])
-    as_of = f"{literal(clock.as_of)}::timestamptz"
-    before = f"{literal(clock.before)}::timestamptz"
+    as_of = f"{literal(tick.as_of)}::timestamptz"
+    before = f"{literal(tick.before)}::timestamptz"
     for grain in spec["grains"]:
         has_begun = grain in work.begun
         if not (is_full or work.is_touched or (has_begun and has_end)):
@@ -76,7 +76,7 @@ def fill_periods(
         where = ["s is not null"]
         if has_end:
             where.append(f"s <= {now}")
-            if has_begun and not is_full and clock.before != "-infinity":
+            if has_begun and not is_full and tick.before != "-infinity":
                 after = (
                     f"kpi.hour_end({before}, {zone})"
                     if grain == "hour"

@@ -13,7 +13,7 @@ from pipelines.kpi.engine.periods import begun_grains
 from pipelines.kpi.engine.states import refresh_state
 from pipelines.kpi.engine.touched import take_log
 from pipelines.kpi.engine.values import refresh_values
-from pipelines.kpi.engine.work import Model, TimeOfDay, Work
+from pipelines.kpi.engine.work import Model, TickWindow, Work
 from pipelines.logs import get_logger
 from pipelines.subject import Publication
 
@@ -48,10 +48,10 @@ def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
     ).fetchone()
     if row is None:
         return []
-    clock = TimeOfDay(str(row[0]), str(row[1]), int(row[2]), is_rebuild)
+    window = TickWindow(str(row[0]), str(row[1]), int(row[2]), is_rebuild)
     # Compiling such queries takes longer than most of them.
     connection.execute("set local jit = off")
-    journal_definitions(connection, clock)
+    journal_definitions(connection, window)
     touched, emptied = take_log(connection)
     publications: list[Publication] = []
     failed: dict[str, str] = {}
@@ -63,7 +63,7 @@ def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
             if model.needs_full or touched & set(model.spec["clocks"]):
                 problem = _guarded(connection, model.name, refresh_state, model, publications=publications)
                 failed |= {model.name: problem} if problem else {}
-    begun = begun_grains(connection, models, clock)
+    begun = begun_grains(connection, models, window)
     for model in models:
         if model.kind != "values" or not model.query_is_made:
             continue
@@ -85,7 +85,7 @@ def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
             begun=[grain for grain in model.spec["grains"] if (model.spec["timezone"], grain) in begun],
         )
         if mine and (work.changed or work.is_touched or work.begun):
-            _guarded(connection, model.name, refresh_values, model, work, clock, publications=publications)
+            _guarded(connection, model.name, refresh_values, model, work, window, publications=publications)
     if any(is_gone for *_, is_gone in kpis):
         connection.execute(
             "delete from kpi.period_value where kpi_id in (select kpi_id from kpi.kpi where is_gone)"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipelines.kpi.engine.exchange import exchange
 from pipelines.kpi.engine.periods import PERIODS, fill_periods, least_kept
 from pipelines.kpi.engine.sealed import note_sealed
-from pipelines.kpi.engine.work import Model, TimeOfDay, Work
+from pipelines.kpi.engine.work import Model, TickWindow, Work
 from pipelines.kpi.text import literal
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refresh_values(
-    connection: Connection, model: Model, work: Work, clock: TimeOfDay
+    connection: Connection, model: Model, work: Work, tick: TickWindow
 ) -> tuple[int, int] | None:
     """Bring one model's values up to date; rows taken out and put in, None where there was nothing to compute."""
     connection.execute(PERIODS)
@@ -24,17 +24,17 @@ def refresh_values(
     is_done = False
     if work.others:
         deleted = _expire(connection, model, work.others, work.begun)
-        fill_periods(connection, model, work, clock, is_full=False)
+        fill_periods(connection, model, work, tick, is_full=False)
         note_sealed(connection, work.others)
         is_done = deleted > 0
         if connection.execute("select from kpi_period limit 1").fetchone() is not None:
-            counts = exchange(connection, model, work.others, clock, is_full=False)
+            counts = exchange(connection, model, work.others, tick, is_full=False)
             deleted, inserted, is_done = deleted + counts[0], counts[1], True
     if work.changed:
         deleted += _expire(connection, model, work.changed, model.spec["grains"])
-        fill_periods(connection, model, work, clock, is_full=True)
+        fill_periods(connection, model, work, tick, is_full=True)
         note_sealed(connection, work.changed, has_standing=True)
-        counts = exchange(connection, model, work.changed, clock, is_full=True)
+        counts = exchange(connection, model, work.changed, tick, is_full=True)
         deleted, inserted, is_done = deleted + counts[0], inserted + counts[1], True
         connection.execute("update kpi.kpi set needs_full = false where kpi_id = any(%s)", [work.changed])
         connection.execute(

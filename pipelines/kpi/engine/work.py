@@ -16,7 +16,7 @@ STATES = '"kpi"'
 
 
 @dataclass
-class TimeOfDay:
+class TickWindow:
     """Where the tick stands: judged as of `as_of`; time has been looked at up to `before`; loads up to `load_id`."""
 
     as_of: str

@@ -1,4 +1,4 @@
-"""What is wrong: functions of the observed, without a clock and without a connection.
+"""What is wrong: functions of what was observed, without a clock and without a connection.
 
 Each failure is an incident of its own kind and subject, so that it is told once however often somebody looks. What
 cannot be judged just now stays as it is: nobody can tell a sensor that stopped from one whose daemon is dead.
