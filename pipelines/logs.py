@@ -20,7 +20,7 @@ def configure(default: str | None = None) -> None:
     The level is `DUEMARK_LOG_LEVEL`; without it `default`, else WARNING on a terminal and INFO elsewhere.
     """
     on_terminal = sys.stderr.isatty()
-    name = Settings.from_env().log_level or default or ("WARNING" if on_terminal else "INFO")
+    name = Settings.log_level.now() or default or ("WARNING" if on_terminal else "INFO")
     level = logging.getLevelNamesMapping().get(name.upper(), logging.INFO)
     renderer: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
     structlog.configure(

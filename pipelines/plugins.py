@@ -17,7 +17,7 @@ SETTING = Settings.plugins.name
 
 def named() -> tuple[str, ...]:
     """The names of the modules, as the setting has them."""
-    return Settings.from_env().plugins
+    return Settings.plugins.now()
 
 
 def module(name: str) -> ModuleType:

@@ -106,8 +106,9 @@ def ingest(
             log.warning("not in a feed's folder", landing=settings.landing, name=name)
     retry: ledger.Retry = "quarantined" if paths else "unread"
     refused = [file for file in files if file.refused]
-    logs = [file for file in files if file.feed in known_feeds.followed() and not file.refused]
-    others = [file for file in files if file.feed not in known_feeds.followed() and not file.refused]
+    followed_feeds = known_feeds.followed()
+    logs = [file for file in files if file.feed in followed_feeds and not file.refused]
+    others = [file for file in files if file.feed not in followed_feeds and not file.refused]
     contexts: dict[str, Any] = {}
     for name in dict.fromkeys(file.feed for file in logs):
         try:

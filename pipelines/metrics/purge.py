@@ -20,7 +20,7 @@ RELATION = "marts.indicator_record"
 
 def retention() -> str:
     """How long records are kept, counted back from as_of: an interval; one that is exactly so old still is."""
-    return Settings.from_env().indicator_retention
+    return Settings.indicator_retention.now()
 
 
 def restore(connection: psycopg.Connection[Any], is_rebuild: bool) -> None:

@@ -283,7 +283,7 @@ def _environment() -> dict[str, str]:
 
     Variables for libpq, locales that this machine lacks and libraries to load first are the caller's own affair.
     """
-    names = Settings.from_env().server_env
+    names = Settings.server_env.now()
     passed_on = {name: os.environ[name] for name in names if name in os.environ}
     return {"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | passed_on
 

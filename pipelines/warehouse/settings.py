@@ -51,6 +51,10 @@ class Variable(Generic[T]):
         """The value where nothing is set."""
         return self.read(self.name, self.default)
 
+    def now(self) -> T:
+        """The value that the environment has now, for who has no settings at hand."""
+        return self.read(self.name, os.environ.get(self.name) or self.default)
+
     @overload
     def __get__(self, settings: None, owner: type) -> Self: ...
     @overload

@@ -23,7 +23,7 @@ def file_fault(name: str) -> tuple[str, str] | None:
         return "the path of a file leads up", "write it without `..`: a relative one lies in DUEMARK_HOME"
     if path.parts[0].startswith("~"):
         return "the path of a file begins with `~`", "write an absolute path, or one in DUEMARK_HOME"
-    if path.is_absolute() and not any(path.is_relative_to(one) for one in Settings.from_env().file_routes):
+    if path.is_absolute() and not any(path.is_relative_to(one) for one in Settings.file_routes.now()):
         setting = Settings.file_routes.name
         hint = f"name a folder above it in {setting}, or write a relative path, for a file in DUEMARK_HOME"
         return "an absolute path outside of the folders for routes", hint
@@ -39,9 +39,7 @@ def open_route(home: Path, name: str) -> IO[str]:
         raise DuemarkError(f"{name}: {fault[0]}", fault[1])
     absolute = Path(name).is_absolute()
     bases = (
-        [one for one in Settings.from_env().file_routes if Path(name).is_relative_to(one)]
-        if absolute
-        else [home]
+        [one for one in Settings.file_routes.now() if Path(name).is_relative_to(one)] if absolute else [home]
     )
     # Whether a link leads out is asked before a folder is made, and once more of what was opened.
     path = _inside(home / name, bases)
