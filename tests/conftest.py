@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,18 +89,27 @@ def template(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     _drop(server_url, f"{name}_dagster")
 
 
+@contextmanager
+def fresh_home(server_url: str, template: str, folder: Path) -> Iterator[Settings]:
+    """Settings of a fresh, migrated warehouse, an empty landing folder and the demonstration catalog, for a block."""
+    name = _database(server_url, template)
+    landing = folder / "landing"
+    landing.mkdir()
+    try:
+        yield Settings(
+            home=folder / "home",
+            database_url=with_database(server_url, name),
+            catalog=ROOT / "catalog",
+            landing=str(landing),
+            dbt_project=ROOT / "dbt_project",
+            dagster_database=f"{template}_dagster",
+        )
+    finally:
+        _drop(server_url, name)
+
+
 @pytest.fixture
 def settings(server_url: str, template: str, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a fresh, migrated warehouse, an empty landing folder and the demonstration catalog."""
-    name = _database(server_url, template)
-    landing = tmp_path / "landing"
-    landing.mkdir()
-    yield Settings(
-        home=tmp_path / "home",
-        database_url=with_database(server_url, name),
-        catalog=ROOT / "catalog",
-        landing=str(landing),
-        dbt_project=ROOT / "dbt_project",
-        dagster_database=f"{template}_dagster",
-    )
-    _drop(server_url, name)
+    """Those of a home of the test's own; see `fresh_home`."""
+    with fresh_home(server_url, template, tmp_path) as found:
+        yield found

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -21,12 +22,11 @@ from pipelines.subject import Subject, Subjects, using
 from pipelines.transform.deploy import deploy_alone
 from pipelines.transform.project import Project
 from pipelines.transform.tick import tick
-from pipelines.warehouse.connect import connect, with_database
+from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.evaluate import evaluate
-from tests.conftest import _database, _drop
+from tests.conftest import fresh_home
 
-ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = Path(__file__).parent / "outside"
 HEADER = "article,counted_at,quantity\n"
 Row = tuple[Any, ...]
@@ -48,22 +48,13 @@ def project(
 ) -> Iterator[Project]:
     """A home without a catalog, deployed with the subject's tables and models."""
     assert subjects
-    name, home = _database(server_url, template), tmp_path_factory.mktemp("recipe")
-    for folder in ("catalog", "landing/stock_count"):
-        (home / folder).mkdir(parents=True)
-    project = Project(
-        Settings(
-            home=home / "home",
-            database_url=with_database(server_url, name),
-            catalog=home / "catalog",
-            landing=str(home / "landing"),
-            dbt_project=ROOT / "dbt_project",
-            dagster_database=f"{template}_dagster",
-        )
-    )
-    deploy_alone(project)
-    yield project
-    _drop(server_url, name)
+    folder = tmp_path_factory.mktemp("recipe")
+    with fresh_home(server_url, template, folder) as settings:
+        for inner in ("catalog", "landing/stock_count"):
+            (folder / inner).mkdir()
+        project = Project(replace(settings, catalog=folder / "catalog"))
+        deploy_alone(project)
+        yield project
 
 
 @pytest.fixture
