@@ -86,6 +86,8 @@ _CLASSES = {
     "JSON": ("json", "jsonb"),
 }
 _CLASS_OF = {name: kind for kind, names in _CLASSES.items() for name in names}
+# What is made of nulls alone is one: the server would take such a call for text.
+_NULL = ("null", "null")
 _ALIASES = {
     "int": "integer",
     "int4": "integer",
@@ -430,7 +432,7 @@ class _Writer:
         return self._node(node.this)
 
     def _null(self, _: exp.Expr) -> tuple[str, str]:
-        return "null", "null"
+        return _NULL
 
     def _true_false(self, node: exp.Expr) -> tuple[str, str]:
         return ("true" if node.this else "false"), "boolean"
@@ -479,6 +481,8 @@ class _Writer:
                 whens.append(f"{left} = {right}")
         results = [branch.args["true"] for branch in branches] + ([] if default is None else [default])
         written, kind = self._unified(node, results)
+        if kind == "null":
+            return _NULL
         text = " ".join(f"when {when} then {one}" for when, one in zip(whens, written, strict=False))
         last = "" if default is None else f" else {written[-1]}"
         return f"(case {text}{last} end)", kind
@@ -489,7 +493,7 @@ class _Writer:
         if isinstance(node, exp.Nullif):
             operands = [node.this, node.expression]
         written, kind = self._unified(node, operands)
-        return f"{name}({', '.join(written)})", kind
+        return _NULL if kind == "null" else (f"{name}({', '.join(written)})", kind)
 
     def _abs(self, node: exp.Expr) -> tuple[str, str]:
         return f"abs({self._numbers(node, [node.this], 'abs')[0]})", "number"

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.kpi.expressions import ExpressionError, condition, formula
@@ -76,6 +76,9 @@ def rows(server_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
+@example(text="coalesce(null, null) = a")
+@example(text="nullif(null, null) in (1, b)")
+@example(text="case a when 1 then null end = b")
 @given(text=st.one_of(anything, numbers, conditions))
 @examples(300)
 def test_what_passes_can_be_computed(rows: psycopg.Connection[Any], text: str) -> None:
