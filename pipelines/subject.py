@@ -91,14 +91,15 @@ class IncidentKind:
     `view` (schema and name), a dbt model `incident_…`, has the columns `subject`, `occurrence` ('' without one),
     `severity`, `title`, `message`, `began_at` (null: when it is first seen), `application_id`, `slo_id`,
     `business_date`, `group_key` (rows of one group are told together; null: it stands alone) and `detail` (jsonb).
-    An incident stays as it was told until its row is gone. Then it has ended: `resolution` is the word for that,
-    `ending` the sentence.
+    While it is open, an incident stays as it was told, or with `follows` says what its row says now. It has ended when
+    its row is gone: `resolution` is the word for that, `ending` the sentence.
     """
 
     name: str
     view: str
     resolution: str
     ending: str
+    follows: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.kpi.due import next_instant
 from pipelines.kpi.grains import step_for_dbt
-from pipelines.subject import Generator, Publication, Step, Subject
+from pipelines.subject import Generator, IncidentKind, Publication, Step, Subject
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -72,4 +72,13 @@ KPI = Subject(
     behind={"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"},
     checks=_checks,
     describe={"kpi_value": _values},
+    incident_kinds=(
+        IncidentKind(
+            "kpi_stale",
+            view="marts.incident_kpi_stale",
+            resolution="read",
+            ending="The source was read again.",
+            follows=True,
+        ),
+    ),
 )

@@ -8,10 +8,12 @@ from datetime import timedelta
 import pytest
 
 from pipelines.catalog.store import restate
+from pipelines.errors import DuemarkError
 from pipelines.landing.unload import unload
 from pipelines.warehouse.connect import connect
 from sensors.oncall.incidents.commands import acknowledge, incidents, silence
 from sensors.oncall.incidents.evaluate import Summary, evaluate, remind
+from sensors.oncall.incidents.replay import replay
 from sensors.oncall.incidents.store import open_incidents, open_versions
 from tests.incidents.conftest import INTRADAY, WEEKLY, Bank, at
 from tests.waiting import until
@@ -409,6 +411,58 @@ def test_a_lone_business_date_is_told_once_and_ends_when_it_is_none_any_more(ban
     bank.at("02:30")
     assert bank.open() == {}
     assert [one.resolution for one in bank.all()] == ["settled"]
+
+
+def test_a_database_that_fails_is_told_as_it_stands_between_two_ticks(bank: Bank) -> None:
+    def fails(error: str | None) -> None:
+        with connect(bank.settings, "ingest") as connection:
+            connection.execute(
+                "insert into copies.state (database_id, table_name, relation, key, columns, error, failed_at)"
+                " values ('shop', 'orders', 'shop_orders', '{id}', '[]', %(error)s, %(at)s)"
+                " on conflict (relation) do update set error = %(error)s, failed_at = %(at)s",
+                {"error": error, "at": at("02:00")},
+            )
+
+    bank.tick("02:00")
+    fails("refused.")
+    evaluate(bank.settings, at("02:01"))
+    assert list(bank.open()) == ["kpi_stale shop"]
+    incident = bank.open()["kpi_stale shop"]
+    assert (incident.severity, incident.title) == ("warning", "Stale: KPIs over shop")
+    said = "The source database shop could not be read: refused. Nothing was read of it yet."
+    assert (incident.message, incident.began_at, dict(incident.detail)) == (said, at("02:00"), {"kpis": []})
+    fails("timed out")
+    evaluate(bank.settings, at("02:02"))
+    assert bank.open()["kpi_stale shop"].message == said.replace("refused", "timed out")
+    assert bank.messages() == [("opened", "Stale: KPIs over shop")]
+    fails(None)
+    evaluate(bank.settings, at("02:03"))
+    assert bank.open() == {}
+    (ended,) = bank.all()
+    assert (ended.resolution, ended.message) == ("read", "The source was read again.")
+
+
+def test_after_an_upgrade_nothing_is_judged_before_its_first_tick(bank: Bank) -> None:
+    bank.sends("core/stray", "SUCCEED 01:00")
+    bank.at("02:00")
+
+    def rename(now: str, then: str) -> None:
+        with connect(bank.settings, "transform") as connection:
+            connection.execute(f"alter view marts.{now} rename to {then}".encode())
+
+    bank.sends("core/waif", "SUCCEED 01:10")
+    # An earlier version has not all the views by which this one judges.
+    rename("incident_known_job", "not_yet")
+    try:
+        assert bank.at("02:10") == Summary()
+        assert list(bank.open()) == ["unregistered_job core/stray"]
+        with pytest.raises(DuemarkError, match="only those of an earlier version") as refused:
+            replay(bank.settings, at("01:00"), at("02:00"))
+        assert refused.value.hint == "`duemark tick` makes them."
+    finally:
+        rename("not_yet", "incident_known_job")
+    evaluate(bank.settings, at("02:11"))
+    assert list(bank.open()) == ["unregistered_job core/stray", "unregistered_job core/waif"]
 
 
 def test_what_was_taken_out_again_troubles_nobody(bank: Bank) -> None:

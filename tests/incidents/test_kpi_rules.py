@@ -1,4 +1,4 @@
-"""Thresholds and failing sources, by their rules alone; and which sources fail."""
+"""Thresholds, by their rules alone."""
 
 from __future__ import annotations
 
@@ -6,17 +6,10 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from psycopg.types.json import Jsonb
-
 from pipelines.kpi.standing import Threshold
-from pipelines.warehouse.connect import connect
-from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.changes import changes
 from sensors.oncall.incidents.kpis import (
-    FailingSource,
     Standing,
-    read_failing,
-    stale_incidents,
     threshold_ending,
     threshold_incidents,
 )
@@ -44,6 +37,7 @@ def standing(value: str = "0.86", status: str = "critical", member: str = "", **
         end=start + timedelta(days=1),
         value=Decimal(value),
         status=status,
+        severity=status if status in {"warning", "critical"} else None,  # type: ignore[arg-type]
         version="v1",
     )
     return replace(base, **changes)  # type: ignore[arg-type]
@@ -147,60 +141,3 @@ def test_what_is_old_opens_nothing_and_does_not_stay_for_ever() -> None:
     assert threshold_ending(row, standing()).resolution == "unwatched"
     month = standing(grain="month", period="2026-02")
     assert threshold_incidents([month], [], [], NOW + timedelta(days=40)) != []
-
-
-def test_a_source_that_fails() -> None:
-    failing = FailingSource("payments", "connection refused.", NOW, NOW - timedelta(hours=3), ("cac", "mrr"))
-    (one,) = stale_incidents([failing], NOW)
-    assert one.key == Key("kpi_stale", "payments")
-    assert one.message == (
-        "The source database payments could not be read: connection refused. What it has is known up to 2026-03-05"
-        " 22:00:00 UTC; of it are cac and mrr."
-    )
-    (never,) = stale_incidents([replace(failing, read_at=None, kpis=())], NOW)
-    assert never.message.endswith("Nothing was read of it yet.")
-
-
-def test_only_tables_that_kpis_read_make_them_stale(settings: Settings) -> None:
-    early, late = NOW - timedelta(hours=3), NOW - timedelta(hours=1)
-    with connect(settings, "transform") as connection:
-        connection.execute(
-            "create view marts.kpi_definition as"
-            " select kpi_id, spec -> 'variables' as variables, valid_to from kpi.definition"
-        )
-        for kpi_id, database, table, valid_to in (
-            ("paid", "shop", "orders", None),
-            ("sent", "shop", "parcels", None),
-            ("well", "shop", "clients", None),
-            ("gone", "shop", "orders", NOW),
-            ("other", "desk", "orders", None),
-        ):
-            connection.execute(
-                "insert into kpi.definition values (%s, 'v1', %s, %s, 1, %s)",
-                [
-                    kpi_id,
-                    NOW,
-                    valid_to,
-                    Jsonb({"variables": {"n": {"database": database, "table": table}}}),
-                ],
-            )
-    with connect(settings, "ingest") as connection:
-        for database, table, error, read_at in (
-            ("shop", "orders", "refused", late),
-            ("shop", "parcels", "refused", late),
-            ("shop", "clients", None, early),
-            ("shop", "unread", "no such table", early),
-            ("desk", "orders", None, late),
-            ("desk", "unread", "refused", early),
-            ("new", "things", "refused", None),
-        ):
-            connection.execute(
-                "insert into copies.state (database_id, table_name, relation, key, columns, error, failed_at, read_at)"
-                " values (%s, %s, %s, '{id}', '[]', %s, %s, %s)",
-                [database, table, f"{database}_{table}", error, NOW if error else None, read_at],
-            )
-    with connect(settings) as connection:
-        assert read_failing(connection.cursor()) == [
-            FailingSource("new", "refused", NOW, None),
-            FailingSource("shop", "refused", NOW, late, ("paid", "sent")),
-        ]

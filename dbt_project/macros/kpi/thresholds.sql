@@ -14,3 +14,8 @@
         false
     )
 {%- endmacro %}
+
+{#- How bad a status of a KPI is, as incidents count it; null where it is not bad. -#}
+{% macro kpi_severity(status) -%}
+    case when {{ status }} in ('warning', 'critical') then {{ status }} end
+{%- endmacro %}

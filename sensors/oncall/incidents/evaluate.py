@@ -125,7 +125,7 @@ def evaluate(settings: Settings, now: datetime | None = None) -> Summary:
 def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_Memory]) -> Summary:
     routes, problems = current_routes(cursor, settings, now)
     mark = marts.read_mark(cursor)
-    if mark.as_of is None:
+    if mark.as_of is None or not marts.has_views(cursor):
         return Summary(messages=tell(cursor, routes, now), problems=problems)
     # Taken out: one that is done again, or fails, leaves none.
     before = homes.of(settings).take(MEMORY)
@@ -139,7 +139,7 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_
     look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now, before)
     slos = look.slos()
     wanted = slos + look.unregistered() + look.records() + look.future() + look.calendars()
-    wanted += look.views() + look.kpis(slos)
+    wanted += look.kpis(slos) + look.views()
     done = reconcile(
         cursor,
         decided,
@@ -273,7 +273,7 @@ class _Look:
         self._occurrences = {(one.key.slo_id, one.key.text()): one for one in occurrences}
         keys = {one.incident_id: one.key for one in self._standing}
         causes = {one.key: keys.get(one.cause_id or 0) for one in self._standing}
-        graph = marts.MartGraph(self._cursor, self._mark.high, self.memory.upstream)
+        graph = marts.MartGraph(self._cursor, self.memory.upstream)
         return slo_wanted(
             occurrences, graph, self._rules, self._as_of, causes, self._last_statuses, self.memory.waits
         )
@@ -286,10 +286,10 @@ class _Look:
             scope = marts.read_scope(self._cursor, before.mark, self._mark)
         if before is None or scope is None:
             self._before = None
-            graph = marts.MartGraph(self._cursor, self._mark.high)
+            graph = marts.MartGraph(self._cursor)
             self.memory = memory = _Memory(self._mark, self._rules, graph.all_upstream())
-            found = marts.read_occurrences(self._cursor, self._rules, self._as_of, self._mark.high, standing)
-            graph = marts.MartGraph(self._cursor, self._mark.high, memory.upstream)
+            found = marts.read_occurrences(self._cursor, self._rules, self._as_of, standing)
+            graph = marts.MartGraph(self._cursor, memory.upstream)
             watched = [one for one in found if one.is_watched]
             held = rules.holds(watched, graph, memory.asked_for)
             memory.waits = {one.key: rules.waits(one, held) for one in watched}
@@ -308,9 +308,7 @@ class _Look:
             if key not in before.occurrences and one.slo_id:
                 slo_ids.add(one.slo_id)
         found = [one for key, one in before.occurrences.items() if key.slo_id not in slo_ids]
-        found += marts.read_occurrences(
-            self._cursor, self._rules, self._as_of, self._mark.high, standing, slo_ids
-        )
+        found += marts.read_occurrences(self._cursor, self._rules, self._as_of, standing, slo_ids)
         found.sort(key=lambda one: one.key)
         watched = {one.key: one for one in found if one.is_watched}
         anew = {
@@ -323,7 +321,7 @@ class _Look:
         memory.asked_for = {
             key: jobs for key, jobs in before.asked_for.items() if key in watched and key not in anew
         }
-        graph = marts.MartGraph(self._cursor, self._mark.high, memory.upstream)
+        graph = marts.MartGraph(self._cursor, memory.upstream)
         found_anew = [watched[key] for key in sorted(anew)]
         held = rules.holds(found_anew, graph, memory.asked_for)
         memory.waits |= {one.key: rules.waits(one, held) for one in found_anew}
@@ -395,7 +393,7 @@ class _Look:
         """Calendars in use that end soon."""
         ends = self._before.calendars if self._before is not None else None
         if ends is None:
-            ends = marts.calendar_ends(self._cursor, self._mark.high)
+            ends = marts.calendar_ends(self._cursor)
         self.memory.calendars = ends
         self._calendars = {one.calendar_id for one in ends}
         return rules.calendar_incidents(ends, self._rules, self._as_of)
@@ -405,12 +403,11 @@ class _Look:
         return view_wanted(self._cursor, self._views.values(), self._standing, self._as_of)
 
     def kpis(self, slos: list[Wanted]) -> list[Wanted]:
-        """KPIs beyond a threshold, held while an SLO that they wait for is overdue, and sources that fail."""
+        """KPIs beyond a threshold, held while an SLO that they wait for is overdue."""
         standing = self._of("kpi_threshold")
         found = kpis.read_standings(self._cursor, standing)
         self._kpis = {one.key: one for one in found}
-        crossed = kpis.threshold_incidents(found, standing, slos, self._as_of)
-        return crossed + kpis.stale_incidents(kpis.read_failing(self._cursor), self._as_of)
+        return kpis.threshold_incidents(found, standing, slos, self._as_of)
 
     def ending(self, incident: Incident) -> Ending:
         """How an incident that is not wanted any more ended."""
@@ -435,7 +432,7 @@ class _Look:
             return EXTENDED if incident.key.subject in self._calendars else UNUSED
         if incident.key.kind in self._views:
             return view_ending(self._views[incident.key.kind])
-        return _ENDINGS[incident.key.kind]
+        return REGISTERED
 
     def _fate(self, incident: Incident) -> rules.Fate:
         if incident.slo_id is None or incident.business_date is None or incident.slot is None:
@@ -448,13 +445,8 @@ HEARD = Ending("heard", "It sends again.")
 NOTHING_MISSING = Ending("withdrawn", "It sent nothing, but nothing of it is missing any more.")
 EXTENDED = Ending("extended", "The calendar goes on for longer.")
 UNUSED = Ending("unused", "Nothing is due by the calendar any more.")
-
-
+REGISTERED = Ending("registered", "The catalog has it now.")
 _UNLOADED = Ending("unloaded", "What it was about was taken out again.")
-_ENDINGS = {
-    "unregistered_job": Ending("registered", "The catalog has it now."),
-    "kpi_stale": Ending("read", "The source was read again."),
-}
 
 
 def slo_wanted(

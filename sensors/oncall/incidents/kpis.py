@@ -1,4 +1,4 @@
-"""KPIs: thresholds crossed, and sources that fail. Facts from the marts, rules without a database.
+"""KPIs: thresholds crossed. Facts from the marts, rules without a database.
 
 A threshold is judged on the newest closed period of a KPI's finest grain, of the total and of every member. While an
 SLO that the KPI's data wait for is overdue, the alert is held: it stands under the SLO's incident and is told, if it
@@ -8,7 +8,7 @@ is still true, only after that one is over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     Cursor = psycopg.Cursor[Any]
 
-BAD: dict[str, Severity] = {"critical": "critical", "warning": "warning"}
 # Dimensions that say whose a member is, for routes by application.
 APPLICATION = ("application_id", "application")
 # What is open of a total or a member that has no newer value is closed after so long, or three periods.
@@ -33,9 +32,10 @@ FORGOTTEN = timedelta(days=40)
 
 @dataclass(frozen=True)
 class Standing:
-    """A total or a member in the newest closed period of its KPI's finest grain. `opened`: the same in another period.
+    """A total or a member in the newest closed period of its KPI's finest grain: a row of `incident_kpi_standing`.
 
-    `is_bad_since`: of an open incident, whether any closed period from the one that opened it on is bad still.
+    `severity`: how bad it is, None where it is not. `is_bad_since`: of an open incident, whether any closed period from
+    the one that opened it on is bad still.
     """
 
     kpi_id: str
@@ -53,6 +53,7 @@ class Standing:
     end: datetime
     value: Decimal | None
     status: str | None
+    severity: Severity | None
     version: str
     is_bad_since: bool = False
 
@@ -98,7 +99,7 @@ def threshold_incidents(
         found, key=lambda one: (one.dimension_key != "", one.key not in ids, ids.get(one.key, 0), one.key)
     ):
         before = standing.get(one.key)
-        if one.status not in BAD:
+        if one.severity is None:
             # No value says nothing: what was bad stays so until a period is well.
             if before is not None and one.status == "no_data":
                 wanted.append(replace(as_it_stands(before), cause=leaders.get(one.kpi_id)))
@@ -119,8 +120,8 @@ def threshold_incidents(
         wanted.append(
             Wanted(
                 key=one.key,
-                severity=BAD[one.status],
-                title=f"{one.status.capitalize()}: {one.what}",
+                severity=one.severity,
+                title=f"{one.severity.capitalize()}: {one.what}",
                 message=message,
                 began_at=one.end,
                 seen_at=as_of,
@@ -146,7 +147,7 @@ def threshold_ending(incident: Incident, now: Standing | None) -> Ending:
     if now is None:
         return Ending("withdrawn", "The KPI, or this member of it, has no value any more.")
     first = incident.detail.get("first_period")
-    if now.status in BAD:
+    if now.severity is not None:
         return Ending(
             "unwatched", f"There is no newer value, and it is not watched any longer. Last {now.said}."
         )
@@ -162,9 +163,6 @@ def threshold_ending(incident: Incident, now: Standing | None) -> Ending:
 
 def read_standings(cursor: Cursor, open_: Sequence[Incident]) -> list[Standing]:
     """Every total and member whose newest closed period is bad, and those of the open incidents."""
-    cursor.execute("select to_regclass('marts.kpi_current'), to_regclass('marts.kpi_value')")
-    if None in (cursor.fetchone() or (None,)):
-        return []
     # To plan the question below takes longer than to answer this one, which for many is all.
     if cursor.execute("select from marts.kpi_definition where valid_to is null limit 1").fetchone() is None:
         return []
@@ -178,29 +176,25 @@ def read_standings(cursor: Cursor, open_: Sequence[Incident]) -> list[Standing]:
                     as opened (kpi_id, grain, dimension_key, first_period)
             )
         select
-            current.kpi_id, current.grain, current.dimension_key, current.dimensions,
-            definition.name, definition.unit, definition.owner, definition.timezone, definition.thresholds,
-            definition.slos, current.closed_period, current.closed_period_start, current.closed_period_end,
-            current.closed_value, current.closed_status, definition.version,
+            standing.kpi_id, standing.grain, standing.dimension_key, standing.dimensions, standing.name, standing.unit,
+            standing.owner, standing.timezone, standing.thresholds, standing.slos, standing.period,
+            standing.period_start, standing.period_end, standing.value, standing.status, standing.severity,
+            standing.version,
             exists (
-                select from marts.kpi_value as value
+                select from marts.incident_kpi_bad_period as bad
                 where
-                    value.kpi_id = opened.kpi_id
-                    and value.grain = opened.grain
-                    and value.dimension_key = opened.dimension_key
-                    and not value.provisional
-                    and value.status in ('warning', 'critical')
-                    and value.period >= opened.first_period
+                    bad.kpi_id = opened.kpi_id
+                    and bad.grain = opened.grain
+                    and bad.dimension_key = opened.dimension_key
+                    and bad.period >= opened.first_period
             )
-        from marts.kpi_current as current
-        inner join marts.kpi_definition as definition
-            on current.kpi_id = definition.kpi_id and definition.valid_to is null
+        from marts.incident_kpi_standing as standing
         left join opened
-            on current.kpi_id = opened.kpi_id
-            and current.grain = opened.grain
-            and current.dimension_key = opened.dimension_key
-        where current.closed_status in ('warning', 'critical') or opened.kpi_id is not null
-        order by current.kpi_id, current.dimension_key
+            on standing.kpi_id = opened.kpi_id
+            and standing.grain = opened.grain
+            and standing.dimension_key = opened.dimension_key
+        where standing.severity is not null or opened.kpi_id is not null
+        order by standing.kpi_id, standing.dimension_key
         """,
         {
             "kpis": [kpi_id for kpi_id, _, _ in keys],
@@ -209,107 +203,4 @@ def read_standings(cursor: Cursor, open_: Sequence[Incident]) -> list[Standing]:
             "firsts": [str(one.detail.get("first_period", "")) for one in open_],
         },
     )
-    return [
-        Standing(
-            kpi_id=row[0],
-            grain=row[1],
-            dimension_key=row[2],
-            dimensions=row[3] or {},
-            name=row[4] or row[0],
-            unit=row[5] or "",
-            owner=row[6] or "",
-            timezone=row[7] or "UTC",
-            threshold=Threshold.from_json(row[8]),
-            slos=tuple(row[9] or ()),
-            period=row[10],
-            start=row[11],
-            end=row[12],
-            value=row[13],
-            status=row[14],
-            version=row[15],
-            is_bad_since=row[16],
-        )
-        for row in rows
-        if row[10] is not None
-    ]
-
-
-@dataclass(frozen=True)
-class FailingSource:
-    """A source database that does not answer; the KPIs over what fails of it, and up to when that is read."""
-
-    database_id: str
-    error: str
-    failed_at: datetime
-    read_at: datetime | None
-    kpis: tuple[str, ...] = field(default=())
-
-
-def stale_incidents(found: Iterable[FailingSource], as_of: datetime) -> list[Wanted]:
-    """One for each source database that fails."""
-    return [
-        Wanted(
-            key=Key("kpi_stale", one.database_id),
-            severity="warning",
-            title=f"Stale: KPIs over {one.database_id}",
-            message=f"The source database {one.database_id} could not be read: {one.error.rstrip('.')}. "
-            + (
-                f"What it has is known up to {one.read_at:%Y-%m-%d %H:%M:%S} UTC"
-                if one.read_at
-                else "Nothing was read of it yet"
-            )
-            + (f"; of it are {formats.and_list(one.kpis)}." if one.kpis else "."),
-            began_at=one.failed_at,
-            seen_at=as_of,
-            detail={"kpis": list(one.kpis)},
-        )
-        for one in found
-    ]
-
-
-def read_failing(cursor: Cursor) -> list[FailingSource]:
-    """Source databases of which the last read of a table failed that KPIs read.
-
-    A KPI is no more than declared until its tables were read once, so one that never was counts too.
-    """
-    cursor.execute("select to_regclass('copies.state'), to_regclass('marts.kpi_definition')")
-    state, definition = cursor.fetchone() or (None, None)
-    if state is None:
-        return []
-    kpis = (
-        """
-        array(
-            select kpi_id from marts.kpi_definition
-            where valid_to is null and jsonb_path_exists(
-                variables,
-                '$.** ? (@.database == $database && @.table == $table)',
-                jsonb_build_object('database', state.database_id, 'table', state.table_name)
-            )
-        )
-        """
-        if definition is not None
-        else "'{}'::text[]"
-    )
-    rows = cursor.execute(
-        f"""
-        with
-            failing as (
-                select database_id, error, failed_at, read_at, {kpis} as kpis
-                from copies.state as state
-                where error is not null
-            )
-        select
-            database_id, (array_agg(error order by failed_at desc))[1], min(failed_at), min(read_at),
-            array(
-                select distinct kpi_id
-                from failing as one cross join unnest(one.kpis) as kpi_id
-                where one.database_id = failing.database_id
-                order by kpi_id
-            )
-        from failing
-        where kpis <> '{{}}' or read_at is null
-        group by database_id
-        order by database_id
-        """.encode()  # noqa: S608
-    )
-    return [FailingSource(row[0], row[1], row[2], row[3], tuple(row[4])) for row in rows]
+    return [Standing(*[*row[:8], Threshold.from_json(row[8]), tuple(row[9]), *row[10:]]) for row in rows]

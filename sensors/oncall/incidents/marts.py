@@ -1,6 +1,8 @@
 """What the rules judge: read from the marts, the catalog and what has landed, for what changed.
 
-Every function reads in the caller's transaction, so that all of them see the marts of one tick.
+What is a function of marts, catalog and copies alone is a view of the dbt project (`dbt_project/models/incidents`);
+here stands what asks for given keys, judges over time, or keeps something from one look to the next. Every function
+reads in the caller's transaction, so that all of them see the marts of one tick.
 """
 
 from __future__ import annotations
@@ -27,6 +29,16 @@ if TYPE_CHECKING:
 
     Cursor = psycopg.Cursor[Any]
 
+# The views by which the rules judge.
+VIEWS = (
+    "marts.incident_occurrence",
+    "marts.incident_job_edge",
+    "marts.incident_known_application",
+    "marts.incident_known_job",
+    "marts.incident_calendar_in_use",
+    "marts.incident_kpi_standing",
+    "marts.incident_kpi_bad_period",
+)
 # Records that one evaluation looks through; what is more waits for the next, so that a back-fill holds up nothing.
 RECORDS_AT_ONCE = 1_000_000
 # Files of the ledger that are looked at again, because rows of two ingests may become visible in either order.
@@ -43,6 +55,14 @@ def single_row(cursor: Cursor) -> tuple[Any, ...]:
     if row is None:
         raise LookupError("the query returned no row")
     return row
+
+
+def has_views(cursor: Cursor) -> bool:
+    """Whether all that the rules read is there: it is not after an upgrade, before the first tick."""
+    cursor.execute(
+        "select bool_and(to_regclass(name) is not null) from unnest(%s::text[]) as name", [list(VIEWS)]
+    )
+    return bool(single_row(cursor)[0])
 
 
 @dataclass(frozen=True)
@@ -146,7 +166,6 @@ def read_occurrences(
     cursor: Cursor,
     rules: Rules,
     as_of: datetime,
-    high: int,
     open_: Iterable[Incident],
     slo_ids: Collection[str] | None = None,
 ) -> list[Occurrence]:
@@ -162,7 +181,6 @@ def read_occurrences(
     ordered = sorted(keys)
     parameters = {
         "as_of": as_of,
-        "high": high,
         "watch": as_of - rules.watch,
         "watch_newest": as_of - rules.watch_newest,
         "slos": [key.slo_id for key in ordered],
@@ -202,45 +220,25 @@ def read_occurrences(
             select * from unnest(%(slos)s::text[], %(dates)s::date[], %(slots)s::text[])
         )
         select
-            performance.slo_id, performance.business_date, performance.slot, performance.application_id,
-            coalesce(slo.spec -> -1 ->> 'name', performance.slo_id), performance.outcome, performance.progress,
-            performance.expected_start_at, performance.expected_end_at, performance.actual_end_at,
-            performance.explanation, coalesce(job.spec ->> 'owner', application.spec ->> 'owner', ''),
-            not coalesce(slo.is_retired, true) and (
-                performance.expected_end_at > %(watch)s
-                or performance.expected_end_at > %(watch_newest)s and not exists (
+            slo_id, business_date, slot, one.application_id, one.name, one.outcome, one.progress,
+            one.expected_start_at, one.expected_end_at, one.actual_end_at, one.explanation, one.owner,
+            not one.is_retired and (
+                one.expected_end_at > %(watch)s
+                or one.expected_end_at > %(watch_newest)s and not exists (
                     select from marts.slo_performance as newer
-                    where newer.slo_id = performance.slo_id
-                        and newer.expected_end_at > performance.expected_end_at
+                    where newer.slo_id = one.slo_id
+                        and newer.expected_end_at > one.expected_end_at
                         and newer.expected_end_at < %(as_of)s
                 )
             ),
             exists (
                 select from ops.incident
-                where incident.kind = 'late' and incident.subject = performance.slo_id
-                    and incident.occurrence = performance.business_date || ' ' || performance.slot
+                where incident.kind = 'late' and incident.subject = one.slo_id
+                    and incident.occurrence = one.business_date || ' ' || one.slot
             )
         from candidates
-        inner join marts.slo_performance as performance using (slo_id, business_date, slot)
-        left join lateral (
-            select is_retired, spec from catalog.slo_entry_version as version
-            where version.slo_id = performance.slo_id and version.load_id <= %(high)s
-            order by load_id desc limit 1
-        ) as slo on true
-        left join lateral (
-            select spec from catalog.job_version as version
-            where version.application_id = split_part(performance.blocking_job, '/', 1)
-                and version.job_id = substr(performance.blocking_job, strpos(performance.blocking_job, '/') + 1)
-                and version.load_id <= %(high)s
-            order by load_id desc limit 1
-        ) as job on true
-        left join lateral (
-            select spec from catalog.application_version as version
-            where version.application_id = split_part(performance.blocking_job, '/', 1)
-                and version.load_id <= %(high)s
-            order by load_id desc limit 1
-        ) as application on true
-        order by performance.slo_id, performance.business_date, performance.slot
+        inner join marts.incident_occurrence as one using (slo_id, business_date, slot)
+        order by slo_id, business_date, slot
         """,
         parameters,
     ).fetchall()
@@ -342,9 +340,8 @@ def _jobs_of(cursor: Cursor, keys: Sequence[OccurrenceKey]) -> dict[OccurrenceKe
 class MartGraph:
     """The graph of jobs as the catalog has it, and how jobs stand, as `rules.holds` asks for them."""
 
-    def __init__(self, cursor: Cursor, high: int, upstream: dict[JobKey, list[JobKey]] | None = None) -> None:
+    def __init__(self, cursor: Cursor, upstream: dict[JobKey, list[JobKey]] | None = None) -> None:
         self._cursor = cursor
-        self._high = high
         self._upstream = upstream
         self._known: dict[JobDate, list[Standing]] = {}
 
@@ -358,16 +355,10 @@ class MartGraph:
         found: dict[JobKey, list[JobKey]] = defaultdict(list)
         rows = self._cursor.execute(
             """
-            select version.application_id, version.job_id, edge.value ->> 0, edge.value ->> 1
-            from (
-                select distinct on (application_id, job_id) * from catalog.job_version where load_id <= %s
-                order by application_id, job_id, load_id desc
-            ) as version
-            cross join lateral jsonb_array_elements(version.spec -> 'depends_on') as edge
-            where not version.is_retired
+            select application_id, job_id, upstream_application_id, upstream_job_id
+            from marts.incident_job_edge
             order by 1, 2, 3, 4
-            """,
-            [self._high],
+            """
         )
         for application, name, upstream_application, upstream_name in rows:
             found[application, name].append((upstream_application, upstream_name))
@@ -498,19 +489,17 @@ def unregistered(cursor: Cursor, low: int, high: int) -> list[UnregisteredJob]:
             from raw.job_status where load_id > %(low)s and load_id <= %(high)s
             group by application_id, job_id
         )
-        select reported.*, coalesce(not application.is_retired, false)
+        select
+            reported.*,
+            exists (
+                select from marts.incident_known_application as known
+                where known.application_id = reported.application_id
+            )
         from reported
-        left join lateral (
-            select is_retired from catalog.job_version as version
-            where version.application_id = reported.application_id and version.job_id = reported.job_id
-            order by load_id desc limit 1
-        ) as job on true
-        left join lateral (
-            select is_retired from catalog.application_version as version
-            where version.application_id = reported.application_id
-            order by load_id desc limit 1
-        ) as application on true
-        where coalesce(job.is_retired, true)
+        where not exists (
+            select from marts.incident_known_job as known
+            where known.application_id = reported.application_id and known.job_id = reported.job_id
+        )
         """,
         {"low": low, "high": high},
     )
@@ -523,18 +512,12 @@ def registered(cursor: Cursor, subjects: Collection[str]) -> set[str]:
         """
         select subject from unnest(%s::text[]) as subject
         where exists (
-            select from (
-                select is_retired from catalog.application_version as version
-                where version.application_id = subject order by load_id desc limit 1
-            ) as application where not is_retired
+            select from marts.incident_known_application as known where known.application_id = subject
         ) or exists (
-            select from (
-                select is_retired from catalog.job_version as version
-                where version.application_id = split_part(subject, '/', 1)
-                    and version.job_id = substr(subject, strpos(subject, '/') + 1)
-                    and strpos(subject, '/') > 0
-                order by load_id desc limit 1
-            ) as job where not is_retired
+            select from marts.incident_known_job as known
+            where known.application_id = split_part(subject, '/', 1)
+                and known.job_id = substr(subject, strpos(subject, '/') + 1)
+                and strpos(subject, '/') > 0
         )
         """,
         [list(subjects)],
@@ -613,7 +596,7 @@ def landed_files(cursor: Cursor, scanned: int, since: datetime) -> tuple[list[La
     return [LandedFile(*row) for row in rows], int(single_row(cursor)[0])
 
 
-def calendar_ends(cursor: Cursor, high: int) -> list[CalendarEnd]:
+def calendar_ends(cursor: Cursor) -> list[CalendarEnd]:
     """The last date of every calendar that an SLO of the catalog uses; worked out once per version of a calendar."""
     from pipelines.catalog.calendars import holidays_version, last_date
     from pipelines.catalog.models import STORED, Calendar
@@ -621,30 +604,16 @@ def calendar_ends(cursor: Cursor, high: int) -> list[CalendarEnd]:
     version = holidays_version()
     rows = cursor.execute(
         """
-        with calendars as (
-            select distinct on (calendar_id) calendar_id, load_id, is_retired, spec
-            from catalog.calendar_version where load_id <= %(high)s
-            order by calendar_id, load_id desc
-        ),
-        slos as (
-            select distinct on (slo_id) slo_id, is_retired, spec
-            from catalog.slo_entry_version where load_id <= %(high)s
-            order by slo_id, load_id desc
-        )
         select
-            calendars.calendar_id, calendars.load_id, calendars.spec, array_agg(distinct slo_id order by slo_id),
+            calendar.calendar_id, calendar.load_id, calendar.spec, calendar.slo_ids,
             known.calendar_id is not null, known.last_date
-        from calendars
-        inner join slos on slos.spec -> -1 ->> 'calendar' = calendars.calendar_id
-            and slos.spec -> -1 ->> 'effective_to' is null
+        from marts.incident_calendar_in_use as calendar
         left join ops.calendar_end as known
-            on known.calendar_id = calendars.calendar_id and known.load_id = calendars.load_id
+            on known.calendar_id = calendar.calendar_id and known.load_id = calendar.load_id
             and known.holidays_version = %(version)s
-        where not calendars.is_retired and not slos.is_retired
-        group by calendars.calendar_id, calendars.load_id, calendars.spec, known.calendar_id, known.last_date
-        order by calendars.calendar_id
+        order by calendar.calendar_id
         """,
-        {"high": high, "version": version},
+        {"version": version},
     ).fetchall()
     ends = []
     for calendar_id, load_id, spec, slo_ids, is_known, last in rows:

@@ -25,7 +25,6 @@ Kind = Literal[
     "rejected_records",
     "future_status",
     "kpi_threshold",
-    "kpi_stale",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -305,7 +305,7 @@ def replay(settings: Settings, start: datetime, end: datetime, *, routes: Routes
     What stood open at `start` counts as told before. Reads the marts of those days; writes nothing.
 
     Raises:
-        DuemarkError: the moments have no offset, or are in the wrong order.
+        DuemarkError: the moments have no offset, or are in the wrong order; there are no marts.
         CatalogError: the routes have problems.
     """
     if start.tzinfo is None or end.tzinfo is None:
@@ -320,9 +320,13 @@ def replay(settings: Settings, start: datetime, end: datetime, *, routes: Routes
     with connect(settings, "operate") as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.cursor() as cursor:
-            mark = marts.read_mark(cursor)
+            if not marts.has_views(cursor):
+                raise DuemarkError(
+                    "There are no marts yet, or only those of an earlier version.",
+                    "`duemark tick` makes them.",
+                )
             occurrences = read_past(cursor, since, end)
-            upstream = marts.MartGraph(cursor, mark.high).all_upstream()
+            upstream = marts.MartGraph(cursor).all_upstream()
     return replay_of(occurrences, upstream, chosen, start, end)
 
 

@@ -52,9 +52,11 @@ def _of_kind(
     for row in rows:
         key = Key(kind.name, row["subject"], row["occurrence"])
         groups[key] = key if row["group_key"] is None else row["group_key"]
+        if key in told and not kind.follows:
+            wanted.append(told[key])
+            continue
         wanted.append(
-            told.get(key)
-            or Wanted(
+            Wanted(
                 key=key,
                 severity=row["severity"],
                 title=row["title"],

@@ -1,0 +1,15 @@
+{{ config(materialized="view") }}
+
+-- Now, not as of the last tick: what was just put into the catalog is told no more.
+select version.application_id, version.job_id
+from {{ source("catalog", "job_version") }} as version
+where
+    not version.is_retired
+    and not exists (
+        select
+        from {{ source("catalog", "job_version") }} as newer
+        where
+            newer.application_id = version.application_id
+            and newer.job_id = version.job_id
+            and newer.load_id > version.load_id
+    )
