@@ -35,7 +35,7 @@ TIMEOUT_SECONDS = 5
 
 
 @dataclass(frozen=True)
-class Part:
+class PartStatus:
     """One part: whether it is ready, why (or how it stands), and numbers for machines."""
 
     name: str
@@ -49,7 +49,7 @@ class Status:
     """All parts as of `at`."""
 
     at: datetime
-    parts: tuple[Part, ...]
+    parts: tuple[PartStatus, ...]
 
     @property
     def exit_code(self) -> int:
@@ -79,18 +79,18 @@ class Status:
 def report(settings: Settings) -> Status:
     """Look at every part. Starts nothing, changes nothing, and raises nothing."""
     now = datetime.now(UTC)
-    parts: list[Part] = []
+    parts: list[PartStatus] = []
     try:
         connection = _connect(settings)
     except (psycopg.Error, DuemarkError) as error:
-        parts.append(Part("database", False, _first_line(error)))
+        parts.append(PartStatus("database", False, _first_line(error)))
         parts += [
             _guarded("landing folder", lambda: _landing_folder(settings)),
             _guarded("code locations", lambda: _locations(settings)),
             _guarded("disk", lambda: _disk(settings)),
         ]
         return Status(now, tuple(parts))
-    checks: dict[str, Callable[[], Part]] = {
+    checks: dict[str, Callable[[], PartStatus]] = {
         "database": lambda: _database(settings, connection),
         "migrations": lambda: _migrations(connection),
         "catalog": lambda: _catalog(settings, connection),
@@ -110,11 +110,11 @@ def report(settings: Settings) -> Status:
     return Status(now, tuple(parts))
 
 
-def _guarded(name: str, check: Callable[[], Part]) -> Part:
+def _guarded(name: str, check: Callable[[], PartStatus]) -> PartStatus:
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - a status that crashes tells nothing of the other parts
-        return Part(name, False, _first_line(error))
+        return PartStatus(name, False, _first_line(error))
 
 
 def _first_line(error: Exception) -> str:
@@ -139,17 +139,17 @@ def _one(
     return tuple(row) if row else ()
 
 
-def _database(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
+def _database(settings: Settings, connection: psycopg.Connection[Any]) -> PartStatus:
     version, size = _one(
         connection, "select current_setting('server_version'), pg_database_size(current_database())"
     )
     kind = "the server of DUEMARK_DATABASE_URL" if settings.database_url else "embedded"
-    return Part(
+    return PartStatus(
         "database", True, f"PostgreSQL {version}, {kind}, {_bytes(size)}", {"version": version, "bytes": size}
     )
 
 
-def _migrations(connection: psycopg.Connection[Any]) -> Part:
+def _migrations(connection: psycopg.Connection[Any]) -> PartStatus:
     wanted = known()[-1]
     (present,) = _one(connection, "select max(version_num) from public.alembic_version")
     ready = present == wanted
@@ -158,10 +158,10 @@ def _migrations(connection: psycopg.Connection[Any]) -> Part:
         reason += f", newer than this version of Duemark, which knows up to {wanted}: use the newer one"
     elif not ready:
         reason += f", wanted {wanted}: run `duemark deploy`"
-    return Part("migrations", ready, reason, {"present": present, "wanted": wanted})
+    return PartStatus("migrations", ready, reason, {"present": present, "wanted": wanted})
 
 
-def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
+def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> PartStatus:
     from pipelines.catalog.store import fingerprint
 
     row = _one(
@@ -170,7 +170,7 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
         " order by load_id desc limit 1",
     )
     if row and row[0] == fingerprint(settings):
-        return Part("catalog", True, f"as stored at {row[1]:%Y-%m-%d %H:%M:%S}Z")
+        return PartStatus("catalog", True, f"as stored at {row[1]:%Y-%m-%d %H:%M:%S}Z")
     from pipelines.catalog.read import CatalogError, kept_folder, read_catalog
 
     try:
@@ -179,38 +179,40 @@ def _catalog(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
         count = len(error.problems)
         stands = f"the one stored at {row[1]:%Y-%m-%d %H:%M}Z stands" if row else "and none was stored before"
         what = f"{count} problem{'' if count == 1 else 's'}, {stands}"
-        return Part("catalog", False, f"{what}: `duemark check`")
+        return PartStatus("catalog", False, f"{what}: `duemark check`")
     if not row:
-        return Part("catalog", False, "none was stored yet: the next tick does it")
-    return Part("catalog", True, "changed; the next tick stores it")
+        return PartStatus("catalog", False, "none was stored yet: the next tick does it")
+    return PartStatus("catalog", True, "changed; the next tick stores it")
 
 
-def _landing(settings: Settings, now: datetime) -> Part:
+def _landing(settings: Settings, now: datetime) -> PartStatus:
     from pipelines.landing.ledger import pending
 
     if "://" not in settings.landing and settings.has_landing and not Path(settings.landing).is_dir():
-        return Part("landing", False, f"{settings.landing} does not exist: make it, or set DUEMARK_LANDING")
+        return PartStatus(
+            "landing", False, f"{settings.landing} does not exist: make it, or set DUEMARK_LANDING"
+        )
     files = pending(settings)
     if not files:
-        return Part("landing", True, "nothing waits", {"files": 0})
+        return PartStatus("landing", True, "nothing waits", {"files": 0})
     oldest = min(file.stamp.modified_at for file in files)
     age = now - oldest
     facts = {"files": len(files), "oldest_seconds": round(age.total_seconds())}
-    return Part(
+    return PartStatus(
         "landing", age <= LANDING_AGE, f"{_waits(len(files), 'file')}, the oldest for {_age(age)}", facts
     )
 
 
-def _landing_folder(settings: Settings) -> Part:
+def _landing_folder(settings: Settings) -> PartStatus:
     from pipelines.landing.known_feeds import names
     from pipelines.landing.source import landed
 
-    return Part(
+    return PartStatus(
         "landing folder", True, f"{len(landed(settings.landing, names()))} files in {settings.landing}"
     )
 
 
-def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime) -> Part:
+def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime) -> PartStatus:
     from pipelines.transform.attempts import attempts
     from pipelines.transform.waiting import waiting
 
@@ -226,7 +228,7 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
     )
     if published_at is None or as_of is None:
         none = "there was none yet: `duemark tick`, or `duemark up`"
-        return Part("tick", False, f"{failed}; {none}" if failed else none, {"failures": last.failures})
+        return PartStatus("tick", False, f"{failed}; {none}" if failed else none, {"failures": last.failures})
     found = waiting(settings, now)
     facts = {
         "high": high,
@@ -239,10 +241,10 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
     }
     if last.failures >= TICK_FAILURES:
         stands = f"the marts stand as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {_age(now - published_at)} ago"
-        return Part("tick", False, f"{failed}; {stands}", facts)
+        return PartStatus("tick", False, f"{failed}; {stands}", facts)
     reason = f"loads up to {high}, as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {_age(now - published_at)} ago"
     if found.since is None:
-        return Part("tick", True, f"{reason}; nothing waits", facts)
+        return PartStatus("tick", True, f"{reason}; nothing waits", facts)
     age = now - (found.loads_since or found.since)
     if needs_rebuild:
         what = f"a rebuild waits, for {_age(age)}"
@@ -254,7 +256,7 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
         what += f"; one is under way since {_age(now - last.begun_at)}"
     if failed:
         what += f"; {failed}"
-    return Part(
+    return PartStatus(
         "tick",
         age <= (NO_TICK_AGE if last.begun_at is None else TICK_AGE),
         f"{reason}; {what}",
@@ -262,7 +264,7 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
     )
 
 
-def _daemon(settings: Settings, now: datetime) -> Part:
+def _daemon(settings: Settings, now: datetime) -> PartStatus:
     url = with_database(database_url(settings), settings.dagster_database)
     with (
         psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS, options="-c timezone=UTC") as connection,
@@ -270,25 +272,27 @@ def _daemon(settings: Settings, now: datetime) -> Part:
     ):
         given = heartbeats(cursor) if are_there(cursor) else []
     if not given:
-        return Part("daemon", False, "never started: `duemark up`")
+        return PartStatus("daemon", False, "never started: `duemark up`")
     ages = {one.part: now - one.at for one in given}
     oldest = max(ages, key=lambda kind: ages[kind])
     newest = min(ages.values())
     facts = {kind: round(age.total_seconds()) for kind, age in ages.items()}
     if newest > HEARTBEAT_AGE:
-        return Part("daemon", False, f"no heartbeat for {_age(newest)}: `duemark up`", facts)
+        return PartStatus("daemon", False, f"no heartbeat for {_age(newest)}: `duemark up`", facts)
     if ages[oldest] > HEARTBEAT_AGE:
-        return Part("daemon", False, f"its {oldest} part gave no heartbeat for {_age(ages[oldest])}", facts)
-    return Part("daemon", True, f"heartbeat {_age(newest)} ago", facts)
+        return PartStatus(
+            "daemon", False, f"its {oldest} part gave no heartbeat for {_age(ages[oldest])}", facts
+        )
+    return PartStatus("daemon", True, f"heartbeat {_age(newest)} ago", facts)
 
 
-def _locations(settings: Settings) -> Part:
+def _locations(settings: Settings) -> PartStatus:
     """Asked themselves: no daemon and no web interface has to be up for it."""
     from pipelines.orchestration.locations import ask, workspace_path
 
     answers = ask(settings, TIMEOUT_SECONDS / 2)
     if not answers:
-        return Part(
+        return PartStatus(
             "code locations",
             False,
             f"no code server is named in {workspace_path(settings)}: `duemark up` writes it; elsewhere"
@@ -297,11 +301,11 @@ def _locations(settings: Settings) -> Part:
     facts = {one.location: "loaded" if one.is_ok else one.reason for one in answers}
     if failed := [one for one in answers if not one.is_ok]:
         reasons = "; ".join(f"{one.location}: {one.reason}" for one in failed)
-        return Part("code locations", False, reasons, facts)
-    return Part("code locations", True, f"{', '.join(sorted(facts))} loaded", facts)
+        return PartStatus("code locations", False, reasons, facts)
+    return PartStatus("code locations", True, f"{', '.join(sorted(facts))} loaded", facts)
 
 
-def _watcher(connection: psycopg.Connection[Any], now: datetime) -> Part:
+def _watcher(connection: psycopg.Connection[Any], now: datetime) -> PartStatus:
     """One is enough; it is the other's business to tell that one is gone."""
     rows = connection.execute("select watcher, looked_at from ops.watcher order by watcher").fetchall()
     ages = {str(name): now - at for name, at in rows}
@@ -309,11 +313,11 @@ def _watcher(connection: psycopg.Connection[Any], now: datetime) -> Part:
     seen = ", ".join(f"{name} looked {_age(age)} ago" for name, age in ages.items())
     if not any(age <= WATCHER_AGE for age in ages.values()):
         reason = f"nobody watches ({seen})" if seen else "nobody ever watched"
-        return Part("watcher", False, f"{reason}: `duemark up`, or `duemark watch`", facts)
-    return Part("watcher", True, seen, facts)
+        return PartStatus("watcher", False, f"{reason}: `duemark up`, or `duemark watch`", facts)
+    return PartStatus("watcher", True, seen, facts)
 
 
-def _delivery(connection: psycopg.Connection[Any], now: datetime) -> Part:
+def _delivery(connection: psycopg.Connection[Any], now: datetime) -> PartStatus:
     count, oldest, error, lost, routes = _one(
         connection,
         """
@@ -330,13 +334,13 @@ def _delivery(connection: psycopg.Connection[Any], now: datetime) -> Part:
     messages = "1 message" if lost == 1 else f"{lost} messages"
     said = f"; {messages} to routes that are gone ended undeliverable ({routes})" if lost else ""
     if not count:
-        return Part("delivery", True, f"nothing waits{said}", {"messages": 0, "undeliverable": lost})
+        return PartStatus("delivery", True, f"nothing waits{said}", {"messages": 0, "undeliverable": lost})
     age = now - oldest
     reason = f"{_waits(count, 'message')}, the oldest for {_age(age)}" + (
         f"; last error: {error}" if error else ""
     )
     reason += said
-    return Part(
+    return PartStatus(
         "delivery",
         age <= DELIVERY_AGE and not error,
         reason,
@@ -344,7 +348,7 @@ def _delivery(connection: psycopg.Connection[Any], now: datetime) -> Part:
     )
 
 
-def _incidents(connection: psycopg.Connection[Any]) -> Part:
+def _incidents(connection: psycopg.Connection[Any]) -> PartStatus:
     """Sender silence is a fault of the inflow; other incidents are about the tracked data, not about Duemark."""
     open_count, silent = _one(
         connection,
@@ -353,11 +357,13 @@ def _incidents(connection: psycopg.Connection[Any]) -> Part:
     )
     facts = {"open": open_count, "silent_senders": silent or []}
     if silent:
-        return Part("incidents", False, f"{open_count} open; silent senders: {', '.join(silent)}", facts)
-    return Part("incidents", True, f"{open_count} open, no sender is silent", facts)
+        return PartStatus(
+            "incidents", False, f"{open_count} open; silent senders: {', '.join(silent)}", facts
+        )
+    return PartStatus("incidents", True, f"{open_count} open, no sender is silent", facts)
 
 
-def _kpis(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
+def _kpis(settings: Settings, connection: psycopg.Connection[Any]) -> PartStatus:
     """KPIs whose definition is wrong, whose source is not reached, or whose newest computation failed."""
     from pipelines.kpi.definitions.check import check
 
@@ -381,14 +387,14 @@ def _kpis(settings: Settings, connection: psycopg.Connection[Any]) -> Part:
         said.append(f"their source was never read: {', '.join(waiting)}: `duemark check`")
     if failed:
         said.append(f"not computed: {', '.join(failed)}: {problem}")
-    return Part("kpis", not said, "; ".join(said) or f"{count} defined, all computed", facts)
+    return PartStatus("kpis", not said, "; ".join(said) or f"{count} defined, all computed", facts)
 
 
-def _disk(settings: Settings) -> Part:
+def _disk(settings: Settings) -> PartStatus:
     folder = settings.home if settings.home.exists() else settings.home.parent
     usage = shutil.disk_usage(folder)
     facts = {"free_bytes": usage.free, "total_bytes": usage.total}
-    return Part(
+    return PartStatus(
         "disk", usage.free >= LEAST_FREE_BYTES, f"{_bytes(usage.free)} free where {settings.home} is", facts
     )
 

@@ -69,10 +69,6 @@ def _text(name: str, text: str) -> str:  # noqa: ARG001 - any text will do
     return text
 
 
-def _whole(name: str, text: str) -> int:  # noqa: ARG001 - what int says of it is said
-    return int(text)
-
-
 def _names(name: str, text: str) -> tuple[str, ...]:  # noqa: ARG001 - any text will do
     return tuple(one.strip() for one in text.split(",") if one.strip())
 
@@ -192,7 +188,7 @@ class Settings:
         "DUEMARK_WARM_BYTES",
         str(4 << 20),
         "bytes that an evaluation loads itself; 0: always by a run",
-        _whole,
+        _number(4 << 20, least=0),
     )
     loaded_files = Variable(
         "DUEMARK_LOADED_FILES", "keep", "what becomes of files once they are loaded", _loaded_files

@@ -92,6 +92,7 @@ def test_what_is_set_reaches_a_child_and_what_is_empty_is_not_set() -> None:
     ("name", "value", "words"),
     [
         ("DUEMARK_KEEP_RUNS", "7d", "7d is too short to keep runs for"),
+        ("DUEMARK_WARM_BYTES", "4 MiB", "DUEMARK_WARM_BYTES is '4 MiB'; a whole number from 0 on is wanted"),
         ("DUEMARK_LOADED_FILES", "burn", "DUEMARK_LOADED_FILES is 'burn'"),
         ("DUEMARK_REJECTED_KEPT", "-1", "DUEMARK_REJECTED_KEPT is '-1'; a whole number from 0 on is wanted"),
         ("DUEMARK_DEPLOY_PATIENCE", "1m", "DUEMARK_DEPLOY_PATIENCE is no number of seconds: '1m'"),

@@ -20,7 +20,7 @@ from pipelines.kpi.compile.files import compile_kpis
 from pipelines.kpi.definitions.check import Checked, check, resolved
 from pipelines.kpi.expressions import ALLOWED
 from pipelines.kpi.model import Kpis
-from pipelines.processes.status import Part, report
+from pipelines.processes.status import PartStatus, report
 from pipelines.warehouse.settings import Settings
 from tests.docs.conftest import blocks, page
 from tests.transform.support import Warehouse
@@ -578,7 +578,7 @@ def test_definitions_with_a_fault_are_told_and_those_before_stand(warehouse: War
         },
     }  # fmt: skip
 
-    def part() -> Part:
+    def part() -> PartStatus:
         (found,) = [part for part in report(warehouse.settings).parts if part.name == "kpis"]
         return found
 

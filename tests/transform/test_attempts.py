@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipelines.orchestration.dagster_private.tables import FailedRun, Heartbeat, PendingRun
-from pipelines.processes.status import Part, report
+from pipelines.processes.status import PartStatus, report
 from pipelines.transform.attempts import KILLED, Attempts, attempts
 from pipelines.transform.project import DbtError
 from pipelines.transform.tick import TickRefusedError
@@ -75,7 +75,7 @@ def die(bank: Warehouse) -> None:
         time.sleep(0.05)
 
 
-def tick_part(bank: Warehouse) -> Part:
+def tick_part(bank: Warehouse) -> PartStatus:
     (part,) = (one for one in report(bank.settings).parts if one.name == "tick")
     return part
 
