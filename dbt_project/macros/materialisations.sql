@@ -86,7 +86,8 @@
 
 {#-
   A function that returns rows, from a query with $1, $2, … for its arguments; made by deploy. It runs with the rights of
-  its owner, so that analysts may call it who cannot read raw. meta: `arguments` and planner `settings`, SQL text each.
+  its owner, so that analysts may call it who cannot read raw. meta: `arguments` and planner `settings`, SQL text each,
+  and `rows`, about how many there are.
 -#}
 {% materialization table_function, adapter = "postgres" %}
     {%- set signature = this ~ "(" ~ config.get("meta").arguments | join(", ") ~ ")" -%}
@@ -110,7 +111,7 @@
         {%- for setting in config.get("meta").get("settings", []) %}
         set {{ setting }}
         {%- endfor %}
-        rows 1000
+        rows {{ config.get("meta").get("rows", 1000) }}
         as $body${{ sql }}$body$
     {%- endcall %}
     {%- do adapter.commit() %}

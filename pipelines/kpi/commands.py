@@ -99,7 +99,10 @@ def shown(settings: Settings, kpi_id: str) -> str:
 
 
 def compiled(settings: Settings, kpi_id: str | None = None) -> str:
-    """SQL of the generated dbt models, formatted, of all KPIs or of one; what a tick is about stands as `%(name)s`."""
+    """SQL of the generated dbt models, formatted, of all KPIs or of one; what a tick is about stands as `%(name)s`.
+
+    A model of values is several statements, each with its name above.
+    """
     from pipelines.kpi.compile.files import compile_kpis
     from pipelines.kpi.compile.readable import readable
 
@@ -108,7 +111,12 @@ def compiled(settings: Settings, kpi_id: str | None = None) -> str:
     files = compile_kpis(Kpis(kpis))
     names = sorted(name for name in files if name.startswith(MODELS) and name.endswith(".sql"))
     texts = readable(settings.dbt_project, {Path(name).name: files[name] for name in names})
-    return "\n\n".join(f"-- {name}\n{text};" for name, text in texts.items()) + "\n"
+    models = [
+        f"-- {name}\n"
+        + "\n\n".join(f"-- {each}\n{text};" if each else f"{text};" for each, text in statements.items())
+        for name, statements in texts.items()
+    ]
+    return "\n\n".join(models) + "\n"
 
 
 def _sound(checked: Checked) -> Checked:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pipelines.kpi.grains import step_by
-
 if TYPE_CHECKING:
     import psycopg
 
@@ -16,37 +14,21 @@ with
         -- one for all KPIs whose periods are the same
         select spec ->> 'timezone' as zone, grain, (spec ->> 'allow_late')::integer * interval '1 second' as late,
             array_agg(distinct kpi_id) as kpis,
-            bool_or(model in (select name from kpi.model where kind = 'values' and (
-                (spec ->> 'fills_gaps')::boolean or spec -> 'retention' ? grain or exists (
-                    select from jsonb_array_elements(spec -> 'pieces') as piece
-                    where (piece ->> 'is_snapshot')::boolean or piece ->> 'days' is not null
-                        or piece ->> 'to_date' is not null
-                )
-            ))) as begins
+            bool_or(model in (
+                select name from kpi.model where kind = 'values' and spec -> 'opened_by_time' ? grain
+            )) as begins
         from kpi.kpi cross join jsonb_array_elements_text(spec -> 'grains') as grain
         where not is_gone
         group by 1, 2, 3
     ),
-    local as (
-        select *, {step} as step,
-            date_trunc(grain, kpi.local_time(%(published)s, zone)) as begun,
-            date_trunc(grain, kpi.local_time(%(published)s - late, zone)) as ended
-        from kind
-    ),
     period as (
         -- the one that is open; of those that may still change for what comes late: the one that closes next, and the
         -- one before, which waits for its sources only
-        select *,
-            case grain when 'hour' then kpi.hour_end(%(published)s, zone)
-                else kpi.day_start((begun + step)::date, zone) end as next_begin,
-            case grain when 'hour' then kpi.hour_start(%(published)s - late, zone)
-                else kpi.day_start(ended::date, zone) end as closing_start,
-            case grain when 'hour' then kpi.hour_end(%(published)s - late, zone)
-                else kpi.day_start((ended + step)::date, zone) end as closing_end,
-            case grain when 'hour'
-                then kpi.hour_start(kpi.hour_start(%(published)s - late, zone) - interval '1 microsecond', zone)
-                else kpi.day_start((ended - step)::date, zone) end as waiting_start
-        from local
+        select kind.*, newest.period_end as next_begin, closing.period_start as closing_start,
+            closing.period_end as closing_end, closing.previous_start as waiting_start
+        from kind
+        cross join work.int_kpi_period_at(%(published)s, zone, grain) as newest
+        cross join work.int_kpi_period_at(%(published)s - late, zone, grain) as closing
     )
 select least(
     (select min(next_begin) from period where begins),
@@ -88,5 +70,8 @@ def next_instant(connection: psycopg.Connection[Any], published: datetime) -> da
     """
     if connection.execute("select from kpi.kpi limit 1").fetchone() is None:
         return None
-    row = connection.execute(NEXT.format(step=step_by("grain")).encode(), {"published": published}).fetchone()
+    if connection.execute("select to_regproc('work.int_kpi_period_at')").fetchone() == (None,):
+        # The first tick of this version has not made it yet.
+        return published
+    row = connection.execute(NEXT, {"published": published}).fetchone()
     return row[0] if row else None

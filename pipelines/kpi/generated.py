@@ -22,7 +22,7 @@ from pipelines.warehouse.settings import Settings
 log = get_logger(__name__)
 
 # Raised when the compiler says other things of the same definitions.
-FORM = 9
+FORM = 10
 
 # The models that were made last, with the digest of what they were made of.
 MADE: Slot[tuple[str, Mapping[str, str]] | None] = Slot(lambda _: None)

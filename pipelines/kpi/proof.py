@@ -16,11 +16,13 @@ import psycopg
 from psycopg import IsolationLevel, sql
 from psycopg.types.json import Jsonb
 
-from pipelines.kpi.engine.grains import period_rows
-from pipelines.kpi.engine.periods import PERIODS
-from pipelines.kpi.engine.sealed import note_sealed, read_bounds, unsealed
+from pipelines.kpi.engine.periods import PERIODS, fill_periods
+from pipelines.kpi.engine.sealed import note_sealed, unsealed
 from pipelines.kpi.engine.spans import within_periods
 from pipelines.kpi.engine.states import of_rows
+from pipelines.kpi.engine.touched import BUCKETS
+from pipelines.kpi.engine.work import TickWindow, ValuesQuery
+from pipelines.kpi.text import literal
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -81,6 +83,10 @@ def prove(settings: Settings, *, periods: int | None = PERIODS_EACH) -> Proof:
         proof.as_of = row[0]
         connection.execute("set local jit = off")
         connection.execute(PERIODS)
+        connection.execute(BUCKETS)
+        # Nothing is begun, nothing touched: the periods are those that are drawn.
+        as_of = proof.as_of.isoformat()
+        window = TickWindow(as_of, as_of, 0, is_rebuild=False)
         models: list[tuple[Any, ...]] = connection.execute(
             "select name, kind, spec, query, needs_full, problem from kpi.model order by name"
         ).fetchall()
@@ -99,7 +105,13 @@ def prove(settings: Settings, *, periods: int | None = PERIODS_EACH) -> Proof:
             if reason is None:
                 try:
                     with connection.transaction():
-                        _prove(connection, _Values(str(name), spec, str(query)), states, periods, proof)
+                        _prove(
+                            connection,
+                            _Values(str(name), spec, ValuesQuery(str(query), window)),
+                            states,
+                            periods,
+                            proof,
+                        )
                 except psycopg.Error as error:
                     reason = str(error).strip()
             if reason is not None:
@@ -128,7 +140,7 @@ class _State:
 class _Values:
     name: str
     spec: Mapping[str, Any]
-    query: str
+    query: ValuesQuery
 
 
 def _prove(
@@ -140,10 +152,11 @@ def _prove(
             "select kpi_id from kpi.kpi where model = %s and not is_gone and not needs_full", [model.name]
         )
     ]
-    connection.execute("truncate kpi_period")
+    connection.execute("truncate kpi_bucket")
     for grain in model.spec["grains"]:
         _draw(connection, model, kpis, grain, periods)
-    note_sealed(connection, kpis)
+    fill_periods(connection, model.query, (), is_full=False)
+    note_sealed(connection, model.query, kpis)
     needs = _leave_out_touched(connection, model)
     if not needs:
         return
@@ -215,13 +228,8 @@ order by kpi_id
 """
 
 
-def _zone(model: _Values) -> str:
-    return "'" + str(model.spec["timezone"]).replace("'", "''") + "'"
-
-
 def _draw(connection: Connection, model: _Values, kpis: list[str], grain: str, periods: int | None) -> None:
-    """Add a sample of a grain's periods to `kpi_period`, of those between the first and the last that stand."""
-    zone = _zone(model)
+    """Ask for a sample of a grain's periods, between the first and the last that stand, by an instant within each."""
     row: Any = connection.execute(
         "select min(first)::text, max(last)::text from unnest(%s::text[]) as kpi_id cross join lateral ("
         "select min(period_start) as first, max(period_end) as last from kpi.period_value"
@@ -232,39 +240,28 @@ def _draw(connection: Connection, model: _Values, kpis: list[str], grain: str, p
         return
     first, last = (f"timestamptz '{each}'" for each in row)
     half = "" if periods is None else f" order by random() limit {-(-periods // 2)}"
+    # The midnight in UTC at which a date is, is in the period in which that date is by the clocks of the zone.
+    own_day = f"kpi.day_start((bucket_at at time zone 'UTC')::date, {literal(model.spec['timezone'])})"
     buckets = " union all ".join(
-        f'(select bucket_at as at, {str(bool(piece["is_date"])).lower()} as is_date from kpi."{piece["state"]}"{half})'
+        f'(select {own_day if piece["is_date"] else "bucket_at"} as at from kpi."{piece["state"]}"{half})'
         for piece in model.spec["pieces"]
     )
     anywhere = (
-        f"select {first} + random() * ({last} - {first}), false from generate_series(1, {periods // 2})"
+        f"select {first} + random() * ({last} - {first}) from generate_series(1, {periods // 2})"
         if periods is not None
-        else f"select generate_series({first}, {last}, interval '1 hour'), false"
+        else f"select generate_series({first}, {last}, interval '1 hour')"
     )
-    local = f"kpi.local_time(at, case when is_date then 'UTC' else {zone} end)"
-    start = f"kpi.hour_start(at, {zone})" if grain == "hour" else f"date_trunc('{grain}', {local})"
-    starts = f"select distinct {start} as s from ({buckets} union {anywhere}) as at (at, is_date)"
     connection.execute(
-        f"insert into kpi_period (grain, period_start, period_end, start_date, last_date, period)"
-        f" select * from ({period_rows(grain, zone, starts)})"
-        " as drawn (grain, period_start, period_end, start_date, last_date, period)"
-        f" where period_start >= {first} and period_end <= {last} and period_start < period_end".encode()
+        f"insert into kpi_bucket select '{grain}', at from ({buckets} union {anywhere}) as drawn (at)"
+        f" where at >= {first} and at < {last}".encode()
     )
 
 
 def _leave_out_touched(connection: Connection, model: _Values) -> list[tuple[int, str, str]]:
     """Take out periods whose buckets were touched; what the others need: piece, from and before which instant."""
-    zone = _zone(model)
-    bounds = [read_bounds(piece, zone) for piece in model.spec["pieces"]]
     connection.execute("drop table if exists kpi_need")
-    connection.execute(
-        "create temp table kpi_need on commit drop as "
-        + " union all ".join(
-            f"select {number} as piece, period_start, period_end, {start} as needs_from, {end} as needs_before"
-            " from kpi_period"
-            for number, (start, end) in enumerate(bounds)
-        )
-    )
+    needs = model.query.statement("needs")
+    connection.execute(f"create temp table kpi_need on commit drop as {needs}".encode())
     clocks = list(_clocks(model.spec["pieces"]))
     connection.execute(
         "delete from kpi_period using kpi_need as need where need.period_start = kpi_period.period_start"

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.kpi.due import next_instant
-from pipelines.kpi.grains import step_for_dbt
 from pipelines.subject import Generator, IncidentKind, Publication, Step, Subject
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ KPI = Subject(
     publish=(Step("kpi.period_value", _refresh),),
     forget=(Step("kpi.period_value", _forget),),
     next_due=next_instant,
-    constants={"DUEMARK_DBT_GRAIN_STEP": step_for_dbt},
     generator=Generator(models=_models, refused=_refused, deploy=_deploy),
     behind={"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"},
     checks=_checks,

@@ -78,7 +78,7 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "staging": Schema("transform"),
     "intermediate": Schema("transform"),
-    "work": Schema("transform"),
+    "work": Schema("transform", definers=frozenset({"int_kpi_period_at"})),
     "kpi": Schema(
         "transform",
         users=frozenset({"operate"}),

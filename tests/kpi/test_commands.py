@@ -114,6 +114,7 @@ def test_models_are_compiled_of_all_or_of_one(duemark: Run) -> None:
         "kpi_state_marts__slo_performance__business_date__application_id",
         "kpi_values_on_time_share",
     ]
+    assert re.findall(r"^-- (\w+)$", one.stdout, re.MULTILINE) == ["values", "periods", "needs"]
     # All KPIs over the occurrences share one scan of them.
     assert names.findall(every.stdout).count(found[0]) == 1
     assert every.stdout.count("FROM marts.slo_performance\n") == 1

@@ -16,6 +16,7 @@ from pipelines.kpi.compile.files import compile_kpis
 from pipelines.kpi.compile.places import MODELS
 from pipelines.kpi.compile.readable import readable
 from pipelines.kpi.model import Kpis
+from pipelines.kpi.statements import statements_of
 from pipelines.transform.project import environment, project_folder
 from tests.kpi.test_engine import MEDIAN, ON_TIME, ROLLING, define, kpi, run, values, variable
 from tests.kpi.test_engine_ticks import STATUSES
@@ -27,9 +28,8 @@ Define = Callable[..., None]
 STATE = "kpi_state_marts__slo_performance__business_date__application_id"
 
 
-class Named(dict[str, str]):
-    def __missing__(self, name: str) -> str:
-        return f"%({name})s"
+def without_comments(text: str) -> str:
+    return sqlglot.parse_one(text, dialect="postgres").sql(dialect="postgres", pretty=True, comments=False)
 
 
 def test_what_is_shown_is_what_is_deployed(warehouse: Warehouse, define: Define) -> None:
@@ -49,8 +49,13 @@ def test_what_is_shown_is_what_is_deployed(warehouse: Warehouse, define: Define)
     shown = readable(warehouse.settings.dbt_project, models)
     deployed = {row["name"]: row["query"] for row in warehouse.query("select name, query from kpi.model")}
     assert shown.keys() == deployed.keys()
-    for name, query in deployed.items():
-        plain = query % Named(states="kpi", once="offset 0")
+    statements = {
+        (name, each): text
+        for name, query in deployed.items()
+        for each, text in statements_of(query, {"states": "kpi", "once": "offset 0"}).items()
+    }
+    assert {key for key, _ in statements} == shown.keys()
+    for (name, each), plain in statements.items():
         tree = sqlglot.parse_one(plain, dialect="postgres")
         for table in tree.find_all(sqlglot.exp.Table):
             # dbt names the database too, and quotes all of it.
@@ -59,7 +64,9 @@ def test_what_is_shown_is_what_is_deployed(warehouse: Warehouse, define: Define)
                 table.set("db", sqlglot.exp.to_identifier(table.db))
                 quoted = table.db == "kpi"
                 table.set("this", sqlglot.exp.to_identifier(table.name, quoted=quoted))
-        assert tree.sql(dialect="postgres", pretty=True, comments=False) == shown[name], name
+        assert tree.sql(dialect="postgres", pretty=True, comments=False) == without_comments(
+            shown[name][each]
+        ), (name, each)
     counted = "select count(*) as n from marts.slo_performance where outcome like 'o%%'"
     total = sum(int(value or 0) for (_, key), value in values(warehouse, "remainder").items() if not key)
     assert total == warehouse.query(counted)[0]["n"]

@@ -1049,3 +1049,8 @@ def test_a_tick_is_due_when_a_period_begins_or_closes(engine: Engine) -> None:
     assert due("2026-03-10 13:02") == at("2026-03-11 04:00")
     with connect(engine.settings, "ingest") as connection:
         connection.execute("delete from raw.feed_read where feed = 'copies.test_order'")
+    # Before the first tick of a version that asks by a function of its own.
+    with connect(engine.settings, "transform") as connection:
+        connection.execute("drop function work.int_kpi_period_at")
+        assert next_instant(connection, at("2026-03-10 13:00")) == at("2026-03-10 13:00")
+        connection.rollback()

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
+from pipelines.kpi.compile.readable import rendered
 from pipelines.kpi.compile.zones import odd_clocks
-from pipelines.kpi.engine.grains import period_rows
 from tests.transform.support import Warehouse
 
 HOUR = timedelta(hours=1)
@@ -84,6 +84,14 @@ AROUND = {
 
 @pytest.mark.parametrize("grain", AROUND)
 def test_periods_part_time(deployed: Warehouse, spots: list[tuple[str, datetime]], grain: str) -> None:
+    starts = AROUND[grain]
+    if grain != "hour":
+        starts = (
+            f"select '{grain}' as grain, s, {{{{ kpi_step('{grain}') }}}} as step from ({starts}) as around"
+        )
+    macro = "kpi_hours" if grain == "hour" else "kpi_dates"
+    text = f"{{% set starts %}}{starts}{{% endset %}}{{{{ {macro}('spot.zone', starts) }}}}"
+    periods = rendered(deployed.settings.dbt_project, {grain: text})[grain]
     arguments = [[name for name, _ in spots], [at for _, at in spots]]
     rows = deployed.query(
         f"""
@@ -93,7 +101,7 @@ def test_periods_part_time(deployed: Warehouse, spots: list[tuple[str, datetime]
         from (
             select spot.zone, spot.at, period.*, lead(begins) over (partition by zone, at order by begins, ends) as next
             {SPOT}
-            cross join lateral ({period_rows(grain, "spot.zone", AROUND[grain])})
+            cross join lateral ({periods})
                 as period (grain, begins, ends, first, last, period)
         ) as period
         group by zone, at

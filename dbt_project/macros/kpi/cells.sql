@@ -85,6 +85,6 @@
                     s.bucket_at at time zone {{ kpi_text("UTC" if piece.is_date else spec.timezone) }}
                 )::date
             {%- endif %} and %(within_{{ "midnight" if piece.is_date else "instant" }}_{{ at.grain }})s
-        {%- else %} and s.bucket_at >= {{ piece.begins }} and s.bucket_at < {{ piece.ends }}
+        {%- else %} and s.bucket_at >= {{ kpi_begins(piece, spec) }} and s.bucket_at < {{ kpi_ends(piece) }}
         {%- endif %}
 {% endmacro %}

@@ -3,8 +3,8 @@
 
   kpi_state   A table of states by base bucket and members, empty when made: the engine fills it by the compiled query, for the
               touched buckets only. Made by that query, so that what is wrong with it shows.
-  kpi_values  Nothing in the database: the compiled query gives the values of the periods in `kpi_period`, a table of the
-              engine's transaction.
+  kpi_values  Nothing in the database: the compiled statements find the periods and give their values, in the engine's
+              transaction.
 -#}
 {% materialization kpi_state, adapter = "postgres" %}
     {%- do done_by_ticks() -%}

@@ -43,10 +43,19 @@
 {#- The rows of a window, or those that stand. A column of the source may be called like one of the periods. -#}
 {% macro kpi_window_rows(spec, part, at) %}
     {%- set own = "r." ~ kpi_name(part.time_column) -%}
-    {%- set begins = part.piece.begins -%}
-    {%- set ends = part.piece.ends %}
-    select r.*, p."p start" {{- kpi_row_members(part) }}
-    from kpi_period as p("p grain", "p start", "p end", "p first", "p last", "p period")
+    {%- set begins = kpi_begins(part.piece, spec, is_renamed=true) -%}
+    {%- set ends = kpi_ends(part.piece, is_renamed=true) %}
+    select r.*, p."p period_start" as "p start" {{- kpi_row_members(part) }}
+    from
+        kpi_period as p(
+            "p grain",
+            "p period_start",
+            "p period_end",
+            "p start_date",
+            "p last_date",
+            "p period",
+            "p is_gone"
+        )
     inner join
         {{ kpi_relation(part.piece.source) }} as r on p."p grain" = {{ kpi_text(at.grain) }}
         {%- if not part.piece.is_snapshot %} and {{ kpi_row_instant(own, part) }} >= {{ begins }} {%- endif %}

@@ -4,8 +4,8 @@
   read once, and not again for each of them.
 -#}
 {% macro kpi_running(spec, part, piece, at) %}
-    {%- set begins = piece.begins -%}
-    {%- set ends = piece.ends -%}
+    {%- set begins = kpi_begins(piece, spec) -%}
+    {%- set ends = kpi_ends(piece) -%}
     {%- set mine = [] -%}
     {%- for name in at.used if name in piece.columns %} {%- do mine.append(name) -%} {%- endfor -%}
     {%- set names = [] -%}

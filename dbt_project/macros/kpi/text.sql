@@ -19,3 +19,6 @@
 
 {#- The states that a model of values reads: those that stand, or those that a proof has computed beside them. -#}
 {% macro kpi_states(name) -%} {%- do ref(name) -%} %(states)s.{{ kpi_name(name) }} {%- endmacro %}
+
+{#- Where a statement of a model begins, by its name; up to here it is that before. -#}
+{% macro kpi_statement(name) -%} {{ "%(statement_" ~ name ~ ")s" }} {%- endmacro %}

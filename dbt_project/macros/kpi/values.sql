@@ -1,9 +1,12 @@
 {#-
-  A model of values: those of the periods in `kpi_period`, a table of the engine's transaction, for a group of KPIs. Of `spec`: timezone,
-  has_odd_hours and has_odd_days (of the zone), fills_gaps, parts (of states or of rows, see kpi_cells and kpi_rows), cells (names of the
-  parts of states), base (the part, or `universe`, whose cells there are), kpis (see kpi_formula), too_large (no number from there on).
+  A model of values: statements for a group of KPIs, one after the other. `values` gives those of the periods in `kpi_period`, a table of the
+  engine's transaction, which are found by the statement `periods`; the others see to what is kept, sealed and proved. Of `spec`: timezone,
+  has_odd_hours and has_odd_days (of the zone), parts (of states or of rows, see kpi_cells and kpi_rows), cells (names of the parts of
+  states), base (the part, or `universe`, whose cells there are), kpis (see kpi_formula), too_large (no number from there on); of its
+  periods see kpi_periods and kpi_sealed.
 -#}
 {% macro kpi_values(spec) %}
+    {{ kpi_statement("values") }}
     with
         {%- for part in spec.parts %}
             {{ part.name }} as (
@@ -45,6 +48,14 @@
                 {{ kpi_formula(spec, kpi) }} {{ "union all" if not loop.last }}
             {%- endfor %}
         ) as k
+        {{ kpi_period_statements(spec) }}
+{% endmacro %}
+
+{% macro kpi_period_statements(spec) %}
+    {{ kpi_statement("periods") }} {{ kpi_periods(spec) }}
+    {%- if spec.retention %} {{ kpi_statement("expired") }} {{ kpi_expired(spec) }} {%- endif %}
+    {%- if spec.sealed %} {{ kpi_statement("sealed") }} {{ kpi_sealed(spec) }} {%- endif %}
+    {{ kpi_statement("needs") }} {{ kpi_needs(spec) }}
 {% endmacro %}
 
 {#- The cell of a part that has not all dimensions: it is shared by the members of those that are missing. -#}
@@ -60,8 +71,8 @@
 
 {#- Values by a macro of an author's own (`sql`: what it gave): grain, period_start, components, value, value_json by period. -#}
 {% macro kpi_custom(spec, sql) %}
-    {%- for name in spec.states %} {%- do ref(name) -%} {%- endfor %}
     {%- for each in spec.sources %} {%- do kpi_relation(each) -%} {%- endfor %}
+    {{ kpi_statement("values") }}
     select
         {{ kpi_text(spec.id) }}::text as kpi_id,
         v.grain,
@@ -71,5 +82,5 @@
         case when abs(v.value) < {{ spec.too_large }} then v.value::numeric end as value,
         v.value_json,
         case when abs(v.value) >= {{ spec.too_large }} then 'not a number' end as reason
-    from ({{ kpi_own(sql) }}) as v
+    from ({{ kpi_own(sql) }}) as v {{ kpi_period_statements(spec) }}
 {% endmacro %}

@@ -7,6 +7,5 @@ periods in `kpi_period`, aggregates them for every subset of the dimensions, and
 aggregates.
 
 The SQL stands in `dbt_project/macros/kpi/`; here is decided what it is made of. Only the conditions and expressions of
-definitions are SQL here, for they are their author's, checked and written anew; and the bounds of periods, which the
-engine needs as well.
+definitions are SQL here, for they are their author's, checked and written anew.
 """

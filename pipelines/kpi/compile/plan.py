@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sqlglot
-from sqlglot import exp
-
 from pipelines.kpi.compile.models import Group, StateModel, member
+from pipelines.kpi.compile.periods import grains_of, opened_by_time
 from pipelines.kpi.grains import GRAINS
-from pipelines.kpi.model import Kpi, Variable
-
-# By which column a source that is purged is noted: pipelines/metrics/purge.py.
-PURGED_BY = {"marts.indicator_record": "indicator_id"}
+from pipelines.kpi.model import Kpi
 
 
 def state_plan(state: StateModel) -> dict[str, Any]:
@@ -43,17 +38,13 @@ def values_plan(
     return {
         "kind": "values",
         "timezone": group.timezone,
-        "grains": [grain for grain in GRAINS if any(grain in kpi.grains for kpi in kpis)],
-        "retention": dict(group.retention),
-        "fills_gaps": group.fills_gaps,
+        "grains": grains_of(kpis),
+        "opened_by_time": opened_by_time(group, kpis),
         "pieces": [
             {
                 "state": piece.state,
                 "clocks": states[piece.state].clocks,
                 "is_date": states[piece.state].is_date,
-                "is_snapshot": piece.is_snapshot,
-                "days": piece.window.days if piece.window else None,
-                "to_date": piece.window.to_date if piece.window else None,
             }
             for piece in group.pieces
         ],
@@ -83,7 +74,6 @@ def kpi_plan(kpi: Kpi, model: str) -> dict[str, Any]:
         "allow_late": int(kpi.allow_late.total_seconds()), "slos": list(kpi.slos), "metadata": dict(kpi.metadata),
         "retention": dict(kpi.retention), "fills_gaps": kpi.fills_gaps, "frequency": kpi.frequency,
         "clocks": sorted({f"{each.source.relation}:{each.time_column}" for each in kpi.variables}),
-        "reads": [_read(kpi, each) for each in kpi.variables if each.source.relation in PURGED_BY],
         "variables": {
             each.name: {
                 "aggregation": each.aggregation, "table": each.source.table, "database": each.source.database,
@@ -95,36 +85,3 @@ def kpi_plan(kpi: Kpi, model: str) -> dict[str, Any]:
             for each in kpi.variables
         },
     }  # fmt: skip
-
-
-def _read(kpi: Kpi, variable: Variable) -> dict[str, Any]:
-    """What a variable reads of a source that is purged: which parts (None: any), over which window."""
-    column = PURGED_BY[variable.source.relation]
-    # Whether there is a cell at all is up to the rows that the definition's own filters let pass.
-    condition = variable.condition if kpi.formula == "custom" else variable.scope
-    return {
-        "relation": variable.source.relation, "parts": _parts(condition, column),
-        "days": variable.window.days if variable.window else None,
-        "to_date": variable.window.to_date if variable.window else None,
-        "is_snapshot": variable.kind == "snapshot", "is_date": variable.is_date,
-    }  # fmt: skip
-
-
-def _parts(condition: str, column: str) -> list[str] | None:
-    """The values that a condition allows a column, where it says so outright."""
-    return _allowed(sqlglot.parse_one(condition, dialect="postgres"), column) if condition else None
-
-
-def _allowed(node: exp.Expr, column: str) -> list[str] | None:
-    node = node.unnest()
-    if isinstance(node, exp.And):
-        return _allowed(node.this, column) or _allowed(node.expression, column)
-    values = node.expressions if isinstance(node, exp.In) else [node.args.get("expression")]
-    is_said = (
-        isinstance(node, exp.EQ | exp.In) and isinstance(node.this, exp.Column) and node.this.name == column
-    )
-    return [each.name for each in values] if is_said and values and all(map(_is_whole, values)) else None
-
-
-def _is_whole(node: exp.Expr | None) -> bool:
-    return isinstance(node, exp.Literal) and not node.is_string and node.name.isdigit()

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 
 from pipelines.errors import DuemarkError
-from pipelines.kpi.bounds import OF_P, RENAMED, PeriodColumns, piece_bounds
 from pipelines.kpi.compile.columns import (
     adds_up,
     column_spec,
@@ -17,11 +16,11 @@ from pipelines.kpi.compile.columns import (
     states_of,
 )
 from pipelines.kpi.compile.models import Group, Piece, StateModel, member
+from pipelines.kpi.compile.periods import bounds_spec, periods_spec
 from pipelines.kpi.compile.states import source_spec
 from pipelines.kpi.compile.zones import odd_clocks
 from pipelines.kpi.grains import GRAINS
 from pipelines.kpi.model import Kpi, Variable
-from pipelines.kpi.text import literal
 
 # A number of this size or more is none: it would end as an infinity, in a chart or in another number.
 TOO_LARGE = "1e300"
@@ -66,10 +65,9 @@ class ValuesSpec:
         odd_hours, odd_days = odd_clocks(self.group.timezone)
         is_alone = len(cells) == 1 and not self.group.fills_gaps
         return {
-            "timezone": self.group.timezone,
+            **periods_spec(self.group, self.kpis, self.states),
             "has_odd_hours": odd_hours,
             "has_odd_days": odd_days,
-            "fills_gaps": self.group.fills_gaps,
             "too_large": TOO_LARGE,
             "base": cells[0] if is_alone else "universe",
             "cells": cells,
@@ -103,26 +101,15 @@ class ValuesSpec:
         ]
         return [each for each in found if each["used"]]
 
-    def _piece(self, piece: Piece, period: PeriodColumns = OF_P) -> dict[str, Any]:
+    def _piece(self, piece: Piece) -> dict[str, Any]:
         state = self.states[piece.state]
-        begins, ends = piece_bounds(
-            is_date=state.is_date,
-            is_snapshot=piece.is_snapshot,
-            days=piece.window.days if piece.window else None,
-            to_date=piece.window.to_date if piece.window else None,
-            zone=literal(self.group.timezone),
-            period=period,
-        )
         return {
             "state": piece.state,
             "source": source_spec(state.source),
-            "is_date": state.is_date,
-            "is_snapshot": piece.is_snapshot,
+            **bounds_spec(piece, is_date=state.is_date),
             "is_own": piece.window is None and not piece.is_snapshot,
             "is_running": piece.is_snapshot
             or (piece.window is not None and piece.window.to_date is not None),
-            "begins": begins,
-            "ends": ends,
         }
 
     def _cells(self, name: str, present: Sequence[str], pieces: Sequence[Piece]) -> dict[str, Any]:
@@ -164,7 +151,7 @@ class ValuesSpec:
             "present": list(present),
             "missing": self._missing(present),
             "grains": grains,
-            "piece": self._piece(piece, RENAMED),
+            "piece": self._piece(piece),
             "time_column": time_column,
             "until_column": until_column,
             "members": [{"dimension": one, "column": dict(columns)[one]} for one in present],
@@ -273,7 +260,7 @@ def custom_spec(group: Group, kpi: Kpi, states: Mapping[str, StateModel]) -> dic
     return {
         "id": kpi.id,
         "too_large": TOO_LARGE,
-        "states": [piece.state for piece in group.pieces],
+        **periods_spec(group, [kpi], states),
         "sources": [sources[relation] for relation in sorted(sources)],
         "given": {
             "id": kpi.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -9,18 +10,18 @@ from psycopg import sql
 from pipelines.kpi.engine.restate import restate
 from pipelines.kpi.engine.sealed import unsealed
 from pipelines.kpi.engine.spans import within_periods
-from pipelines.kpi.engine.work import Model, TickWindow, query_of
+from pipelines.kpi.engine.work import ValuesQuery
 
 if TYPE_CHECKING:
     from pipelines.kpi.engine.work import Connection
 
 
 def exchange(
-    connection: Connection, model: Model, kpis: list[str], tick: TickWindow, *, is_full: bool
+    connection: Connection, spec: Mapping[str, Any], query: ValuesQuery, kpis: list[str], *, is_full: bool
 ) -> tuple[int, int]:
     """Compute the values of `kpi_period` and put them in place of those that differ; rows taken out and put in.
 
-    is_full: the KPIs' other periods are no more.
+    spec: what the plan says of the model. is_full: the KPIs' other periods are no more.
     """
     cells = sql.SQL(
         """
@@ -34,12 +35,12 @@ def exchange(
         where cell.kpi_id = any({}) and not p.is_gone and {}
         """
     ).format(
-        sql.SQL(within_periods(connection, query_of(connection, model.name), model.spec)),
+        sql.SQL(within_periods(connection, query, spec)),
         sql.Literal(kpis),
         sql.SQL(unsealed(connection, "cell")),
     )
     parameters: dict[str, Any] = {
-        "kpis": kpis, "as_of": tick.as_of, "load_id": tick.load_id, "is_full": is_full
+        "kpis": kpis, "as_of": query.tick.as_of, "load_id": query.tick.load_id, "is_full": is_full
     }  # fmt: skip
     connection.execute("drop table if exists kpi_cell, kpi_change")
     # Rows are sorted once for all aggregates, not all of them for the first, of which it takes a few.

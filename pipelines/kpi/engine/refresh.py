@@ -81,10 +81,9 @@ def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
         work = Work(
             changed=[kpi_id for kpi_id, is_new in mine if is_new or is_full],
             others=[kpi_id for kpi_id, is_new in mine if not (is_new or is_full)],
-            is_touched=bool(touched & clocks),
-            begun=[grain for grain in model.spec["grains"] if (model.spec["timezone"], grain) in begun],
+            has_begun=any((model.spec["timezone"], grain) in begun for grain in model.spec["opened_by_time"]),
         )
-        if mine and (work.changed or work.is_touched or work.begun):
+        if mine and (work.changed or touched & clocks or work.has_begun):
             _guarded(connection, model.name, refresh_values, model, work, window, publications=publications)
     if any(is_gone for *_, is_gone in kpis):
         connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.kpi.engine.work import STATES
+from pipelines.kpi.engine.work import STATES, ValuesQuery
 from pipelines.kpi.text import identifier
 
 if TYPE_CHECKING:
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 FEW_SPANS = 20
 
 
-def within_periods(connection: Connection, query: str, spec: Mapping[str, Any], states: str = STATES) -> str:
-    """A values model's query for what lies within the periods of `kpi_period` only, as literals the planner knows.
+def within_periods(
+    connection: Connection, query: ValuesQuery, spec: Mapping[str, Any], states: str = STATES
+) -> str:
+    """The query of values, of what lies within the periods of `kpi_period` only, by literals that the planner knows.
 
     `states`: SQL of the schema whose states it reads.
     """
@@ -73,4 +75,4 @@ def within_periods(connection: Connection, query: str, spec: Mapping[str, Any], 
             column, kind = f"r.{identifier(part['time_column'])}", "date" if part["is_date"] else "instant"
             parameters[f"within_{part['name']}_{grain}"] = within(kind, grain, column)
             parameters[f"start_{part['name']}_{grain}"] = start_of(kind, grain, column)
-    return query % parameters
+    return query.statement("values", **parameters)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+
+from pipelines.kpi.statements import statements_of
+from pipelines.kpi.text import literal
 
 if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
@@ -38,23 +41,35 @@ class Model:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done of a values model: KPIs to compute as a whole, and others over what was touched or begun."""
+    """What is to be done of a values model: KPIs to compute as a whole, others over what was touched or has begun."""
 
     changed: list[str]
     others: list[str]
-    is_touched: bool
-    begun: list[str]
+    has_begun: bool
+
+
+@dataclass(frozen=True)
+class ValuesQuery:
+    """The compiled statements of a model of values, for a tick."""
+
+    text: str
+    tick: TickWindow
+
+    def statement(self, name: str, kpis: Sequence[str] = (), **given: str | bool) -> str:
+        """One of them, with its other parameters `given` as SQL; empty where the model has none of this name."""
+        parameters = {
+            "as_of": f"timestamptz {literal(self.tick.as_of)}",
+            "before": f"timestamptz {literal(self.tick.before)}",
+            "kpis": f"array[{', '.join(map(literal, kpis))}]::text[]",
+            "states": STATES,
+        }
+        parameters |= {
+            key: each if isinstance(each, str) else str(each).lower() for key, each in given.items()
+        }
+        return statements_of(self.text, parameters).get(name, "")
 
 
 def query_of(connection: Connection, name: str) -> str:
     """The compiled SQL of a deployed model; empty where it could not be made."""
     row = connection.execute("select query from kpi.model where name = %s", [name]).fetchone()
     return str(row[0]) if row else ""
-
-
-def is_bounded(spec: Mapping[str, Any]) -> bool:
-    """Whether its periods go up to as_of's and no further, and open by time alone."""
-    return bool(spec["fills_gaps"]) or any(
-        piece["is_snapshot"] or piece["days"] is not None or piece["to_date"] is not None
-        for piece in spec["pieces"]
-    )

@@ -58,7 +58,7 @@ cross join
                 then kpi.day_start(cell.start_date - 2, kpi.spec ->> 'timezone')
                 else
                     kpi.day_start(
-                        (cell.start_date - {{ kpi_step("cell.grain") }})::date, kpi.spec ->> 'timezone'
+                        (cell.start_date - {{ kpi_step_by("cell.grain") }})::date, kpi.spec ->> 'timezone'
                     )
             end as previous_start,
             case
