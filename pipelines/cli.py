@@ -12,6 +12,7 @@ import click
 
 import pipelines.subjects  # noqa: F401 # hands the subjects in
 from pipelines import failures, logs
+from pipelines.durations import duration
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
 
@@ -323,6 +324,53 @@ def sql(query: str, form: Format, safe: bool) -> None:
 
     _only_for_csv(form, is_safe=safe)
     answer(Settings.from_env(), query, form, is_safe=safe)
+
+
+@main.command()
+@click.option("--from", "first", metavar="DATE", help="First business date; default: the first there is.")
+@click.option("--to", "last", metavar="DATE", help="Last business date; default: the last there is.")
+@click.option(
+    "--lead", "leads", multiple=True, metavar="TIME",
+    help="How long before the due time, such as 60m or 2h, in whole minutes; may be given again. Default: 120m, 60m, 30m, 10m.",
+)  # fmt: skip
+@click.option("--slo", "slos", multiple=True, metavar="SLO", help="Only this SLO; may be given again.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
+def backtest(
+    first: str | None, last: str | None, leads: tuple[str, ...], slos: tuple[str, ...], form: Format
+) -> None:
+    """Replay the forecast over the past, as of moments before each due time, and score it.
+
+    Each forecast knows what had happened by its moment, and no more. The table sets it against four simple rules:
+    losses and leads in minutes, the share of ends between p10 and p90, how many misses were foreseen. csv and json
+    have a row for each forecast that was open then. docs/forecast.md says how it is done.
+    """
+    from pipelines.forecasts.backtest import LEADS, backtest as run
+
+    run(
+        Settings.from_env(),
+        sys.stdout,
+        form,
+        leads=sorted({_lead(text) for text in leads}, reverse=True) or LEADS,
+        first=_date(first, "--from"),
+        last=_date(last, "--to"),
+        slos=slos,
+    )
+
+
+def _lead(text: str) -> int:
+    found = duration(text)
+    if found is None or found % timedelta(minutes=1):
+        raise DuemarkError(f"--lead {text} is no time in whole minutes.", "Write 60m, 2h or 1d.")
+    return found // timedelta(minutes=1)
+
+
+def _date(text: str | None, option: str) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError as error:
+        raise DuemarkError(f"{option} {text} is no date.", "Write it so: 2026-03-31.") from error
 
 
 @main.command()

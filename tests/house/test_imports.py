@@ -81,3 +81,8 @@ def test_the_location_on_call_needs_nothing_of_what_moves_the_data_on() -> None:
     modules = imported("import sensors.definitions")
     assert [name for name in modules if name.startswith("sensors.ticks")] == []
     assert "pipelines.transform.project" not in modules
+
+
+def test_forecasts_need_numpy_and_no_dbt() -> None:
+    modules = imported("import pipelines.forecasts.backtest")
+    assert heavy(modules, HEAVY) == ["numpy"]

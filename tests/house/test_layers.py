@@ -109,6 +109,7 @@ RANKS = {
     "slo": 9,
     "metrics": 9,
     "kpi": 9,
+    "forecasts": 9,
     "simulator": 10,
     "board": 10,
     "processes": 10,

@@ -1,0 +1,436 @@
+"""When one SLO ends: quantiles of its own past ends that were later than now. `docs/forecast.md` says why so.
+
+A *series* is one slot of an SLO, its dates in order. What a forecast knows of a date is what had happened by then: an
+end after `now` is not there yet. All instants are seconds since 1970 (UTC), business dates are ordinals of
+`datetime.date`; nan stands for an end that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+HALF_LIVES = (3.0, 7.0, 15.0, 40.0, 120.0)
+WEEKDAY_WEIGHTS = (1.0, 3.0, 50.0)
+BASES = ("due", "clock")
+"""An end is kept as so much from its due time, or from midnight (UTC) of its date: a promise may move alone."""
+CANDIDATES = tuple((basis, half, weight) for basis in BASES for half in HALF_LIVES for weight in WEEKDAY_WEIGHTS)
+# Until losses tell: neither the newest dates alone nor all.
+FIRST_CHOICE = CANDIDATES.index(("due", 15.0, 1.0))
+
+LEADS = (7200.0, 3600.0, 1800.0, 600.0)
+"""Seconds before the due time of the forecasts that a series learns from, once the end is known."""
+WITHOUT_CONDITION = 86_400.0
+LEVELS = (0.5, 0.8)
+"""The quantiles by whose loss a candidate is chosen."""
+KEPT = 400
+"""Dates that a state remembers."""
+LOSS_HALF_LIFE = 30.0
+STEP = 0.05
+FIRST_LOW, FIRST_HIGH = 0.08, 0.92
+LEAST_LATER = 5
+"""With fewer past ends later than now, it takes longer than ever seen."""
+GIVEN_UP = 7 * 86_400.0
+MISS_HALF_LIFE = 40.0
+
+# The smooth part: a symmetric Pareto about the median, scaled by the spread, as heavy as one past date.
+SMOOTH_DATES = 1.0
+SHAPE = 3.0
+LEAST_SPREAD = 5.0
+SPREAD_OF_FEW = 600.0
+SPREAD_OF_NONE = 1800.0
+_SMOOTH_AT = np.array(
+    [0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.88, 0.93, 0.96, 0.98, 0.99, 0.995, 0.998, 0.999,
+     0.9995, 0.9999]
+)  # fmt: skip
+_SMOOTH_MASS = np.diff(np.concatenate([[0.0], (_SMOOTH_AT[1:] + _SMOOTH_AT[:-1]) / 2, [1.0]]))
+_SMOOTH_POINT = np.where(
+    _SMOOTH_AT >= 0.5,
+    SHAPE * ((2 * (1 - _SMOOTH_AT)) ** (-1 / SHAPE) - 1),
+    -SHAPE * ((2 * _SMOOTH_AT) ** (-1 / SHAPE) - 1),
+)
+# A weight is never 0, which stands for a date that is not there.
+_BY_AGE = np.maximum(np.exp2(-np.arange(KEPT, 0, -1.0) / np.array(HALF_LIVES)[:, None]), 1e-30)
+EPOCH = 719_163
+"""Ordinal of 1970-01-01."""
+
+RULES = ("no past dates", "few past dates", "past dates", "longer than ever seen")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One slot of an SLO: a row a business date, in any order; `end` is nan where it has not ended."""
+
+    slo_id: str
+    slot: str
+    date: Ints
+    due: Floats
+    end: Floats
+
+    def in_order(self) -> Series:
+        """The same by date; of several rows of a date the one that ended first."""
+        order = np.lexsort((self.end, self.date))
+        date = self.date[order].astype(np.int64)
+        first = np.ones(len(date), dtype=bool)
+        first[1:] = date[1:] != date[:-1]
+        return replace(
+            self,
+            date=date[first],
+            due=self.due[order].astype(float)[first],
+            end=self.end[order].astype(float)[first],
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """What is remembered of a series: its last dates, and what their forecasts taught.
+
+    `loss` is the discounted loss of each of CANDIDATES; `low` and `high` are the levels at which p10 and p90 are taken;
+    `learned` counts the ends that it was told, `last` is the newest of them.
+    """
+
+    date: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    due: Floats = field(default_factory=lambda: np.empty(0))
+    end: Floats = field(default_factory=lambda: np.empty(0))
+    loss: Floats = field(default_factory=lambda: np.zeros(len(CANDIDATES)))
+    low: float = FIRST_LOW
+    high: float = FIRST_HIGH
+    learned: int = 0
+    last: float = -np.inf
+
+    @property
+    def choice(self) -> int:
+        """Index in CANDIDATES of the one that lost least."""
+        best = int(np.argmin(self.loss))
+        return FIRST_CHOICE if self.loss[best] >= self.loss[FIRST_CHOICE] else best
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_json` reads them."""
+        return {
+            "date": self.date.tolist(),
+            "due": self.due.tolist(),
+            "end": [None if np.isnan(end) else end for end in self.end.tolist()],
+            "loss": self.loss.tolist(),
+            "low": self.low,
+            "high": self.high,
+            "learned": self.learned,
+            "last": self.last if np.isfinite(self.last) else None,
+        }
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> State:
+        """The state that `as_json` wrote, to the last bit."""
+        return cls(
+            date=np.array(kept["date"], np.int64),
+            due=np.array(kept["due"], float),
+            end=np.array([np.nan if end is None else end for end in kept["end"]], float),
+            loss=np.array(kept["loss"], float),
+            low=kept["low"],
+            high=kept["high"],
+            learned=kept["learned"],
+            last=-np.inf if kept["last"] is None else kept["last"],
+        )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A row an occurrence: instants, the probability that it ends after its due time or never, and what it rests on.
+
+    `dates` counts the past ends that were used, `later` those of them that were later than now; `rule` is an index in
+    RULES, `choice` one in CANDIDATES.
+    """
+
+    p10: Floats
+    p50: Floats
+    p80: Floats
+    p90: Floats
+    p95: Floats
+    miss_probability: Floats
+    dates: Ints
+    later: Ints
+    rule: Ints
+    choice: Ints
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Rows of points in order with the share above each; beyond the last point a Pareto tail about `middle`."""
+
+    at: Floats
+    above: Floats
+    middle: Floats
+    spread: Floats
+
+    def share_above(self, x: Floats) -> Floats:
+        """For a row of instants: what lies above each, for each row of the distribution."""
+        x = np.asarray(x, float)[:, None]
+        inside = _interpolated(self.at, self.above, x)
+        reach = self._reach(self.at[:, -1:])
+        beyond = self.above[:, -1:] * (reach / np.maximum(self._reach(x), 1e-9)) ** SHAPE
+        found: Floats = np.where(x > self.at[:, -1:], beyond, inside)[:, 0]
+        return found
+
+    def later_than(self, now: Floats, levels: Floats) -> Floats:
+        """Quantiles at `levels` (rows x quantiles) of what is above `now`; never below it."""
+        above = self.share_above(now)[:, None] * (1 - levels)
+        inside = _interpolated(-self.above, self.at, -above)
+        reach = self._reach(self.at[:, -1:])
+        beyond = (
+            self.middle[:, None]
+            - SHAPE * self.spread[:, None]
+            + reach * (self.above[:, -1:] / above) ** (1 / SHAPE)
+        )
+        found: Floats = np.where(above < self.above[:, -1:], beyond, inside)
+        return np.maximum(found, np.asarray(now, float)[:, None])
+
+    def _reach(self, x: Floats) -> Floats:
+        found: Floats = x - self.middle[:, None] + SHAPE * self.spread[:, None]
+        return found
+
+
+def _interpolated(x: Floats, y: Floats, at: Floats) -> Floats:
+    """numpy.interp row by row: `at` (rows x points) in `x` and `y` (rows x knots, x in order)."""
+    rows = np.arange(len(x))[:, None]
+    right = np.minimum(np.maximum((x[:, None, :] <= at[:, :, None]).sum(axis=2), 1), x.shape[1] - 1)
+    x0, y0 = x[rows, right - 1], y[rows, right - 1]
+    width = x[rows, right] - x0
+    # Between two knots at one place the step is taken whole.
+    share = np.where(width > 0, (at - x0) / np.where(width > 0, width, 1.0), 1.0)
+    found: Floats = y0 + np.minimum(np.maximum(share, 0.0), 1.0) * (y[rows, right] - y0)
+    return found
+
+
+def distribution(offset: Floats, weight: Floats, count: Ints) -> Distribution:
+    """Of rows of past offsets and their weights (0: no such date); `count` is how many each row has.
+
+    A smooth part, as heavy as one date, lets a forecast go on where the past dates end.
+    """
+    rows, columns = offset.shape
+    has_any, each = count > 0, np.arange(rows)[:, None]
+    if columns:
+        order = np.argsort(np.where(weight > 0, offset, np.inf), axis=1, kind="stable")
+        offset, weight = offset[each, order], weight[each, order]
+        total = weight.sum(axis=1, keepdims=True)
+        weight = weight / np.where(total > 0, total, 1.0)
+        # Absent dates stand behind, at the last offset that there is.
+        last = offset[each, np.maximum(count - 1, 0)[:, None]]
+        offset = np.where(np.arange(columns) < count[:, None], offset, np.where(has_any[:, None], last, 0.0))
+        below = np.cumsum(weight, axis=1) - weight / 2
+        low, middle, high = _interpolated(below, offset, np.tile([0.16, 0.5, 0.84], (rows, 1))).T if (
+            columns > 1
+        ) else (offset[:, 0], offset[:, 0], offset[:, 0])
+        dates = 1 / np.maximum((weight**2).sum(axis=1), 1e-12)
+        spread = np.maximum((high - low) / 2, LEAST_SPREAD)
+    else:
+        middle, dates, spread = np.zeros(rows), np.zeros(rows), np.full(rows, LEAST_SPREAD)
+    few = np.maximum(spread, SPREAD_OF_FEW / np.maximum(count, 1))
+    spread = np.where(count >= LEAST_LATER, spread, few)
+    spread = np.where(has_any, spread, SPREAD_OF_NONE)
+    middle = np.where(has_any, middle, 0.0)
+    smooth = np.where(has_any, SMOOTH_DATES / (SMOOTH_DATES + dates), 1.0)[:, None]
+    at = np.concatenate([offset, middle[:, None] + spread[:, None] * _SMOOTH_POINT], axis=1)
+    mass = np.concatenate([weight * (1 - smooth), smooth * _SMOOTH_MASS], axis=1)
+    order = np.argsort(at, axis=1, kind="stable")
+    at, mass = at[each, order], mass[each, order]
+    # Summed from above, where small shares count.
+    above = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1] - mass / 2
+    return Distribution(at, above, middle, spread)
+
+
+@dataclass(frozen=True)
+class Past:
+    """Past ends as a forecast uses them: an event for all dates that were due at one instant and ended at one."""
+
+    due: Floats
+    end: Floats
+    midnight: Floats
+    weekdays: Ints
+    given_up: float
+    """Share of the dates that never ended, newer ones weighing more."""
+
+    def offsets(self, basis: str) -> Floats:
+        return self.end - (self.due if basis == "due" else self.midnight)
+
+    def weights(self, date: int) -> Floats:
+        """By recency and by weekday: a row for each half-life and, within it, each weight of the weekday."""
+        is_same = (self.weekdays & (1 << (date + 6) % 7)) > 0
+        by_weekday = np.where(is_same, np.array(WEEKDAY_WEIGHTS)[:, None], 1.0)
+        by_age = _BY_AGE[:, KEPT - len(self.end) :]
+        found: Floats = (by_age[:, None, :] * by_weekday).reshape(len(HALF_LIVES) * len(WEEKDAY_WEIGHTS), by_age.shape[1])
+        return found
+
+
+def past(date: Ints, due: Floats, end: Floats, now: float) -> Past:
+    """What was known at `now` of dates in order."""
+    known = end <= now
+    given_up = 0.0
+    if not known.all():
+        later = np.append(due[1:], np.inf)
+        # Dates that are due together are given up together.
+        for place in range(len(due) - 2, -1, -1):
+            if later[place] <= due[place]:
+                later[place] = later[place + 1]
+        is_up = ~known & (np.minimum(later, due + GIVEN_UP) < now)
+        weight = np.exp2(-np.arange(len(due), 0, -1.0) / MISS_HALF_LIFE)
+        given_up = float(weight[is_up].sum() / (weight[is_up | known].sum() + 1.0))
+        date, due, end = date[known], due[known], end[known]
+    weekdays = 1 << ((date + 6) % 7)
+    is_new = np.ones(len(date), dtype=bool)
+    is_new[1:] = (due[1:] != due[:-1]) | (end[1:] != end[:-1])
+    if not is_new.all():
+        weekdays = np.bitwise_or.reduceat(weekdays, np.flatnonzero(is_new))
+        date, due, end = date[is_new], due[is_new], end[is_new]
+    return Past(due, end, (date - EPOCH) * 86_400.0, weekdays, given_up)
+
+
+def fit(series: Series, as_of: float = np.inf) -> State:
+    """The state once all that happened up to `as_of` is known."""
+    return advance(State(), series, as_of)
+
+
+def advance(state: State, series: Series, as_of: float = np.inf) -> State:
+    """`state` after what `series`, all of its dates, says up to `as_of`: equal to `fit`, for the price of the new ends.
+
+    Where the state was told otherwise, or an end comes to be known that is older than the newest it was told, it is
+    made anew.
+    """
+    series = series.in_order()
+    is_known = series.end <= as_of
+    is_told = is_known & (series.end <= state.last)
+    if state.learned and not _agrees(state, series, is_told):
+        state, is_told = State(), np.zeros(len(is_told), dtype=bool)
+    new = np.flatnonzero(is_known & ~is_told)
+    for place in new[np.lexsort((series.date[new], series.end[new]))]:
+        state = _learn(state, series, int(place))
+    # Dates without an end are remembered too: whether they were given up is for the forecast to say.
+    seen = np.flatnonzero(series.due <= as_of) if np.isfinite(as_of) else np.arange(len(series.date))
+    kept = np.union1d(seen, np.flatnonzero(is_known))[-KEPT:]
+    if not len(kept):
+        return state
+    end = np.where(is_known[kept], series.end[kept], np.nan)
+    return replace(state, date=series.date[kept], due=series.due[kept], end=end)
+
+
+def _agrees(state: State, series: Series, is_told: Bools) -> bool:
+    """Whether the state was told what the series says; of dates that it has forgotten, that there are as many."""
+    known = state.end <= state.last
+    remembered = is_told & (series.date >= state.date[0])
+    return state.learned == int(is_told.sum()) and all(
+        np.array_equal(mine[known], theirs[remembered])
+        for mine, theirs in ((state.date, series.date), (state.due, series.due), (state.end, series.end))
+    )
+
+
+def _learn(state: State, series: Series, place: int) -> State:
+    """`state` once the end of one date is told: how well the candidates foresaw it, and whether p10 to p90 held it."""
+    date, due, end = int(series.date[place]), float(series.due[place]), float(series.end[place])
+    told = replace(state, learned=state.learned + 1, last=end)
+    # One event, one lesson.
+    if place and series.due[place - 1] == due and series.end[place - 1] == end:
+        return told
+    open_at = [due - lead for lead in LEADS if end > due - lead]
+    moments = open_at or [min(due, end) - WITHOUT_CONDITION]
+    before = slice(max(0, place - KEPT), place)
+    loss, low, high = np.zeros(len(CANDIDATES)), 0.0, 0.0
+    known, use = -1, None
+    for moment in moments:
+        now_known = int((series.end[before] <= moment).sum())
+        if now_known != known or use is None:
+            known = now_known
+            use = _Candidates(past(series.date[before], series.due[before], series.end[before], moment), date, due)
+        if not known:
+            return told
+        quantiles = use.later_than(moment, np.array(LEVELS))
+        over = end - quantiles
+        loss += sum(np.maximum(p * over[:, i], (p - 1) * over[:, i]) for i, p in enumerate(LEVELS))
+        if open_at:
+            interval = use.later_than(moment, np.array([state.low, state.high]), state.choice)[0]
+            low += 0.1 - float(end < interval[0])
+            high += float(end > interval[1]) - 0.1
+    step = STEP / np.sqrt(len(moments))
+    return replace(
+        told,
+        loss=state.loss * 2 ** (-1 / LOSS_HALF_LIFE) + loss / len(moments),
+        low=float(np.clip(state.low + step * low, 0.003, 0.4)),
+        high=float(np.clip(state.high + step * high, 0.6, 0.997)),
+    )
+
+
+class _Candidates:
+    """The distributions of all CANDIDATES for one date. Where due times keep their clock, both bases are one."""
+
+    def __init__(self, known: Past, date: int, due: float) -> None:
+        midnight = (date - EPOCH) * 86_400.0
+        is_one = bool(np.all(known.due - known.midnight == due - midnight))
+        weights = known.weights(date)
+        bases = BASES[:1] if is_one else BASES
+        offsets = np.concatenate([np.tile(known.offsets(basis), (len(weights), 1)) for basis in bases])
+        count = np.full(len(offsets), len(known.end))
+        self._of = distribution(offsets, np.tile(weights, (len(bases), 1)), count)
+        shift = np.repeat([due, midnight][: len(bases)], len(weights))
+        self._shift, self._repeat = shift, 2 if is_one else 1
+
+    def later_than(self, now: float, levels: Floats, only: int | None = None) -> Floats:
+        """Instants, candidates x levels; of one candidate where `only` names it."""
+        of, shift = self._of, self._shift
+        if only is not None:
+            row = slice(only % len(shift), only % len(shift) + 1)
+            of = Distribution(of.at[row], of.above[row], of.middle[row], of.spread[row])
+            shift = shift[row]
+        found = of.later_than(now - shift, np.tile(levels, (len(shift), 1))) + shift[:, None]
+        return found if only is not None else np.tile(found, (self._repeat, 1))
+
+
+def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Forecast:
+    """Forecasts of occurrences (a state, date, due time and now each) that had not ended by now; draws nothing.
+
+    States must have been made of what happened by now; dates from `date` on are left out.
+    """
+    rows = len(states)
+    date, due, now = np.asarray(date, np.int64), np.asarray(due, float), np.asarray(now, float)
+    known = []
+    for state, day, moment in zip(states, date.tolist(), now.tolist(), strict=True):
+        before = int(np.searchsorted(state.date, day))
+        known.append(past(state.date[:before], state.due[:before], state.end[:before], moment))
+    choice = np.array([state.choice for state in states], np.int64)
+    count = np.array([len(one.end) for one in known], np.int64)
+    width = int(count.max(initial=0))
+    offset, weight = np.zeros((rows, width)), np.zeros((rows, width))
+    shift = np.empty(rows)
+    later = np.empty(rows, np.int64)
+    for row, one in enumerate(known):
+        basis = CANDIDATES[choice[row]][0]
+        shift[row] = due[row] if basis == "due" else (date[row] - EPOCH) * 86_400.0
+        offset[row, : count[row]] = one.offsets(basis)
+        weight[row, : count[row]] = one.weights(int(date[row]))[choice[row] % (len(CANDIDATES) // len(BASES))]
+        later[row] = int((offset[row, : count[row]] > now[row] - shift[row]).sum())
+    found = distribution(offset, weight, count)
+    low = np.array([state.low for state in states])
+    high = np.array([state.high for state in states])
+    levels = np.stack([low, np.full(rows, 0.5), np.full(rows, 0.8), high, np.maximum(0.95, (1 + high) / 2)], 1)
+    quantiles = found.later_than(now - shift, levels) + shift[:, None]
+    # Adding the shift rounds: an end is never before now.
+    quantiles = np.maximum.accumulate(np.maximum(quantiles, now[:, None]), axis=1)
+    still = found.share_above(now - shift)
+    never = np.array([one.given_up for one in known])
+    is_open = never + (1 - never) * still
+    miss = (never + (1 - never) * np.minimum(found.share_above(due - shift), still)) / np.maximum(is_open, 1e-300)
+    rule = np.where(later < LEAST_LATER, 3, 2)
+    rule = np.where(count < LEAST_LATER, 1, rule)
+    rule = np.where(count == 0, 0, rule)
+    return Forecast(
+        *quantiles.T,
+        miss_probability=np.where(now >= due, 1.0, np.clip(miss, 0.0, 1.0)),
+        dates=count,
+        later=later,
+        rule=rule,
+        choice=choice,
+    )

@@ -1,0 +1,223 @@
+"""Facts about the forecast of one series: what always holds, and small cases by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.forecasts import ends
+from pipelines.forecasts.ends import EPOCH, Floats, Forecast, Series, State, advance, fit, predict
+
+MONDAY = date(2024, 1, 1).toordinal()
+DAY = 86_400.0
+
+
+def series(minutes: list[float], due_at: float = 6 * 3600.0, first: int = MONDAY) -> Series:
+    """Daily, due at 06:00 UTC, with ends in minutes from due; nan: none."""
+    dates = np.arange(first, first + len(minutes))
+    due = (dates - EPOCH) * DAY + due_at
+    return Series("s", "00:00", dates, due, due + np.array(minutes, float) * 60)
+
+
+def noisy(count: int, seed: int = 1, centre: float = -30, width: float = 10) -> Series:
+    rng = np.random.default_rng(seed)
+    return series(list(centre + width * rng.standard_normal(count)))
+
+
+def after(known: Series) -> tuple[int, float]:
+    """Date and due time of the date that follows."""
+    return int(known.date[-1]) + 1, float(known.due[-1]) + DAY
+
+
+def one(state: State, day: int, due: float, now: float) -> Forecast:
+    return predict([state], np.array([day]), np.array([due]), np.array([now]))
+
+
+def quantiles(forecast: Forecast) -> Floats:
+    return np.stack([forecast.p10, forecast.p50, forecast.p80, forecast.p90, forecast.p95], axis=1)
+
+
+minutes = st.one_of(
+    st.floats(-600, 600, allow_nan=False), st.just(float("nan")), st.sampled_from([-30.0, -30.5, 0.0, 5000.0])
+)
+histories = st.lists(minutes, max_size=40)
+
+
+@given(histories, st.lists(st.floats(-1000, 10_000), min_size=2, max_size=8))
+def test_never_in_the_past_in_order_and_later_as_time_passes(past: list[float], nows: list[float]) -> None:
+    known = series(past)
+    day, due = MONDAY + len(past), (MONDAY + len(past) - EPOCH) * DAY + 6 * 3600
+    # Of one state: what changes is now alone.
+    state = fit(known, due - DAY)
+    moments = due + np.sort(np.array(nows)) * 60
+    same_past = replace(state, end=np.where(state.end <= moments[0], state.end, np.nan))
+    found = predict([same_past] * len(moments), np.full(len(moments), day), np.full(len(moments), due), moments)
+    values = quantiles(found)
+    assert np.isfinite(values).all()
+    assert (values >= moments[:, None]).all()
+    assert (np.diff(values, axis=1) >= 0).all()
+    assert (np.diff(values, axis=0) >= -1e-3).all()
+    assert (found.miss_probability >= 0).all()
+    assert (found.miss_probability <= 1).all()
+    assert (found.miss_probability[moments >= due] == 1).all()
+
+
+@given(histories, st.randoms(use_true_random=False), st.floats(-200, 100))
+def test_order_and_copies_of_rows_do_not_matter(past: list[float], random: object, now: float) -> None:
+    known = series(past)
+    order = list(range(len(past))) + list(range(0, len(past), 3))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    mixed = replace(known, date=known.date[order], due=known.due[order], end=known.end[order])
+    as_of = (MONDAY + len(past) - EPOCH) * DAY + 6 * 3600 + now * 60
+    assert fit(mixed, as_of).as_json() == fit(known, as_of).as_json()
+
+
+@given(histories, st.integers(0, 40), histories)
+def test_the_future_changes_nothing(past: list[float], place: int, other: list[float]) -> None:
+    known = series(past)
+    as_of = (MONDAY + place - EPOCH) * DAY + 5 * 3600
+    changed = known.end.copy()
+    size = min(len(other), len(past))
+    new = known.due[:size] + np.array(other[:size], float) * 60
+    # Only what had not happened by then, and only to what still has not.
+    may = ~(known.end[:size] <= as_of) & ~(new <= as_of)
+    changed[:size][may] = new[may]
+    assert fit(replace(known, end=changed), as_of).as_json() == fit(known, as_of).as_json()
+
+
+@given(histories, st.lists(st.integers(0, 45), max_size=5))
+def test_step_by_step_equals_all_at_once(past: list[float], stops: list[int]) -> None:
+    known = series(past)
+    state = State()
+    for stop in [*sorted(stops), 60]:
+        as_of = (MONDAY + stop - EPOCH) * DAY + 6 * 3600
+        state = advance(state, known, as_of)
+        state = State.from_json(json.loads(json.dumps(state.as_json())))
+        assert state.as_json() == fit(known, as_of).as_json()
+
+
+def test_an_end_that_comes_to_be_known_later_makes_the_state_anew() -> None:
+    known = noisy(60)
+    gap = known.end.copy()
+    gap[20] = np.nan
+    before = fit(replace(known, end=gap))
+    assert advance(before, known).as_json() == fit(known).as_json()
+
+
+def test_without_a_past_it_is_the_promise() -> None:
+    due = (MONDAY - EPOCH) * DAY + 6 * 3600
+    found = one(State(), MONDAY, due, due - 7 * DAY)
+    assert found.p50[0] == pytest.approx(due, abs=60)
+    assert ends.RULES[found.rule[0]] == "no past dates"
+    assert found.dates[0] == 0
+    assert found.miss_probability[0] == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_middle_of_what_was_later_than_now() -> None:
+    known = series([-60.0, -10.0] * 40)
+    day, due = after(known)
+    state = fit(known)
+    early, late = one(state, day, due, due - 5400), one(state, day, due, due - 1800)
+    assert (due - late.p50[0]) / 60 == pytest.approx(10, abs=3)
+    assert early.p10[0] < due - 3000
+    assert early.p90[0] > due - 900
+    assert late.p10[0] > due - 1500
+    assert ends.RULES[early.rule[0]] == "past dates"
+
+
+def test_longer_than_ever_seen_goes_on_from_now() -> None:
+    known = noisy(100)
+    day, due = after(known)
+    state = fit(known)
+    found = one(state, day, due, due + 3600)
+    assert ends.RULES[found.rule[0]] == "longer than ever seen"
+    assert found.later[0] == 0
+    assert due + 3600 < found.p50[0] < due + 3 * 3600
+    # What is late already takes longer still, in proportion.
+    later = one(state, day, due, due + 36_000)
+    assert later.p50[0] - (due + 36_000) > 3 * (found.p50[0] - (due + 3600))
+
+
+def test_one_old_outlier_is_not_the_forecast() -> None:
+    """Ten minutes before due, half an hour later than usual: not the one date that took fifteen hours."""
+    minutes = [-60.0 + n % 7 for n in range(80)]
+    minutes[30] = 900
+    known = series(minutes)
+    day, due = after(known)
+    assert one(fit(known), day, due, due - 600).p50[0] < due + 3600
+
+
+def test_dates_that_never_ended_count_as_misses_and_make_no_instant() -> None:
+    known = noisy(120)
+    gaps = known.end.copy()
+    gaps[::5] = np.nan
+    day, due = after(known)
+    as_of = due - 3600
+    whole, holes = fit(known, as_of), fit(replace(known, end=gaps), as_of)
+    assert one(whole, day, due, as_of).miss_probability[0] < 0.1
+    found = one(holes, day, due, as_of)
+    assert 0.12 < found.miss_probability[0] < 0.4
+    assert found.p90[0] < due + 1800
+
+
+def test_a_promise_that_moves_alone_is_understood() -> None:
+    """Half an hour more time is given, and the habit stays: forecasts follow the clock."""
+    known = noisy(160)
+    moved = np.where(np.arange(160) >= 100, known.due + 1800, known.due)
+    day, due = int(known.date[-1]) + 1, float(known.due[-1]) + DAY + 1800
+    state = fit(replace(known, due=moved))
+    assert ends.CANDIDATES[state.choice][0] == "clock"
+    assert one(state, day, due, due - 7200).p50[0] == pytest.approx(due - 3600, abs=600)
+
+
+def test_a_strong_weekday_is_learned() -> None:
+    known = series([-60.0 + (60 if n % 7 == 4 else 0) + n % 3 for n in range(140)])
+    state = fit(known)
+    for day in range(MONDAY + 140, MONDAY + 147):
+        due = (day - EPOCH) * DAY + 6 * 3600
+        found = one(state, day, due, due - 7200)
+        usual = due if (day - MONDAY) % 7 == 4 else due - 3600
+        assert found.p50[0] == pytest.approx(usual, abs=400)
+
+
+def test_seven_dates_that_come_together_are_one_event() -> None:
+    dates = np.arange(MONDAY, MONDAY + 70)
+    due = (MONDAY + (dates - MONDAY) // 7 * 7 + 8 - EPOCH) * DAY
+    known = Series("weekly", "00:00", dates, due, due - 3600)
+    state = fit(known)
+    found = one(state, MONDAY + 70, float(due[-1]) + 7 * DAY, float(due[-1]) + 6 * DAY)
+    assert found.dates[0] == 10
+    assert found.p50[0] == pytest.approx(due[-1] + 7 * DAY - 3600, abs=60)
+
+
+def test_five_thousand_dates_leave_a_small_state() -> None:
+    known = noisy(1200)
+    many = Series(
+        "s", "00:00", np.arange(MONDAY, MONDAY + 5000), np.arange(5000) * DAY, np.arange(5000) * DAY - 60.0
+    )
+    assert len(fit(known).date) == ends.KEPT
+    assert len(json.dumps(fit(known).as_json())) < 40_000
+    kept = fit(many, 4999 * DAY)
+    assert kept.learned == 5000
+
+
+def test_rows_together_are_rows_alone() -> None:
+    known = [noisy(n, seed=n) for n in (0, 1, 3, 30, 200, 450)]
+    states = [fit(past) for past in known]
+    dates = np.array([MONDAY + len(past.date) for past in known])
+    due = (dates - EPOCH) * DAY + 6 * 3600
+    together = predict(states, dates, due, due - 3000)
+    for row, state in enumerate(states):
+        alone = one(state, int(dates[row]), float(due[row]), float(due[row]) - 3000)
+        np.testing.assert_allclose(quantiles(alone)[0], quantiles(together)[row], rtol=0, atol=0.01)
+        assert alone.miss_probability[0] == pytest.approx(together.miss_probability[row], abs=1e-6)
+
+
+def test_no_rows_are_no_rows() -> None:
+    assert len(predict([], np.empty(0), np.empty(0), np.empty(0)).p50) == 0
