@@ -34,7 +34,12 @@ LEVELS = (0.5, 0.8)
 KEPT = 400
 """Dates that a state remembers."""
 LOSS_HALF_LIFE = 30.0
-STEP = 0.05
+# Who lost a tenth more than the best counts so much less: exp(-0.1 * this).
+SHARPNESS = 50.0
+STEP = 0.025
+"""How far one forecast moves the level of p10 or p90."""
+OUTSIDE = 0.095
+"""Share of the ends that is let fall out on each side: a little less than a tenth, for what the start costs."""
 FIRST_LOW, FIRST_HIGH = 0.08, 0.92
 LEAST_LATER = 5
 """With fewer past ends later than now, it takes longer than ever seen."""
@@ -45,7 +50,8 @@ MISS_HALF_LIFE = 40.0
 SMOOTH_DATES = 1.0
 SHAPE = 3.0
 LEAST_SPREAD = 5.0
-SPREAD_OF_FEW = 600.0
+# A share of the distance from due (or midnight), by the number of dates.
+SPREAD_OF_FEW = 0.25
 SPREAD_OF_NONE = 1800.0
 _SMOOTH_AT = np.array(
     [0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.88, 0.93, 0.96, 0.98, 0.99, 0.995, 0.998, 0.999,
@@ -111,6 +117,17 @@ class State:
         """Index in CANDIDATES of the one that lost least."""
         best = int(np.argmin(self.loss))
         return FIRST_CHOICE if self.loss[best] >= self.loss[FIRST_CHOICE] else best
+
+    def shares(self) -> tuple[str, Floats]:
+        """The basis of the choice, and how much each candidate of that basis counts."""
+        choice = self.choice
+        part = len(CANDIDATES) // len(BASES)
+        loss = self.loss[choice // part * part :][:part]
+        if loss.min() <= 0:
+            share = (np.arange(part) == choice % part).astype(float)
+        else:
+            share = np.exp(-SHARPNESS * (loss / loss.min() - 1))
+        return CANDIDATES[choice][0], share / share.sum()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON; `from_json` reads them."""
@@ -220,7 +237,7 @@ def distribution(offset: Floats, weight: Floats, count: Ints) -> Distribution:
         offset, weight = offset[each, order], weight[each, order]
         total = weight.sum(axis=1, keepdims=True)
         weight = weight / np.where(total > 0, total, 1.0)
-        # Absent dates stand behind, at the last offset that there is.
+        # Those that are not there stand behind the last.
         last = offset[each, np.maximum(count - 1, 0)[:, None]]
         offset = np.where(np.arange(columns) < count[:, None], offset, np.where(has_any[:, None], last, 0.0))
         below = np.cumsum(weight, axis=1) - weight / 2
@@ -231,17 +248,20 @@ def distribution(offset: Floats, weight: Floats, count: Ints) -> Distribution:
         spread = np.maximum((high - low) / 2, LEAST_SPREAD)
     else:
         middle, dates, spread = np.zeros(rows), np.zeros(rows), np.full(rows, LEAST_SPREAD)
-    few = np.maximum(spread, SPREAD_OF_FEW / np.maximum(count, 1))
+    few = np.maximum(spread, SPREAD_OF_FEW * np.abs(middle) / np.maximum(count, 1))
     spread = np.where(count >= LEAST_LATER, spread, few)
     spread = np.where(has_any, spread, SPREAD_OF_NONE)
     middle = np.where(has_any, middle, 0.0)
     smooth = np.where(has_any, SMOOTH_DATES / (SMOOTH_DATES + dates), 1.0)[:, None]
     at = np.concatenate([offset, middle[:, None] + spread[:, None] * _SMOOTH_POINT], axis=1)
     mass = np.concatenate([weight * (1 - smooth), smooth * _SMOOTH_MASS], axis=1)
-    order = np.argsort(at, axis=1, kind="stable")
+    # What has no share stands behind everything, and changes nothing.
+    at = np.where(mass > 0, at, at.max(axis=1, initial=-np.inf)[:, None])
+    order = np.lexsort((mass == 0, at), axis=1)
     at, mass = at[each, order], mass[each, order]
     # Summed from above, where small shares count.
     above = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1] - mass / 2
+    above = np.maximum(above, np.where(mass > 0, above, np.inf).min(axis=1)[:, None])
     return Distribution(at, above, middle, spread)
 
 
@@ -264,8 +284,9 @@ class Past:
         is_same = (self.weekdays & (1 << (date + 6) % 7)) > 0
         by_weekday = np.where(is_same, np.array(WEEKDAY_WEIGHTS)[:, None], 1.0)
         by_age = _BY_AGE[:, KEPT - len(self.end) :]
-        found: Floats = (by_age[:, None, :] * by_weekday).reshape(len(HALF_LIVES) * len(WEEKDAY_WEIGHTS), by_age.shape[1])
-        return found
+        found: Floats = by_age[:, None, :] * by_weekday
+        found /= np.maximum(found.sum(axis=2, keepdims=True), 1e-30)
+        return found.reshape(len(HALF_LIVES) * len(WEEKDAY_WEIGHTS), by_age.shape[1])
 
 
 def past(date: Ints, due: Floats, end: Floats, now: float) -> Past:
@@ -352,15 +373,14 @@ def _learn(state: State, series: Series, place: int) -> State:
         over = end - quantiles
         loss += sum(np.maximum(p * over[:, i], (p - 1) * over[:, i]) for i, p in enumerate(LEVELS))
         if open_at:
-            interval = use.later_than(moment, np.array([state.low, state.high]), state.choice)[0]
-            low += 0.1 - float(end < interval[0])
-            high += float(end > interval[1]) - 0.1
-    step = STEP / np.sqrt(len(moments))
+            interval = use.mixed_later_than(moment, np.array([state.low, state.high]), state)
+            low += OUTSIDE - float(end < interval[0])
+            high += float(end > interval[1]) - OUTSIDE
     return replace(
         told,
         loss=state.loss * 2 ** (-1 / LOSS_HALF_LIFE) + loss / len(moments),
-        low=float(np.clip(state.low + step * low, 0.003, 0.4)),
-        high=float(np.clip(state.high + step * high, 0.6, 0.997)),
+        low=float(np.clip(state.low + STEP * low, 0.003, 0.4)),
+        high=float(np.clip(state.high + STEP * high, 0.6, 0.997)),
     )
 
 
@@ -368,25 +388,33 @@ class _Candidates:
     """The distributions of all CANDIDATES for one date. Where due times keep their clock, both bases are one."""
 
     def __init__(self, known: Past, date: int, due: float) -> None:
-        midnight = (date - EPOCH) * 86_400.0
-        is_one = bool(np.all(known.due - known.midnight == due - midnight))
-        weights = known.weights(date)
-        bases = BASES[:1] if is_one else BASES
-        offsets = np.concatenate([np.tile(known.offsets(basis), (len(weights), 1)) for basis in bases])
+        self._known = known
+        self._shifts = {"due": due, "clock": (date - EPOCH) * 86_400.0}
+        is_one = bool(np.all(known.due - known.midnight == due - self._shifts["clock"]))
+        self._weights = known.weights(date)
+        size, self._bases = len(self._weights), BASES[:1] if is_one else BASES
+        offsets = np.concatenate([np.tile(known.offsets(basis), (size, 1)) for basis in self._bases])
         count = np.full(len(offsets), len(known.end))
-        self._of = distribution(offsets, np.tile(weights, (len(bases), 1)), count)
-        shift = np.repeat([due, midnight][: len(bases)], len(weights))
-        self._shift, self._repeat = shift, 2 if is_one else 1
+        self._of = distribution(offsets, np.tile(self._weights, (len(self._bases), 1)), count)
+        self._shift = np.repeat([self._shifts[basis] for basis in self._bases], size)
+        self._mixed: Distribution | None = None
 
-    def later_than(self, now: float, levels: Floats, only: int | None = None) -> Floats:
-        """Instants, candidates x levels; of one candidate where `only` names it."""
-        of, shift = self._of, self._shift
-        if only is not None:
-            row = slice(only % len(shift), only % len(shift) + 1)
-            of = Distribution(of.at[row], of.above[row], of.middle[row], of.spread[row])
-            shift = shift[row]
-        found = of.later_than(now - shift, np.tile(levels, (len(shift), 1))) + shift[:, None]
-        return found if only is not None else np.tile(found, (self._repeat, 1))
+    def later_than(self, now: float, levels: Floats) -> Floats:
+        """Instants, candidates x levels."""
+        shift = self._shift
+        found = self._of.later_than(now - shift, np.tile(levels, (len(shift), 1))) + shift[:, None]
+        return np.tile(found, (len(BASES) // len(self._bases), 1))
+
+    def mixed_later_than(self, now: float, levels: Floats, state: State) -> Floats:
+        """Instants at levels, as `predict` mixes the candidates."""
+        basis, share = state.shares()
+        shift = self._shifts[basis]
+        if self._mixed is None:
+            known = self._known
+            self._mixed = distribution(
+                known.offsets(basis)[None], (share @ self._weights)[None], np.array([len(known.end)])
+            )
+        return self._mixed.later_than(np.array([now - shift]), levels[None])[0] + shift
 
 
 def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Forecast:
@@ -407,10 +435,10 @@ def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Fo
     shift = np.empty(rows)
     later = np.empty(rows, np.int64)
     for row, one in enumerate(known):
-        basis = CANDIDATES[choice[row]][0]
+        basis, share = states[row].shares()
         shift[row] = due[row] if basis == "due" else (date[row] - EPOCH) * 86_400.0
         offset[row, : count[row]] = one.offsets(basis)
-        weight[row, : count[row]] = one.weights(int(date[row]))[choice[row] % (len(CANDIDATES) // len(BASES))]
+        weight[row, : count[row]] = share @ one.weights(int(date[row]))
         later[row] = int((offset[row, : count[row]] > now[row] - shift[row]).sum())
     found = distribution(offset, weight, count)
     low = np.array([state.low for state in states])
