@@ -94,9 +94,7 @@ def regimes(count: int = 400, seed: int = 1) -> list[Series]:
     ]
 
 
-def _regimes(
-    count: int, seed: int, weekday: np.ndarray, due: Floats
-) -> Iterator[tuple[str, Floats, Floats]]:
+def _regimes(count: int, seed: int, weekday: np.ndarray, due: Floats) -> Iterator[tuple[str, Floats, Floats]]:
     rng = np.random.default_rng(seed)
     n = np.arange(count)
     noise = rng.standard_normal((16, count))
@@ -128,8 +126,12 @@ def shuffled(series: list[Series], seed: int = 1) -> list[Series]:
     """The same ends by their distance from due, in another order: whatever time would tell is gone."""
     rng = np.random.default_rng(seed)
     return [
-        Series(f"{one.slo_id}, shuffled", one.slot, one.date, one.due, one.due + rng.permutation(one.end - one.due))
+        Series(
+            f"{one.slo_id}, shuffled",
+            one.slot,
+            one.date,
+            one.due,
+            one.due + rng.permutation(one.end - one.due),
+        )
         for one in series
     ]
-
-

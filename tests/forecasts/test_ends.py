@@ -57,7 +57,9 @@ def test_never_in_the_past_in_order_and_later_as_time_passes(past: list[float], 
     state = fit(known, due - DAY)
     moments = due + np.sort(np.array(nows)) * 60
     same_past = replace(state, end=np.where(state.end <= moments[0], state.end, np.nan))
-    found = predict([same_past] * len(moments), np.full(len(moments), day), np.full(len(moments), due), moments)
+    found = predict(
+        [same_past] * len(moments), np.full(len(moments), day), np.full(len(moments), due), moments
+    )
     values = quantiles(found)
     assert np.isfinite(values).all()
     assert (values >= moments[:, None]).all()
