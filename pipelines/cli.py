@@ -331,7 +331,7 @@ def sql(query: str, form: Format, safe: bool) -> None:
 @click.option("--to", "last", metavar="DATE", help="Last business date; default: the last there is.")
 @click.option(
     "--lead", "leads", multiple=True, metavar="TIME",
-    help="How long before the due time, such as 60m or 2h, in whole minutes; may be given again. Default: 120m, 60m, 30m, 10m.",
+    help="How long before the due time: 60m, 2h; may be given again. Default: 120m, 60m, 30m, 10m.",
 )  # fmt: skip
 @click.option("--slo", "slos", multiple=True, metavar="SLO", help="Only this SLO; may be given again.")
 @click.option(
@@ -346,7 +346,8 @@ def backtest(
     losses and leads in minutes, the share of ends between p10 and p90, how many misses were foreseen. csv and json
     have a row for each forecast that was open then. docs/forecast.md says how it is done.
     """
-    from pipelines.forecasts.backtest import LEADS, backtest as run
+    from pipelines.forecasts.backtest import LEADS
+    from pipelines.forecasts.backtest import backtest as run
 
     run(
         Settings.from_env(),

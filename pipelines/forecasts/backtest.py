@@ -126,8 +126,8 @@ def scores(replays: Sequence[Replayed]) -> dict[tuple[str, str], Score]:
     groups = [(slo, [one for one in replays if one.series.slo_id == slo]) for slo in slos]
     if len(groups) != 1:
         groups.append((ALL, list(replays)))
-    for name, group in groups:
-        group = [one for one in group if len(one.place)]
+    for name, members in groups:
+        group = [one for one in members if len(one.place)]
         if not group:
             continue
         sizes = np.cumsum([0, *(len(one.series.date) for one in group)])
@@ -145,7 +145,7 @@ def scores(replays: Sequence[Replayed]) -> dict[tuple[str, str], Score]:
             deviation = np.concatenate([one.deviation[:, number] for one in group])
             p80 = min(
                 (point, point + rules.DEVIATIONS_P80 * deviation),
-                key=lambda value: float(pinball(0.8, value, end)[ended].sum()),  # noqa: B023 # called at once
+                key=lambda value: float(pinball(0.8, value, end)[ended].sum()),
             )
             width = rules.DEVIATIONS_P90 * deviation
             found[name, rule] = score(

@@ -33,7 +33,7 @@ RESTART = 900.0
 
 @dataclass(frozen=True)
 class Graph:
-    """Jobs 0 to n - 1: `upstream[first[j]:first[j + 1]]` are those that job j waits for. Raises ValueError on a circle."""
+    """Jobs 0 to n - 1: `upstream[first[j]:first[j + 1]]` are those that job j waits for. A circle raises ValueError."""
 
     first: Ints
     upstream: Ints
@@ -79,7 +79,8 @@ class Graph:
 class History:
     """Past dates as columns, jobs as rows: seconds from the date's anchor.
 
-    `restart`: from the first FAIL of that date to the end, nan where none failed. `start` may be nan where only an end is known.
+    `restart`: from the first FAIL of that date to the end, nan where none failed. `start` may be nan where only an end
+    is known.
     """
 
     date: Ints
@@ -90,7 +91,7 @@ class History:
 
 @dataclass(frozen=True)
 class Today:
-    """What is known at `now`, an instant, as `anchor` is; a row a job, instants, nan: not yet (`failed`: not failed)."""
+    """What is known at `now`; a row a job, instants, nan: not yet. `failed`: the last FAIL, of those that are failed."""
 
     now: float
     anchor: float
