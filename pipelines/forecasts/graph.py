@@ -91,7 +91,7 @@ class History:
 
 @dataclass(frozen=True)
 class Today:
-    """What is known at `now`; a row a job, instants, nan: not yet. `failed`: the last FAIL, of those that are failed."""
+    """What is known at `now`: a row a job, instants, nan: not yet. `failed`: the last FAIL of those that failed."""
 
     now: float
     anchor: float
