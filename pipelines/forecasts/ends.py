@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-HALF_LIVES = (3.0, 7.0, 15.0, 40.0, 120.0)
+HALF_LIVES = (3.0, 7.0, 15.0, 40.0, 400.0)
 WEEKDAY_WEIGHTS = (1.0, 3.0, 50.0)
 BASES = ("due", "clock")
 """An end is kept as so much from its due time, or from midnight (UTC) of its date: a promise may move alone."""
@@ -54,7 +54,7 @@ SHAPE = 3.0
 LEAST_SPREAD = 5.0
 # A share of the distance from due (or midnight), by the number of dates.
 SPREAD_OF_FEW = 0.25
-SPREAD_OF_NONE = 1800.0
+SPREAD_OF_NONE = 60.0
 _SMOOTH_AT = np.array(
     [0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.88, 0.93, 0.96, 0.98, 0.99, 0.995, 0.998, 0.999,
      0.9995, 0.9999]
