@@ -129,9 +129,9 @@ def lines(series: Sequence[Series], name: str) -> list[Line]:
     }
     told = []
     for slo in dict.fromkeys(slo for slo, _ in found):
-        if slo != ALL and sizes[slo] < ENOUGH:
-            continue
         ours, rules = found[slo, METHOD], [found[slo, rule] for rule in naive.RULES]
+        if slo != ALL and (sizes[slo] < ENOUGH or not ours.ended):
+            continue
         told.append(
             Line(
                 f"{name}: {slo}",

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
@@ -134,11 +134,11 @@ def scores(replays: Sequence[Replayed]) -> dict[tuple[str, str], Score]:
         occurrence = np.concatenate([one.place + size for one, size in zip(group, sizes, strict=False)])
         lead = np.concatenate([one.lead for one in group]) * 60.0
         due, end = np.concatenate([one.due for one in group]), np.concatenate([one.end for one in group])
-        ours = [
+        p10, p50, p80, p90, miss = (
             np.concatenate([getattr(one.forecast, part) for one in group])
             for part in ("p10", "p50", "p80", "p90", "miss_probability")
-        ]
-        found[name, METHOD] = score(occurrence, lead, due, end, *ours[:4], ours[4] >= WILL_MISS)
+        )
+        found[name, METHOD] = score(occurrence, lead, due, end, p10, p50, p80, p90, miss >= WILL_MISS)
         ended = ~np.isnan(end)
         for number, rule in enumerate(rules.RULES):
             point = np.concatenate([one.point[:, number] for one in group])
@@ -156,25 +156,29 @@ def scores(replays: Sequence[Replayed]) -> dict[tuple[str, str], Score]:
 
 def records(replays: Iterable[Replayed]) -> Iterator[tuple[str, ...]]:
     """A row of HEADER for each forecast, in the order of SLO, date, slot and lead (the longest first)."""
-    rows = []
+    rows: list[tuple[tuple[str, str, str, int], tuple[str, ...]]] = []
     for one in replays:
         f = one.forecast
         for row, place in enumerate(one.place.tolist()):
+            slo, slot, lead = one.series.slo_id, one.series.slot, int(one.lead[row])
+            day = date.fromordinal(int(one.series.date[place])).isoformat()
             rows.append(
                 (
-                    one.series.slo_id,
-                    date.fromordinal(int(one.series.date[place])).isoformat(),
-                    one.series.slot,
-                    -int(one.lead[row]),
-                    instant(one.as_of[row]),
-                    instant(one.series.due[place]),
-                    *(instant(part[row]) for part in (f.p10, f.p50, f.p80, f.p90)),
-                    f"{f.miss_probability[row]:.4f}",
-                    "" if np.isnan(one.series.end[place]) else instant(one.series.end[place]),
+                    (slo, day, slot, -lead),
+                    (
+                        slo,
+                        day,
+                        slot,
+                        instant(one.as_of[row]),
+                        str(lead),
+                        instant(one.series.due[place]),
+                        *(instant(part[row]) for part in (f.p10, f.p50, f.p80, f.p90)),
+                        f"{f.miss_probability[row]:.4f}",
+                        "" if np.isnan(one.series.end[place]) else instant(one.series.end[place]),
+                    ),
                 )
             )
-    for slo, day, slot, lead, as_of, *rest in sorted(rows, key=lambda row: row[:4]):
-        yield (slo, day, slot, as_of, str(-lead), *rest)
+    yield from (row for _, row in sorted(rows))
 
 
 def instant(seconds: float) -> str:
@@ -188,10 +192,10 @@ def read_series(settings: Settings, slos: Sequence[str] = ()) -> tuple[list[Seri
     from pipelines.warehouse.connect import connect
 
     with connect(settings, "analyst") as connection:
-        as_of = connection.execute(
+        as_of: Any = connection.execute(
             "select extract(epoch from as_of)::float8 from marts.tick where as_of > '-infinity'"
         ).fetchone()
-        rows = connection.execute(
+        rows: list[tuple[Any, ...]] = connection.execute(
             "select slo_id, slot, business_date, extract(epoch from expected_end_at)::float8,"
             " extract(epoch from actual_end_at)::float8 from marts.slo_performance"
             " where cardinality(%(slos)s::text[]) = 0 or slo_id = any(%(slos)s)"

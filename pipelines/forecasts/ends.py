@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -207,8 +207,10 @@ class Distribution:
             - SHAPE * self.spread[:, None]
             + reach * (self.above[:, -1:] / above) ** (1 / SHAPE)
         )
-        found: Floats = np.where(above < self.above[:, -1:], beyond, inside)
-        return np.maximum(found, np.asarray(now, float)[:, None])
+        found: Floats = np.maximum(
+            np.where(above < self.above[:, -1:], beyond, inside), np.asarray(now, float)[:, None]
+        )
+        return found
 
     def _reach(self, x: Floats) -> Floats:
         found: Floats = x - self.middle[:, None] + SHAPE * self.spread[:, None]
@@ -324,7 +326,8 @@ def past(date: Ints, due: Floats, end: Floats, now: float) -> Past:
     if not is_new.all():
         weekdays = np.bitwise_or.reduceat(weekdays, np.flatnonzero(is_new))
         date, due, end = date[is_new], due[is_new], end[is_new]
-    return Past(due, end, (date - EPOCH) * 86_400.0, weekdays, given_up)
+    midnight: Floats = (date - EPOCH) * 86_400.0
+    return Past(due, end, midnight, weekdays, given_up)
 
 
 def fit(series: Series, as_of: float = np.inf) -> State:
@@ -431,7 +434,8 @@ class _Candidates:
             self._mixed = distribution(
                 known.offsets(basis)[None], (share @ self._weights)[None], np.array([len(known.end)])
             )
-        return self._mixed.later_than(np.array([now - shift]), levels[None])[0] + shift
+        found: Floats = self._mixed.later_than(np.array([now - shift]), levels[None])[0] + shift
+        return found
 
 
 def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Forecast:
@@ -475,8 +479,13 @@ def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Fo
     rule = np.where(later < LEAST_LATER, 3, 2)
     rule = np.where(count < LEAST_LATER, 1, rule)
     rule = np.where(count == 0, 0, rule)
+    p10, p50, p80, p90, p95 = quantiles.T
     return Forecast(
-        *quantiles.T,
+        p10,
+        p50,
+        p80,
+        p90,
+        p95,
         miss_probability=np.where(now >= due, 1.0, np.clip(miss, 0.0, 1.0)),
         dates=count,
         later=later,

@@ -298,8 +298,13 @@ def forecast(
     levels = np.stack([low, half, half + 0.3, high, np.maximum(0.95, (1 + high) / 2)], axis=1)
     quantiles = np.maximum.accumulate(of.later_than(now, levels), axis=1) + today.anchor
     miss = np.minimum(of.share_above(due) / np.maximum(of.share_above(now), 1e-300), 1.0)
+    p10, p50, p80, p90, p95 = np.maximum(quantiles, today.now).T
     return GraphForecast(
-        *np.maximum(quantiles, today.now).T,
+        p10,
+        p50,
+        p80,
+        p90,
+        p95,
         miss_probability=np.where(today.now >= slos.due, 1.0, miss),
         dates=is_there.sum(axis=1),
     )

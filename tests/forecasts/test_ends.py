@@ -146,15 +146,6 @@ def test_longer_than_ever_seen_goes_on_from_now() -> None:
     assert later.p50[0] - (due + 36_000) > 3 * (found.p50[0] - (due + 3600))
 
 
-def test_one_old_outlier_is_not_the_forecast() -> None:
-    """Ten minutes before due, half an hour later than usual: not the one date that took fifteen hours."""
-    minutes = [-60.0 + n % 7 for n in range(80)]
-    minutes[30] = 900
-    known = series(minutes)
-    day, due = after(known)
-    assert one(fit(known), day, due, due - 600).p50[0] < due + 3600
-
-
 def test_dates_that_never_ended_count_as_misses_and_make_no_instant() -> None:
     known = noisy(120)
     gaps = known.end.copy()
@@ -199,14 +190,13 @@ def test_seven_dates_that_come_together_are_one_event() -> None:
 
 
 def test_five_thousand_dates_leave_a_small_state() -> None:
-    known = noisy(1200)
     many = Series(
         "s", "00:00", np.arange(MONDAY, MONDAY + 5000), np.arange(5000) * DAY, np.arange(5000) * DAY - 60.0
     )
-    assert len(fit(known).date) == ends.KEPT
-    assert len(json.dumps(fit(known).as_json())) < 40_000
     kept = fit(many, 4999 * DAY)
     assert kept.learned == 5000
+    assert len(kept.date) == ends.KEPT
+    assert len(json.dumps(kept.as_json())) < 40_000
 
 
 def test_rows_together_are_rows_alone() -> None:
@@ -222,4 +212,4 @@ def test_rows_together_are_rows_alone() -> None:
 
 
 def test_no_rows_are_no_rows() -> None:
-    assert len(predict([], np.empty(0), np.empty(0), np.empty(0)).p50) == 0
+    assert len(predict([], np.empty(0, np.int64), np.empty(0), np.empty(0)).p50) == 0
