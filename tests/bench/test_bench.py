@@ -17,11 +17,10 @@ def test_quick_bench_fills_its_rows() -> None:
     rows = [row for part in found.values() for row in part]
     assert [line.removeprefix("measuring ") for line in told if line.startswith("measuring ")] == NAMES
     assert all(found.values()), "every part has rows"
-    assert len(rows) == 32
     assert len({row.what for row in rows}) == len(rows)
     # CPU comes in ticks of 10 ms, and little work may show as none.
     assert all(row.ours > 0 for row in rows if row.what.endswith("wall") or row.unit == "MB")
-    assert sum(row.goal is not None for row in rows) == 23
+    assert sum(row.is_met is not None for row in rows) >= 23, "goals are judged"
     assert table(rows).row_count == len(rows)
     parts = {name: section(part, server_version) for name, part in found.items()}
     assert sections(whole(parts)) == parts
