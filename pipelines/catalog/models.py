@@ -424,6 +424,10 @@ class Slo(Entry):
     warn_before: Duration | None = Field(
         default=None, description="how long before the due time a warning helps; default 30m"
     )
+    gives_up_after: Duration | None = Field(
+        default=None,
+        description="how long after the due time it is given up, such as 6h; default: when the next date falls due",
+    )
     every: Every | None = Field(default=None, description="windows, for an intraday SLO")
     jobs: tuple[SloJob, ...] = Field(description="the jobs that must be complete, at least one")
     effective_from: Day | None = Field(default=None, description="first business date of this entry")
@@ -439,6 +443,9 @@ class Slo(Entry):
         faults: list[Fault] = []
         if not self.jobs:
             faults.append((("jobs",), "an SLO without a job", "name the jobs that must be complete"))
+        if self.gives_up_after is not None and self.gives_up_after <= timedelta():
+            hint = "give it some time, such as 6h; without the key: until the next business date falls due"
+            faults.append((("gives_up_after",), "given up as soon as it is due", hint))
         if self.effective_from and self.effective_to and self.effective_to < self.effective_from:
             hint = "`effective_to` is the last date on which the entry applies"
             faults.append(
@@ -475,6 +482,62 @@ class Slo(Entry):
                 hint = "give all its jobs one `day_offset`, best in `every`, or make two SLOs"
                 faults.append(((*at, "day_offset"), "jobs with windows on different days", hint))
         return faults
+
+
+WAIVED: Literal["none"] = "none"
+"""`due` of an exception by which nothing is due."""
+
+
+def _parse_due(value: object) -> str | int:
+    return WAIVED if isinstance(value, str) and value.casefold() == WAIVED else _parse_time_of_day(value)
+
+
+class Excepted(Entry):
+    """Business dates for which an SLO, or all SLOs of an application, promise nothing, or something later."""
+
+    slo: Id | None = Field(default=None, description="the id of an SLO; or `application`")
+    application: ApplicationId | None = Field(default=None, description="all SLOs of an application; or `slo`")
+    from_: Day = Field(alias="from", description="the first business date")
+    to: Day | None = Field(default=None, description="the last business date; default: the first")
+    slot: str | None = Field(default=None, description='of an intraday SLO one window, "HH:MM"; default: all')
+    due: Annotated[
+        Literal["none"] | int,
+        BeforeValidator(_parse_due),
+        PlainSerializer(lambda due: due if due == WAIVED else time_of_day_text(due), when_used="json"),
+    ] = Field(default=WAIVED, description='none, or a later time of day: "05:00"')
+    reason: str = Field(min_length=1, description="why; whoever wonders will read it")
+    by: str | None = Field(default=None, description="who decided it")
+
+    @field_validator("slot")
+    @classmethod
+    def _check_slot(cls, value: str) -> str:
+        return time_of_day_text(_parse_time_of_day(value))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults: list[Fault] = []
+        if self.slo is None and self.application is None:
+            faults.append(((), "an exception of nothing", "name an SLO, or an application: slo: ID"))
+        if self.slo is not None and self.application is not None:
+            hint = "keep one: an application stands for all its SLOs"
+            faults.append((("application",), "both `slo` and `application`", hint))
+        if self.to is not None and self.to < self.from_:
+            hint = "`to` is the last business date of the exception"
+            faults.append((("to",), f"`to` {self.to} is before `from` {self.from_}", hint))
+        if not self.reason.strip():
+            faults.append((("reason",), "a reason without words", "say why; whoever wonders will read it"))
+        refuse_all(faults)
+        return self
+
+    @property
+    def last(self) -> date:
+        """The last business date."""
+        return self.to or self.from_
+
+    @property
+    def due_minutes(self) -> int | None:
+        """The later due time in minutes after midnight; None: waived."""
+        return None if isinstance(self.due, str) else self.due
 
 
 class Package(Entry):

@@ -30,12 +30,14 @@ from pipelines.catalog.documents import (
     without_collector,
     yaml_files,
 )
+from pipelines.catalog.exceptions import exception_faults
 from pipelines.catalog.kpis import Database, KpiEntry
 from pipelines.catalog.models import (
     COUNTED_APPLICATIONS,
     Application,
     Calendar,
     Entry,
+    Excepted,
     Job,
     Package,
     Slo,
@@ -62,7 +64,7 @@ JobKey = tuple[str, str]
 
 M = TypeVar("M", bound=Entry)
 
-KINDS = ("applications", "calendars", "jobs", "slos", "packages", "kpis", "databases")
+KINDS = ("applications", "calendars", "jobs", "slos", "exceptions", "packages", "kpis", "databases")
 # Folders with readers of their own; not to be taken for a misspelled kind.
 OTHER_FOLDERS = ("routes", "frameworks")
 
@@ -95,6 +97,7 @@ class Catalog:
     """Steps on the longest way from a job that waits for nothing (0, the most upstream)."""
     kpis: dict[str, KpiEntry] = field(default_factory=dict)
     databases: dict[str, Database] = field(default_factory=dict)
+    exceptions: tuple[Excepted, ...] = ()
     warnings: tuple[Problem, ...] = ()
     """What is probably not meant, and is taken nevertheless."""
 
@@ -221,6 +224,7 @@ class _Loader:
         self._calendars = self._read("calendars", Calendar)
         self._jobs = self._read("jobs", Job)
         self._slos = self._read("slos", Slo)
+        self._exceptions = self._read("exceptions", Excepted)
         self._packages = self._read("packages", Package)
         kpis, databases = self.kpis()
 
@@ -235,11 +239,15 @@ class _Loader:
         self._unique(
             self._slos, _slo_label, ("effective_from",), "give the later one a later `effective_from`"
         )
+        self._unique(
+            self._exceptions, lambda one: f"the exception {one.canonical()}", ("from",), "remove one of them"
+        )
         self._unique(self._packages, lambda one: f"the package `{one.url}`", ("url",))
         self._check_namespaces()
         self._check_holidays()
         upstream = self._check_jobs()
         self._check_slos()
+        self._check_exceptions()
         self._check_kpis(kpis)
         ranks = self._rank(upstream)
         if self._problems:
@@ -252,6 +260,7 @@ class _Loader:
             packages=tuple(_models(self._packages)),
             kpis={one.id: one for one in _models(kpis)},
             databases={one.id: one for one in _models(databases)},
+            exceptions=tuple(_models(self._exceptions)),
             upstream=upstream,
             upstream_rank=ranks,
             warnings=tuple(sorted(self._idents())),
@@ -426,7 +435,9 @@ class _Loader:
             if item.model is not None and (item.model.holidays or item.model.financial):
                 self._problems += [item.problem(*fault) for fault in holiday_faults(item.model)]
 
-    def _known_application(self, item: Declared[Job] | Declared[Slo], application: str) -> bool:
+    def _known_application(
+        self, item: Declared[Job] | Declared[Slo] | Declared[Excepted], application: str
+    ) -> bool:
         if application in self._application_ids:
             return True
         if "applications" not in self._unreadable:
@@ -498,6 +509,24 @@ class _Loader:
                     self._problems.append(item.problem(at, message, hint))
                 if key is not None:
                     seen.add(key)
+
+    def _check_exceptions(self) -> None:
+        entries = _by_id(_models(self._slos))
+        ids = {item.text("id") for item in self._slos}
+        for item in self._exceptions:
+            one = item.model
+            if one is None:
+                continue
+            if one.application is not None:
+                self._known_application(item, one.application)
+            if one.slo is None:
+                continue
+            if one.slo not in ids:
+                if "slos" not in self._unreadable:
+                    hint = nearest(one.slo, ids, "known SLOs") or "declare it in slos/"
+                    self._problems.append(item.problem(("slo",), f"there is no SLO `{one.slo}`", hint))
+            elif one.slo in entries:
+                self._problems += [item.problem(*fault) for fault in exception_faults(one, entries[one.slo])]
 
     def _idents(self) -> Iterator[Problem]:
         for item in self._packages:

@@ -58,6 +58,7 @@ class PromiseSpec(Entry):
     calendar: Calendar
     objective: float
     warn_before: Duration
+    gives_up_after: Duration | None = None
     every: Every | None = None
     jobs: tuple[SpecJob, ...]
     effective_from: Day | None = None
@@ -102,6 +103,7 @@ def resolve(catalog: Catalog, slo: Slo) -> PromiseSpec:
         calendar=calendar,
         objective=slo.objective,
         warn_before=warn_before,
+        gives_up_after=slo.gives_up_after,
         every=slo.every,
         jobs=tuple(sorted(jobs, key=lambda job: (job.application, job.job))),
         effective_from=slo.effective_from,

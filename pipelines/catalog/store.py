@@ -71,7 +71,7 @@ def store_catalog(settings: Settings, at: datetime | None = None) -> int | None:
         # Too few rows for autovacuum to notice, and every plan of a tick begins with them.
         connection.execute(
             "analyze catalog.application_version, catalog.job_version, catalog.slo_entry_version, catalog.slo_version,"
-            " catalog.slo_job"
+            " catalog.slo_job, catalog.exception_version"
         )
         return load_id
 
@@ -117,10 +117,10 @@ def restate(settings: Settings, slo_id: str, since: date) -> date | None:
             """
             insert into catalog.slo_version
                 (slo_id, load_id, entry_no, applies_from, effective_to, is_open_start, is_retired, timezone, objective,
-                 warn_before, spec)
+                 warn_before, gives_up_after, spec)
             select slo_id, %(load)s, entry_no,
                 greatest(%(since)s::date, coalesce((spec ->> 'effective_from')::date, '-infinity')),
-                effective_to, false, is_retired, timezone, objective, warn_before, spec
+                effective_to, false, is_retired, timezone, objective, warn_before, gives_up_after, spec
             from catalog.slo_version
             where slo_id = %(slo)s
                 and load_id = (select max(load_id) from catalog.slo_version where slo_id = %(slo)s)
@@ -196,6 +196,8 @@ class _Store:
 
     def store(self, catalog: Catalog) -> int:
         """Add a version of all that is new or changed, a retired one of what is gone; return how many."""
+        from pipelines.catalog.exceptions import store_exceptions
+
         applications = {(key,): item.canonical() for key, item in catalog.applications.items()}
         calendars = {(key,): item.canonical() for key, item in catalog.calendars.items()}
         entries = {
@@ -218,6 +220,7 @@ class _Store:
         count += self._versions(
             "job_version", ("application_id", "job_id"), jobs, {"upstream_rank": catalog.upstream_rank}
         )
+        count += store_exceptions(self.cursor, self.load_id, catalog.exceptions)
         return count + self._slos(catalog)
 
     def _versions(
@@ -322,13 +325,13 @@ class _Store:
             """
             insert into catalog.slo_version
                 (slo_id, load_id, entry_no, applies_from, effective_to, is_open_start, is_retired, timezone, objective,
-                 warn_before, spec)
-            values (%s, %s, %s, %s, %s, %s, false, %s, %s, %s, %s)
+                 warn_before, gives_up_after, spec)
+            values (%s, %s, %s, %s, %s, %s, false, %s, %s, %s, %s, %s)
             """,
             [
                 spec.slo_id, self.load_id, entry_no, self._applies_from(spec, is_first=is_first), spec.effective_to,
                 is_first and spec.effective_from is None, spec.timezone, spec.objective, spec.warn_before,
-                spec.canonical(),
+                spec.gives_up_after, spec.canonical(),
             ],
         )  # fmt: skip
         self._slo_jobs(spec.slo_id, entry_no, ((job.application, job.job) for job in spec.jobs))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def next_instant(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
-    """The first instant after `published` at which an occurrence opens or falls due, or a held status may be seen."""
+    """The first instant after `published` at which an occurrence opens, falls due or is given up, or a status is seen."""
     row = connection.execute(
         """
         select least(
@@ -24,4 +24,25 @@ def next_instant(connection: psycopg.Connection[Any], published: datetime) -> da
         """,
         {"published": published},
     ).fetchone()
-    return row[0] if row else None
+    instants = [row[0] if row else None]
+    # After an upgrade, before the first tick, the mart is that of the version before.
+    if connection.execute(
+        "select from pg_attribute where attrelid = to_regclass('marts.slo_performance') and attname = 'gives_up_at'"
+    ).fetchone():
+        # An exception may have put off what is due; of those that are overdue there are few.
+        instants += connection.execute(
+            """
+            select least(
+                (
+                    select min(expected_end_at) from marts.slo_performance
+                    where outcome = 'not_due' and expected_end_at >= %(published)s
+                ),
+                (
+                    select min(gives_up_at) from marts.slo_performance
+                    where outcome = 'overdue' and gives_up_at >= %(published)s
+                )
+            )
+            """,
+            {"published": published},
+        ).fetchall()[0]
+    return min((instant for instant in instants if instant is not None), default=None)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.copy import copy_table
@@ -46,6 +46,14 @@ class _Gap:
     spec: dict[str, Any]
     start: date
     end: date
+
+
+class _Planned(NamedTuple):
+    """A promise of a gap, and when the next business date falls due."""
+
+    gap: _Gap
+    promise: Promise
+    next_due_at: datetime | None
 
 
 def plan_promises(settings: Settings, as_of: datetime) -> int:
@@ -213,15 +221,18 @@ def _starts(cursor: psycopg.Cursor[Any], versions: list[tuple[Any, ...]]) -> dic
 def _store(cursor: psycopg.Cursor[Any], load_id: int, gaps: list[_Gap]) -> int:
     from pipelines.catalog.models import STORED
     from pipelines.catalog.resolve import PromiseSpec
-    from pipelines.slo.promises import expand
+    from pipelines.slo.promises import LOOK_AHEAD, expand, next_dues
 
     count = 0
-    promises: list[tuple[_Gap, Promise]] = []
+    promises: list[_Planned] = []
     for gap in gaps:
         spec = PromiseSpec.model_validate_json(json.dumps(gap.spec), context=STORED)
-        for promise in expand(spec, gap.start, gap.end):
-            promises.append((gap, promise))
-            count += 1
+        # Further than what is stored: the last one too is followed by another.
+        found = list(expand(spec, gap.start, gap.end + LOOK_AHEAD))
+        for promise, next_due_at in zip(found, next_dues(found), strict=True):
+            if promise.business_date <= gap.end:
+                promises.append(_Planned(gap, promise, next_due_at))
+                count += 1
         if len(promises) >= BATCH:
             _copy(cursor, load_id, promises)
             promises.clear()
@@ -235,20 +246,47 @@ def _store(cursor: psycopg.Cursor[Any], load_id: int, gaps: list[_Gap]) -> int:
             [gap.slo_id, gap.load_id, gap.entry_no, gap.start, gap.end],
         )
     _copy(cursor, load_id, promises)
+    _follow(cursor, gaps)
     return count
 
 
-def _copy(cursor: psycopg.Cursor[Any], load_id: int, promises: list[tuple[_Gap, Promise]]) -> None:
+def _follow(cursor: psycopg.Cursor[Any], gaps: list[_Gap]) -> None:
+    """What an older version planned last does not know what is due after it: weeks ahead of what anybody asks for."""
+    cursor.execute(
+        """
+        update catalog.promise as last set next_due_at = following.due_at
+        from unnest(%s::text[], %s::bigint[], %s::integer[], %s::date[]) as gap (slo_id, load_id, entry_no, start)
+        cross join lateral (
+            select min(expected_end_at) as due_at from catalog.promise as later
+            where (later.slo_id, later.load_id, later.entry_no) = (gap.slo_id, gap.load_id, gap.entry_no)
+                and later.business_date between gap.start and gap.start + 14
+            group by later.business_date
+            order by later.business_date limit 1
+        ) as following
+        where (last.slo_id, last.load_id, last.entry_no) = (gap.slo_id, gap.load_id, gap.entry_no)
+            and last.business_date between gap.start - 14 and gap.start - 1
+            and last.next_due_at is null and last.expected_end_at < following.due_at
+        """,
+        [
+            [gap.slo_id for gap in gaps],
+            [gap.load_id for gap in gaps],
+            [gap.entry_no for gap in gaps],
+            [gap.start for gap in gaps],
+        ],
+    )
+
+
+def _copy(cursor: psycopg.Cursor[Any], load_id: int, promises: list[_Planned]) -> None:
     import pyarrow as pa
 
     instant = pa.timestamp("us", "UTC")
     claims = list(_claims(promises))
     key = {
-        "slo_id": [gap.slo_id for gap, _ in promises],
-        "load_id": [gap.load_id for gap, _ in promises],
-        "entry_no": [gap.entry_no for gap, _ in promises],
-        "business_date": [promise.business_date for _, promise in promises],
-        "slot": [promise.slot for _, promise in promises],
+        "slo_id": [one.gap.slo_id for one in promises],
+        "load_id": [one.gap.load_id for one in promises],
+        "entry_no": [one.gap.entry_no for one in promises],
+        "business_date": [one.promise.business_date for one in promises],
+        "slot": [one.promise.slot for one in promises],
     }
     copy_table(
         cursor,
@@ -256,16 +294,17 @@ def _copy(cursor: psycopg.Cursor[Any], load_id: int, promises: list[tuple[_Gap, 
         pa.table(
             key
             | {
-                "opens_at": pa.array([p.opens_at for _, p in promises], instant),
+                "opens_at": pa.array([one.promise.opens_at for one in promises], instant),
                 "claims_from": [_text(begin, "-infinity") for begin, _ in claims],
                 "claims_before": [_text(end, "infinity") for _, end in claims],
-                "expected_start_at": pa.array([p.expected_start_at for _, p in promises], instant),
-                "expected_end_at": pa.array([p.expected_end_at for _, p in promises], instant),
+                "expected_start_at": pa.array([one.promise.expected_start_at for one in promises], instant),
+                "expected_end_at": pa.array([one.promise.expected_end_at for one in promises], instant),
+                "next_due_at": pa.array([one.next_due_at for one in promises], instant),
                 "planned_load_id": [load_id] * len(promises),
             }
         ),
     )
-    jobs = [(gap, promise, job) for gap, promise in promises for job in promise.jobs]
+    jobs = [(one.gap, one.promise, job) for one in promises for job in one.promise.jobs]
     copy_table(
         cursor,
         "catalog.promise_job",
@@ -286,15 +325,15 @@ def _copy(cursor: psycopg.Cursor[Any], load_id: int, promises: list[tuple[_Gap, 
     )
 
 
-def _claims(promises: list[tuple[_Gap, Promise]]) -> Iterator[tuple[datetime | None, datetime | None]]:
+def _claims(promises: list[_Planned]) -> Iterator[tuple[datetime | None, datetime | None]]:
     """From when to before when a run's first status makes it a run of each slot; None is without end."""
-    for (gap, promise), following in zip_longest(promises, promises[1:]):
+    for one, following in zip_longest(promises, promises[1:]):
         is_last = (
             following is None
-            or following[0] is not gap
-            or following[1].business_date != promise.business_date
+            or following.gap is not one.gap
+            or following.promise.business_date != one.promise.business_date
         )
-        yield promise.claims_from, None if is_last or following is None else following[1].claims_from
+        yield one.promise.claims_from, None if is_last else following.promise.claims_from
 
 
 def _text(instant: datetime | None, unbounded: str) -> str:

@@ -6,7 +6,7 @@ gap, one that occurs twice in autumn is the first of the two (RFC 5545; Python's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
@@ -17,6 +17,9 @@ from pipelines.catalog.zones import zone
 
 DAILY_SLOT = "00:00"
 """The one slot of an SLO that has no windows."""
+
+LOOK_AHEAD = timedelta(days=14)
+"""What falls due within a week after an occurrence is of a business date within these days: due on the next Friday, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,27 @@ def expand(spec: PromiseSpec, start: date, end: date) -> Iterator[Promise]:
             yield _daily(spec, day)
         else:
             yield from _windows(spec, spec.every, day)
+
+
+def next_dues(promises: Sequence[Promise]) -> list[datetime | None]:
+    """For each of `promises` when the first occurrence of a later business date falls due, of those due after it.
+
+    Usually that is the next business date. None for those after which nothing is due: give some weeks more than is
+    asked for (`LOOK_AHEAD`).
+    """
+    firsts: dict[date, datetime] = {}
+    for promise in promises:
+        first = firsts.get(promise.business_date, promise.expected_end_at)
+        firsts[promise.business_date] = min(first, promise.expected_end_at)
+    in_turn = sorted(firsts.items())
+    place = {day: number for number, (day, _) in enumerate(in_turn)}
+    return [
+        next(
+            (due for _, due in in_turn[place[promise.business_date] + 1 :][: LOOK_AHEAD.days] if due > promise.expected_end_at),
+            None,
+        )
+        for promise in promises
+    ]
 
 
 def _instant(local: tzinfo, day: date, minutes: int = 0) -> datetime:

@@ -1,13 +1,16 @@
 {#- The verdict in one sentence. It names instants, never elapsed minutes, so that it changes only when something happened. -#}
 {% macro explanation() -%}
     case
-        outcome
-        when 'on_time'
+        when is_waived
+        then 'Waived' || coalesce(' by ' || excepted_by, '') || ' (' || exception_reason || '): '
+        when outcome = 'on_time'
         then 'On time: '
-        when 'late'
+        when outcome = 'late'
         then 'Late: '
-        when 'overdue'
+        when outcome = 'overdue'
         then 'Overdue: '
+        when outcome = 'missed'
+        then 'Missed, given up at ' || {{ local_text("gives_up_at") }} || ': '
         else 'Not due yet: '
     end || case
         when progress = 'complete' and job_count = 1
@@ -34,10 +37,21 @@
         then 'nothing reported, waiting for ' || blocking_job
         else 'nothing reported for any of its ' || job_count || ' jobs, waiting for ' || blocking_job
     end
-    || ', due '
+    || case when is_waived then ', was due ' else ', due ' end
     || {{ local_text("expected_end_at") }}
     || ' '
     || timezone
+    || case
+        when expected_end_at > promised_end_at
+        then
+            ', put off from '
+            || {{ local_text("promised_end_at") }}
+            || coalesce(' by ' || excepted_by, '')
+            || ' ('
+            || exception_reason
+            || ')'
+        else ''
+    end
     || case
         when revisions > 0
         then '; revised since, last success ' || {{ local_text("last_success_at") }}

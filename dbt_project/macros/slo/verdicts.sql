@@ -71,15 +71,23 @@
                 occurrence.actual_end_at,
                 occurrence.progress,
                 case
+                    when promise.is_waived
+                    then 'not_due'
                     when occurrence.actual_end_at <= promise.expected_end_at
                     then 'on_time'
                     when occurrence.actual_end_at > promise.expected_end_at
                     then 'late'
+                    when {{ as_of }} > promise.gives_up_at
+                    then 'missed'
                     when {{ as_of }} > promise.expected_end_at
                     then 'overdue'
                     else 'not_due'
                 end as outcome,
-                occurrence.actual_end_at - promise.expected_end_at as late_by,
+                promise.is_waived,
+                promise.gives_up_at,
+                case
+                    when not promise.is_waived then occurrence.actual_end_at - promise.expected_end_at
+                end as late_by,
                 occurrence.revisions,
                 occurrence.last_success_at,
                 occurrence.last_status,
@@ -88,6 +96,9 @@
                 occurrence.blocking_job,
                 occurrence.ahead_job,
                 occurrence.ahead_at,
+                promise.promised_end_at,
+                promise.exception_reason,
+                promise.excepted_by,
                 promise.timezone
             from {{ occurrences }} as promise
             inner join totals as occurrence using (slo_id, business_date, slot)
@@ -104,6 +115,8 @@
         actual_end_at,
         progress,
         outcome,
+        is_waived,
+        gives_up_at,
         late_by,
         revisions,
         last_success_at,

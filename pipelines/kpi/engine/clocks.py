@@ -40,7 +40,7 @@ def note_clocks(connection: Connection, *, has_slos_changed: bool) -> None:
             sql.SQL(
                 "update kpi.clock set open_from = found.open_from from (select coalesce(min({by})::timestamp"
                 " at time zone 'UTC', 'infinity') as open_from"
-                " from marts.slo_performance where outcome = 'not_due') as found"
+                " from marts.slo_performance where outcome = 'not_due' and not is_waived) as found"
                 " where clock = {name} and clock.open_from is distinct from found.open_from"
             ).format(by=sql.Identifier(by), name=sql.Literal(name))
         )

@@ -10,4 +10,8 @@
     )
 {%- endset -%}
 
-{{ occurrences_of(ref("scope_occurrence"), ref("stg_slo_version"), starts, seen_now(), tick("as_of")) }}
+{{
+    occurrences_of(
+        ref("scope_occurrence"), ref("stg_slo_version"), starts, seen_now(), tick("as_of"), tick("high")
+    )
+}}

@@ -1,5 +1,20 @@
 {{ config(indexes=[{"columns": ["slo_id", "business_date"], "unique": true}]) }}
 
+{%- set performance_before -%}
+    {{
+        published(
+            "slo_performance",
+            {
+                "slo_id": 'text collate "C"',
+                "business_date": "date",
+                "outcome": "text",
+                "expected_end_at": "timestamptz",
+                "gives_up_at": "timestamptz",
+            },
+        )
+    }}
+{%- endset %}
+
 with
     scope_job_date as (select * from {{ ref("scope_job_date") }}),
 
@@ -33,6 +48,39 @@ with
         select slo_id, business_date
         from promise
         where expected_end_at >= {{ tick("previous_as_of") }} and expected_end_at < {{ tick("as_of") }}
+        union all
+        -- what an exception had put off
+        select slo_id, business_date
+        from {{ performance_before }} as put_off
+        where
+            outcome = 'not_due'
+            and expected_end_at >= {{ tick("previous_as_of") }}
+            and expected_end_at < {{ tick("as_of") }}
+        union all
+        -- missed is as_of > gives_up_at; what falls due only now is here by its due time
+        select slo_id, business_date
+        from {{ performance_before }} as overdue
+        where outcome = 'overdue' and gives_up_at < {{ tick("as_of") }}
+    ),
+
+    by_exception as (
+        -- new, or taken away
+        select promise.slo_id, promise.business_date
+        from
+            (
+                select *
+                from {{ source("catalog", "exception_version") }}
+                where load_id > {{ tick("low") }} and load_id <= {{ tick("high") }}
+            ) as exception
+        inner join
+            (select distinct slo_id, spec ->> 'application' as application_id from slo_version) as slo
+            on slo.slo_id = exception.slo_id
+            or slo.application_id = exception.application_id
+        inner join
+            promise
+            on promise.slo_id = slo.slo_id
+            and promise.business_date >= exception.from_date
+            and promise.business_date <= exception.to_date
     ),
 
     by_promise as (
@@ -82,6 +130,9 @@ with
         union
         select slo_id, business_date
         from by_start
+        union
+        select slo_id, business_date
+        from by_exception
     )
 
 select slo_id, business_date

@@ -46,7 +46,7 @@ with
 
     starts as ({{ open_starts("versions_in_keys", ["visible"], high, "$1") }}),
 
-    occurrences as ({{ occurrences_of("keys", "versions", "starts", ["visible"], "$1") }}),
+    occurrences as ({{ occurrences_of("keys", "versions", "starts", ["visible"], "$1", high) }}),
 
     job_dates as (
         select distinct promise_job.application_id, promise_job.job_id, promise_job.business_date
@@ -87,6 +87,8 @@ select
     actual_end_at,
     progress,
     outcome,
+    is_waived,
+    gives_up_at,
     coalesce(late_by, case when outcome = 'overdue' then $1 - expected_end_at end) as late_by,
     revisions,
     last_success_at,
