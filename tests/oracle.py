@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 Status = Mapping[str, Any]
 """application_id, job_id, status_code, status_at (aware), business_date, run_id or None, host_id or None, and
@@ -42,6 +43,10 @@ class Promised(Protocol):
     @property
     def slot(self) -> str: ...
     @property
+    def application(self) -> str: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
     def opens_at(self) -> datetime: ...
     @property
     def claims_from(self) -> datetime | None: ...
@@ -51,6 +56,24 @@ class Promised(Protocol):
     def expected_end_at(self) -> datetime: ...
     @property
     def jobs(self) -> Sequence[PromisedJob]: ...
+
+
+@dataclass(frozen=True)
+class Exception_:  # noqa: N801 # Python has the name
+    """Of an SLO, or of an application: business dates and perhaps one slot; `due` in minutes after midnight, None: waived.
+
+    `loaded_at`: what was known before it does not have it; None: from the beginning.
+    """
+
+    slo: str | None
+    application: str | None
+    first: date
+    last: date
+    slot: str | None
+    due: int | None
+    reason: str = ""
+    by: str | None = None
+    loaded_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,9 @@ def judge(
     as_of: datetime,
     known_at: datetime | None = None,
     open_start: Collection[str] = (),
+    exceptions: Sequence[Exception_] = (),
+    gives_up_after: Mapping[str, timedelta] | None = None,
+    later_dues: Mapping[str, Sequence[tuple[date, datetime]]] | None = None,
 ) -> Verdict:
     """Judge all occurrences as of `as_of`, by what was known at `known_at` (default: everything).
 
@@ -95,7 +121,13 @@ def judge(
         as_of: The moment of judging.
         known_at: What was received later is hidden.
         open_start: The SLOs whose first version has no `effective_from`.
+        exceptions: What waives an occurrence, or puts it off.
+        gives_up_after: By SLO, where it says so itself.
+        later_dues: By SLO (business date, due time) of what is due by its calendar; default: the promises.
     """
+    exceptions = [
+        one for one in exceptions if known_at is None or one.loaded_at is None or one.loaded_at <= known_at
+    ]
     statuses = list(statuses)
     visible = _visible(statuses, as_of, known_at)
     by_job_date: dict[tuple[JobKey, date], list[Status]] = {}
@@ -119,6 +151,7 @@ def judge(
     for slo_id, promised in by_slo.items():
         jobs_of_slo = {(job.application, job.job) for promise in promised for job in promise.jobs}
         start = _start(runs, received, jobs_of_slo) if slo_id in open_start else date.min
+        dues = (later_dues or {}).get(slo_id) or [(one.business_date, one.expected_end_at) for one in promised]
         for business_date in sorted({promise.business_date for promise in promised}):
             if start is None or business_date < start:
                 continue
@@ -138,7 +171,13 @@ def judge(
                     ]
                     for job in promise.jobs
                 }
-                performance.append(_occurrence(promise, runs_of_jobs, as_of))
+                covering = [one for one in exceptions if _covers(one, promise)]
+                due = _put_off(promise, covering)
+                gives_up_at = _gives_up_at(promise, due, (gives_up_after or {}).get(slo_id), dues)
+                is_waived = any(one.due is None for one in covering)
+                performance.append(
+                    _occurrence(promise, runs_of_jobs, as_of, due, gives_up_at, is_waived=is_waived)
+                )
                 bridge += [
                     {
                         "slo_id": slo_id,
@@ -167,6 +206,42 @@ def judge(
             ),
         ),
     )  # fmt: skip
+
+
+def _covers(one: Exception_, promise: Promised) -> bool:
+    is_of_it = promise.slo_id == one.slo if one.slo is not None else promise.application == one.application
+    is_of_slot = one.slot is None or one.slot == promise.slot
+    return is_of_it and is_of_slot and one.first <= promise.business_date <= one.last
+
+
+def _put_off(promise: Promised, covering: Sequence[Exception_]) -> datetime:
+    """When it is due: as promised, or later by an exception; the latest counts. A waived one is as promised."""
+    due = promise.expected_end_at
+    if any(one.due is None for one in covering):
+        return due
+    zone = ZoneInfo(promise.timezone)
+    for one in covering:
+        # The time is of the local date on which it is due.
+        day = promise.expected_end_at.astimezone(zone).date()
+        local = datetime.combine(day, time.min, zone) + timedelta(minutes=one.due or 0)
+        due = max(due, local.astimezone(UTC))
+    return due
+
+
+def _gives_up_at(
+    promise: Promised, due: datetime, after: timedelta | None, dues: Sequence[tuple[date, datetime]]
+) -> datetime:
+    # “gives_up_after (duration, …)”
+    if after is not None:
+        return due + after
+    # “when the first occurrence of its SLO's next business date falls due, at most 7 days after the due time”
+    latest = due + timedelta(days=7)
+    for day in sorted({day for day, _ in dues if day > promise.business_date}):
+        first = min(moment for date_, moment in dues if date_ == day)
+        # One that falls due before this one, or with it, ends nothing.
+        if first > promise.expected_end_at:
+            return min(first, latest) if first > due else latest
+    return latest
 
 
 def _start(
@@ -291,7 +366,15 @@ def _job(promised: PromisedJob, runs: Sequence[Run]) -> _JobVerdict:
     return _JobVerdict(promised, statuses, min(starts, default=None), ended_at, has_failed, revisions)
 
 
-def _occurrence(promise: Promised, runs: Mapping[JobKey, Sequence[Run]], as_of: datetime) -> Row:
+def _occurrence(
+    promise: Promised,
+    runs: Mapping[JobKey, Sequence[Run]],
+    as_of: datetime,
+    due: datetime,
+    gives_up_at: datetime,
+    *,
+    is_waived: bool,
+) -> Row:
     jobs = [_job(job, runs[job.application, job.job]) for job in promise.jobs]
     statuses = _in_order(status for job in jobs for status in job.statuses)
     is_complete = all(job.ended_at is not None for job in jobs)
@@ -310,10 +393,16 @@ def _occurrence(promise: Promised, runs: Mapping[JobKey, Sequence[Run]], as_of: 
     else:
         progress = "pending"
 
-    if actual_end_at is not None:
-        outcome = "on_time" if actual_end_at <= promise.expected_end_at else "late"
+    # “the outcome stays not_due whatever happened, late_by null, progress tells the truth”
+    if is_waived:
+        outcome = "not_due"
+    elif actual_end_at is not None:
+        outcome = "on_time" if actual_end_at <= due else "late"
+    # “Overdue becomes missed when as_of is later than that instant”
+    elif as_of > gives_up_at:
+        outcome = "missed"
     else:
-        outcome = "overdue" if as_of > promise.expected_end_at else "not_due"
+        outcome = "overdue" if as_of > due else "not_due"
 
     successes = [status["status_at"] for status in statuses if status["status_code"] == "SUCCEED"]
     return {
@@ -321,13 +410,15 @@ def _occurrence(promise: Promised, runs: Mapping[JobKey, Sequence[Run]], as_of: 
         "business_date": promise.business_date,
         "slot": promise.slot,
         "expected_start_at": promise.expected_start_at,
-        "expected_end_at": promise.expected_end_at,
+        "expected_end_at": due,
+        "gives_up_at": gives_up_at,
+        "is_waived": is_waived,
         "actual_start_at": actual_start_at,
         "actual_end_at": actual_end_at,
         "progress": progress,
         "outcome": outcome,
         # “late_by is stored for complete occurrences and null otherwise”
-        "late_by": None if actual_end_at is None else actual_end_at - promise.expected_end_at,
+        "late_by": None if actual_end_at is None or is_waived else actual_end_at - due,
         "revisions": sum(job.revisions for job in jobs),
         "last_success_at": max(successes, default=None),
         "last_status": statuses[-1]["status_code"] if statuses else None,

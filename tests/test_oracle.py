@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.oracle import Row, judge
+from tests.oracle import Exception_, Row, judge
 
 MONDAY = date(2026, 3, 2)
 
@@ -40,6 +40,8 @@ class Promised:
     expected_start_at: datetime | None
     expected_end_at: datetime
     jobs: tuple[PromisedJob, ...]
+    application: str = "overdrafts"
+    timezone: str = "UTC"
 
 
 def daily(*jobs: PromisedJob, slo_id: str = "charges", business_date: date = MONDAY) -> Promised:
@@ -113,6 +115,8 @@ def test_absence_is_data() -> None:
         "slot": "00:00",
         "expected_start_at": at("00:30"),
         "expected_end_at": at("03:00"),
+        "gives_up_at": at("03:00", 10),
+        "is_waived": False,
         "actual_start_at": None,
         "actual_end_at": None,
         "progress": "pending",
@@ -136,6 +140,65 @@ def test_absence_is_data() -> None:
 )
 def test_due_time_passes(as_of: datetime, outcome: str) -> None:
     assert only([sent("START", at("00:30"))], as_of=as_of)["outcome"] == outcome
+
+
+NEXT = daily(PromisedJob("overdrafts", "charge", None, at("03:00", 4)), business_date=date(2026, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("as_of", "outcome"),
+    [
+        (at("03:00", 4), "overdue"),
+        # Given up only once the next business date has fallen due.
+        (at("03:00", 4) + timedelta(microseconds=1), "missed"),
+    ],
+)
+def test_given_up_when_the_next_business_date_falls_due(as_of: datetime, outcome: str) -> None:
+    assert judge([], [CHARGES, NEXT], as_of).slo_performance[0]["outcome"] == outcome
+
+
+def test_given_up_after_seven_days_or_as_the_slo_says() -> None:
+    monthly = replace(NEXT, business_date=date(2026, 4, 2))
+    monthly = replace(monthly, expected_end_at=at("03:00") + timedelta(days=31))
+    week = at("03:00") + timedelta(days=7)
+    assert judge([], [CHARGES, monthly], week).slo_performance[0]["gives_up_at"] == week
+    row = judge([], [CHARGES, NEXT], at("12:00"), gives_up_after={"charges": timedelta(hours=6)}).slo_performance[0]
+    assert shown(row, "gives_up_at", "outcome") == (at("09:00"), "missed")
+
+
+def test_what_comes_after_it_was_given_up_is_late() -> None:
+    came = sent("SUCCEED", at("10:00", 4))
+    assert judge([came], [CHARGES, NEXT], at("12:00", 4)).slo_performance[0]["outcome"] == "late"
+
+
+def excepted(due: str | None, **more: Any) -> Exception_:
+    hours, _, minutes = (due or "00:00").partition(":")
+    keys = {"slo": "charges", "application": None, "first": MONDAY, "last": MONDAY, "slot": None, **more}
+    return Exception_(**keys, due=None if due is None else int(hours) * 60 + int(minutes))
+
+
+def with_exceptions(*exceptions: Exception_, as_of: datetime | None = None) -> Row:
+    came = sent("SUCCEED", at("04:00"))
+    (row,) = judge([came], [CHARGES], as_of or at("12:00"), exceptions=exceptions).slo_performance
+    return row
+
+
+def test_waived_is_not_due_whatever_came() -> None:
+    columns = ("outcome", "is_waived", "late_by", "progress")
+    waived = ("not_due", True, None, "complete")
+    assert shown(with_exceptions(excepted(None)), *columns) == waived
+    assert shown(with_exceptions(excepted(None), excepted("05:00")), *columns) == waived
+    of_application = excepted(None, slo=None, application="overdrafts")
+    assert shown(with_exceptions(of_application), *columns) == waived
+    for other in ({"slot": "06:00"}, {"first": date(2026, 3, 3), "last": date(2026, 3, 3)}, {"slo": "chain"}):
+        assert not with_exceptions(excepted(None, **other))["is_waived"]
+
+
+def test_put_off_is_due_later_and_never_sooner() -> None:
+    assert shown(with_exceptions(excepted("05:00")), "expected_end_at", "outcome") == (at("05:00"), "on_time")
+    assert with_exceptions(excepted("28:00"))["expected_end_at"] == at("04:00", 4)
+    assert with_exceptions(excepted("04:30"), excepted("03:30"))["expected_end_at"] == at("04:30")
+    assert shown(with_exceptions(excepted("02:00")), "expected_end_at", "outcome") == (at("03:00"), "late")
 
 
 @pytest.mark.parametrize(

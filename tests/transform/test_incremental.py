@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.catalog.exceptions import waive
+from pipelines.catalog.models import Excepted
+from pipelines.catalog.store import store_catalog
 from pipelines.landing.unload import unload
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import Project
@@ -21,7 +24,10 @@ from tests.transform.worlds import World, assert_as_judged, verdict, worlds
 
 @dataclass(frozen=True)
 class History:
-    """Steps in order: a load (places of statuses), a tick, one that dies at a point, an unload (which of the loads)."""
+    """Steps in order: a load (places of statuses), a tick, one that dies at a point, an unload (which of the loads), other
+
+    exceptions in the files (places), or one by command (its place).
+    """
 
     world: World
     steps: tuple[tuple[str, Any], ...]
@@ -49,6 +55,13 @@ def histories(draw: st.DrawFn) -> History:
         if chance.random() < 0.3:
             again = [step for step in steps[:place] if step[0] == "load"]
             steps[place + 1 :] += [chance.choice(again)] if again else []
+    # Other exceptions in the files, and some by command.
+    some = range(len(world.exceptions))
+    for _ in range(chance.choice([0, 1, 2])):
+        chosen = chance.sample(some, chance.randint(0, len(some)))
+        steps.insert(chance.randint(0, len(steps)), ("except", chosen))
+    for place in chance.sample(some, chance.choice([0, 0, 1, 2])):
+        steps.insert(chance.randint(0, len(steps)), ("waive", place))
     return History(world, tuple(steps))
 
 
@@ -57,8 +70,9 @@ def histories(draw: st.DrawFn) -> History:
 def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: History) -> None:
     world = history.world
     deployed.reset()
-    deployed.write_catalog(world.documents)
+    deployed.store_catalog(world.documents)
     standing: dict[int, list[Status]] = {}
+    waived: list[Excepted] = []
     for step, value in history.steps:
         if step == "load":
             part = [world.statuses[place] for place in value]
@@ -70,6 +84,14 @@ def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: 
                 load_id = sorted(standing)[value % len(standing)]
                 unload(deployed.settings, str(load_id), "a test")
                 del standing[load_id]
+        elif step == "except":
+            chosen = [world.exceptions[place] for place in value]
+            deployed.write_catalog({**world.documents, "exceptions": chosen})
+        elif step == "waive":
+            one = Excepted.model_validate(world.exceptions[value])
+            if one.slo is not None:
+                waive(deployed.settings, one)
+                waived.append(one)
         elif step == "tick":
             deployed.tick(value)
         else:
@@ -85,9 +107,13 @@ def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: 
     deployed.reset()
     statuses = [status for part in standing.values() for status in part]
     deployed.ingest(statuses)
+    if waived:
+        store_catalog(deployed.settings)
+    for one in waived:
+        waive(deployed.settings, one)
     deployed.tick(as_of)
     assert grown == deployed.marts(), "a new warehouse differs"
-    assert_as_judged(grown, verdict(deployed.settings.catalog, statuses, as_of))
+    assert_as_judged(grown, verdict(deployed.settings.catalog, statuses, as_of, waived=waived))
 
 
 @pytest.mark.parametrize("way", ["a new database", "deployed again"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -12,10 +13,11 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
+from pipelines.catalog.models import Excepted
 from pipelines.catalog.read import read_catalog
 from pipelines.catalog.resolve import resolve
 from pipelines.slo.promises import Promise, PromiseJob, expand
-from tests.oracle import Verdict, judge
+from tests.oracle import Exception_, Verdict, judge
 from tests.transform.support import Documents, Row, Rows, Status
 
 # Saturday to Monday, over the night in which New York's clocks go forward (8 March 2026).
@@ -32,6 +34,8 @@ class Promised:
 
     slo_id: str
     promise: Promise
+    application: str
+    timezone: str
 
     @property
     def business_date(self) -> date:
@@ -67,6 +71,9 @@ class World:
     """A catalog, the statuses of its jobs (and of some that it does not know), and moments of judging, in order."""
 
     documents: Documents
+    """Its `exceptions` are those of the beginning."""
+    exceptions: tuple[dict[str, Any], ...]
+    """More of them, as they would stand in YAML."""
     statuses: tuple[Status, ...]
     moments: tuple[datetime, ...]
 
@@ -86,7 +93,32 @@ def worlds(draw: st.DrawFn, max_statuses: int = 24) -> World:
     statuses = tuple(_status(chance, jobs, instants) for _ in range(count))
     chance = Random(f"moments {seed}")
     moments = [chance.choice([*instants, _instant(chance)]) for _ in range(draw(st.integers(3, 6)))]
-    return World(documents, statuses, tuple(sorted(moments)))
+    chance = Random(f"exceptions {seed}")
+    pool = [_exception(chance, documents["slos"], number) for number in range(4)]
+    # JSON is compared by content: of two alike one is an error.
+    exceptions = tuple({json.dumps(one): one for one in pool}.values())
+    documents = {**documents, "exceptions": chance.sample(exceptions, chance.choice([0, 0, 1, 2]))}
+    return World(documents, exceptions, statuses, tuple(sorted(moments)))
+
+
+def _exception(chance: Random, slos: Sequence[Mapping[str, Any]], number: int) -> dict[str, Any]:
+    """Over a date or several, of an SLO or all of an application: waived, or due later on its day or the next."""
+    slo = chance.choice(slos)
+    first = FIRST + DAY * chance.randint(-1, (LAST - FIRST).days)
+    one: dict[str, Any] = {"from": first.isoformat(), "reason": f"reason {number}"}
+    if chance.random() < 0.3:
+        one["application"] = slo["application"]
+    else:
+        one["slo"] = slo["id"]
+        if "every" in slo and chance.random() < 0.5:
+            one["slot"] = chance.choice(["01:00", "02:30", "03:00"])
+    if chance.random() < 0.5:
+        one["to"] = (first + DAY * chance.choice([0, 1, 3])).isoformat()
+    if chance.random() < 0.3:
+        one["by"] = "team:bank"
+    # No time of the day is later than 24:00, and 02:30 does not come on one of the dates.
+    due = chance.choice([None, "none", "24:00", "26:30", "30:00"])
+    return one if due is None else {**one, "due": due}
 
 
 def _catalog(chance: Random) -> tuple[Documents, list[tuple[str, str]]]:
@@ -131,6 +163,8 @@ def _daily(chance: Random, jobs: list[tuple[str, str]], slo_id: str, since: date
     }
     if since is not None:
         slo["effective_from"] = since.isoformat()
+    if chance.random() < 0.3:
+        slo["gives_up_after"] = chance.choice(["30m", "6h", "2d"])
     # A zone that is not that of the jobs: behind, ahead, and one that shifts its clocks by half an hour.
     zone = chance.choice([None, "America/New_York", "Asia/Singapore", "Australia/Lord_Howe"])
     return slo if zone is None else {**slo, "timezone": zone}
@@ -186,28 +220,43 @@ def _status(chance: Random, jobs: list[tuple[str, str]], instants: list[datetime
 
 
 def verdict(
-    catalog: Path, statuses: Sequence[Status], as_of: datetime, known_at: datetime | None = None
+    catalog: Path,
+    statuses: Sequence[Status],
+    as_of: datetime,
+    known_at: datetime | None = None,
+    waived: Sequence[Excepted] = (),
 ) -> Verdict:
     """What the oracle says, of a catalog that has stood as it is from the beginning.
 
     It judges every entry of an SLO by itself: only one without `effective_from` waits for a first status. Statuses that
-    do not say when they were received were so just now.
+    do not say when they were received were so just now. `waived`: exceptions besides those of the files.
     """
     now = datetime.now(UTC)
     statuses = [{"received_at": now, **status} for status in statuses]
     parts = []
     loaded = read_catalog(catalog)
+    exceptions = [
+        Exception_(one.slo, one.application, one.from_, one.to or one.from_, one.slot, one.due_minutes)
+        for one in (*loaded.exceptions, *waived)
+    ]
     for slo_id, entries in loaded.slos.items():
         for entry, following in zip(entries, [*entries[1:], None], strict=True):
             last = LAST + timedelta(days=3)
             if following is not None and following.effective_from is not None:
                 last = following.effective_from - timedelta(days=1)
+            spec = resolve(loaded, entry)
+            by_calendar = list(expand(spec, FIRST - timedelta(days=100), LAST + timedelta(days=20)))
             promises = [
-                Promised(slo_id, promise)
-                for promise in expand(resolve(loaded, entry), FIRST - timedelta(days=100), last)
+                Promised(slo_id, promise, entry.application, spec.timezone)
+                for promise in by_calendar
+                if promise.business_date <= last
             ]
             open_start = {slo_id} if entry.effective_from is None else set()
-            parts.append(judge(statuses, promises, as_of, known_at, open_start))
+            gives_up = {} if entry.gives_up_after is None else {slo_id: entry.gives_up_after}
+            dues = {slo_id: [(one.business_date, one.expected_end_at) for one in by_calendar]}
+            parts.append(
+                judge(statuses, promises, as_of, known_at, open_start, exceptions, gives_up, dues)
+            )
     return Verdict(
         slo_performance=[row for part in parts for row in part.slo_performance],
         job_run=judge(statuses, [], as_of, known_at).job_run,
