@@ -24,6 +24,7 @@ def catalog_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
         "slo_entry_version": ["application_version", "calendar_version", "job_version"],
         "slo_version": ["application_version", "calendar_version", "job_version"],
         "slo_job": ["slo_version"],
+        "exception_version": ["application_version", "slo_version"],
     }
     return [
         table_spec(

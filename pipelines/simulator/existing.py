@@ -101,7 +101,7 @@ def _slo(
         following = entries[place + 1].effective_from if place + 1 < len(entries) else None
         end = last + timedelta(days=2) if following is None else following - timedelta(days=1)
         for promise in expand(spec, begin if entry.effective_from is not None else first, end):
-            dues[promise.business_date].append(_due(promise, numbers))
+            dues[promise.business_date].append(_due(promise, numbers, entry.gives_up_after))
         jobs.update(dict.fromkeys(numbers[key] for key in sorted(catalog.slo_jobs(entry))))
     return CatalogSlo(
         slo_id,
@@ -112,7 +112,7 @@ def _slo(
     )
 
 
-def _due(promise: Promise, numbers: dict[JobKey, int]) -> Due:
+def _due(promise: Promise, numbers: dict[JobKey, int], gives_up_after: timedelta | None) -> Due:
     jobs = []
     for job in promise.jobs:
         end = _milliseconds(job.expected_end_at)
@@ -125,6 +125,7 @@ def _due(promise: Promise, numbers: dict[JobKey, int]) -> Due:
         None if promise.expected_start_at is None else _milliseconds(promise.expected_start_at),
         _milliseconds(promise.expected_end_at),
         tuple(jobs),
+        None if gives_up_after is None else gives_up_after // timedelta(milliseconds=1),
     )
 
 

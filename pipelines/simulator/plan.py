@@ -88,6 +88,8 @@ class Due:
     expected_start: int | None
     expected_end: int
     jobs: tuple[DueJob, ...]
+    gives_up_after: int | None = None
+    """After the due time; without it, it is given up when the next date falls due."""
 
 
 class SloPlan(Protocol):

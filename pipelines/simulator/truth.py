@@ -8,9 +8,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 from pipelines.simulator.behaviour import Day, Run
-from pipelines.simulator.plan import NEVER, Due, World
+from pipelines.simulator.plan import MINUTE, NEVER, Due, SloPlan, World
 
 COLUMNS = (
     "slo_id",
@@ -74,7 +75,8 @@ class Truth:
             by_window = self._by_window(today, slo.jobs, dues) if slo.is_intraday else [whole]
             for due, facts in zip(dues, by_window, strict=True):
                 if due.opens <= self.world.as_of or is_seen:
-                    yield self._judge(slo.slo_id, due, [facts.get(entry.job) for entry in due.jobs])
+                    known = [facts.get(entry.job) for entry in due.jobs]
+                    yield self._judge(slo, today.day, due, known)
 
     def _by_window(self, today: Day, jobs: Sequence[int], dues: Sequence[Due]) -> list[dict[int, _Facts]]:
         claims = [due.claims or 0 for due in dues]
@@ -88,7 +90,7 @@ class Truth:
                 facts[window][job] = _facts(runs)
         return facts
 
-    def _judge(self, slo_id: str, due: Due, facts: Sequence[_Facts | None]) -> Occurrence:
+    def _judge(self, slo: SloPlan, day: date, due: Due, facts: Sequence[_Facts | None]) -> Occurrence:
         known = [fact for fact in facts if fact is not None]
         ends = [fact.ended for fact in known if fact.ended is not None]
         starts = [fact.started for fact in known if fact.started is not None]
@@ -99,8 +101,21 @@ class Truth:
             has_failed = any(fact.ended is None and fact.last == "FAIL" for fact in known)
             progress = "failed" if has_failed else "running" if known else "pending"
             outcome = "overdue" if self.world.as_of > due.expected_end else "not_due"
+            if outcome == "overdue" and self.world.as_of > _gives_up(slo, day, due):
+                outcome = "missed"
         revisions = sum(fact.revisions for fact in known)
-        return Occurrence(slo_id, due, min(starts, default=None), actual_end, progress, outcome, revisions)
+        return Occurrence(slo.slo_id, due, min(starts, default=None), actual_end, progress, outcome, revisions)
+
+
+def _gives_up(slo: SloPlan, day: date, due: Due) -> int:
+    """When it is given up: as its SLO says, or when a later date falls due, at most a week after the due time."""
+    if due.gives_up_after is not None:
+        return due.expected_end + due.gives_up_after
+    latest = due.expected_end + 7 * 24 * 60 * MINUTE
+    firsts = (
+        min((one.expected_end for one in slo.on(day + timedelta(days=number))), default=0) for number in range(1, 15)
+    )
+    return min(next((first for first in firsts if first > due.expected_end), latest), latest)
 
 
 def _facts(runs: Sequence[Run]) -> _Facts:

@@ -52,8 +52,10 @@ def performance_metadata(
             """
             select outcome, count(*)
             from marts.slo_performance
-            where outcome in ('not_due', 'overdue')
+            where outcome = 'not_due' and not is_waived
+                or outcome = 'overdue'
                 or outcome in ('on_time', 'late') and expected_end_at > %(as_of)s - interval '1 day'
+                or outcome = 'missed' and gives_up_at > %(as_of)s - interval '1 day'
             group by outcome
             """,
             {"as_of": report.as_of},
@@ -77,6 +79,7 @@ def performance_metadata(
         "not due yet": counts.get("not_due", 0),
         "on time, last 24 h": counts.get("on_time", 0),
         "late, last 24 h": counts.get("late", 0),
+        "missed, last 24 h": counts.get("missed", 0),
         "late now": dg.MetadataValue.md(
             markdown_table(
                 ["SLO", "for", "due", "late by", "because of"],

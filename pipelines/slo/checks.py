@@ -97,7 +97,7 @@ def met_check(slos: Iterable[str]) -> dg.AssetChecksDefinition:
             f"{MET}_{word}": dg.AssetCheckSpec(
                 MET,
                 asset=key,
-                description="The last occurrence that was due: on time passes, late warns, overdue fails.",
+                description="The last occurrence that was due: on time passes, late warns, overdue and missed fail.",
             )
             for key, word in words.items()
         },

@@ -133,7 +133,9 @@ def verdict_events(
                 asset_key=slo_key(slo),
                 check_name=MET,
                 passed=outcome == "on_time",
-                severity=dg.AssetCheckSeverity.ERROR if outcome == "overdue" else dg.AssetCheckSeverity.WARN,
+                severity=dg.AssetCheckSeverity.ERROR
+                if outcome in {"overdue", "missed"}
+                else dg.AssetCheckSeverity.WARN,
                 description=explanation,
                 metadata=_occurrence(row),
             )

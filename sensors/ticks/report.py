@@ -101,6 +101,20 @@ union
 select slo_id from catalog.promise
 where expected_end_at >= %(since)s::timestamptz and expected_end_at < %(as_of)s::timestamptz
 union
+select slo_id from marts.slo_performance
+where outcome in ('overdue', 'missed', 'late', 'on_time')
+    and expected_end_at >= %(since)s::timestamptz and expected_end_at < %(as_of)s::timestamptz
+union
+select slo_id from marts.slo_performance
+where gives_up_at >= %(since)s::timestamptz and gives_up_at < %(as_of)s::timestamptz
+union
+select slo_id from catalog.exception_version
+where exception_version.load_id > %(low)s and exception_version.load_id <= %(high)s
+union
+select slo_id from catalog.slo_version
+inner join catalog.exception_version on exception_version.application_id = spec ->> 'application'
+where exception_version.load_id > %(low)s and exception_version.load_id <= %(high)s
+union
 select slo_id from catalog.promise where planned_load_id > %(low)s and planned_load_id <= %(high)s
 union
 select slo_id from catalog.slo_version where load_id > %(low)s and load_id <= %(high)s

@@ -102,7 +102,10 @@ class Simulated:
                 if following is not None and following.effective_from is not None:
                     last = following.effective_from - timedelta(days=1)
                 spec = resolve(self.catalog, entry)
-                promises += [Promised(slo_id, promise) for promise in expand(spec, date(2025, 1, 1), last)]
+                promises += [
+                    Promised(slo_id, promise, entry.application, spec.timezone)
+                    for promise in expand(spec, date(2025, 1, 1), last)
+                ]
         return judge(statuses, promises, self.as_of, open_start=open_start)
 
 
@@ -150,7 +153,10 @@ def _as_truth(row: Row) -> dict[str, str]:
         return str(value)
 
     names = [
-        name for name in row if name not in ("late_by", "last_success_at", "last_status", "blocking_job")
+        name
+        for name in row
+        if name
+        not in ("late_by", "last_success_at", "last_status", "blocking_job", "gives_up_at", "is_waived")
     ]
     return {**{name: text(row[name]) for name in names}, "late_by_seconds": text(row["late_by"])}
 
@@ -466,7 +472,7 @@ def test_an_existing_catalog_is_not_copied(demonstration: Simulated) -> None:
     assert not (demonstration.out / "catalog").exists()
 
 
-def test_what_is_promised_before_the_first_date_is_overdue(tmp_path: Path) -> None:
+def test_what_is_promised_before_the_first_date_is_missed(tmp_path: Path) -> None:
     for kind, text in {
         "applications": "{id: a, timezone: Europe/Rome}",
         "calendars": "{id: every, weekdays: [mon, tue, wed, thu, fri, sat, sun]}",
@@ -478,7 +484,7 @@ def test_what_is_promised_before_the_first_date_is_overdue(tmp_path: Path) -> No
     simulated = _simulated(tmp_path / "out", tmp_path, days=2)
     rows = simulated.truth("slo_performance")
     assert rows[0]["business_date"] == "2026-03-25"
-    assert [row["outcome"] for row in rows][:6] == ["overdue"] * 6
+    assert [row["outcome"] for row in rows][:6] == ["missed"] * 6
     assert [_as_truth(row) for row in simulated.verdict(simulated.statuses()).slo_performance] == rows
 
 

@@ -150,7 +150,7 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_
         standing=standing,
     )
     # What was over before the first look is kept, and nobody is woken up for it.
-    over = [] if mark.is_first else done.over
+    over = [] if mark.is_first else look.news(done.over)
     still = [one for one in everything if one.key.kind not in decided] + done.open
     messages = tell(cursor, routes, now, over, sorted(still, key=lambda one: one.incident_id))
     look.memory.incidents = versions
@@ -254,6 +254,7 @@ class _Look:
         self._before = memory
         self._occurrences: dict[tuple[str, str], Occurrence] = {}
         self._kpis: dict[Key, kpis.Standing] = {}
+        self._missed: set[str] = set()
         # Of what was taken out again.
         self._unloaded: set[Key] = set()
         self._views = {kind.name: kind for kind in in_use().incident_kinds()}
@@ -403,11 +404,12 @@ class _Look:
         return view_wanted(self._cursor, self._views.values(), self._standing, self._as_of)
 
     def kpis(self, slos: list[Wanted]) -> list[Wanted]:
-        """KPIs beyond a threshold, held while an SLO that they wait for is overdue."""
+        """KPIs beyond a threshold, held while an SLO that they wait for is overdue, or was missed."""
         standing = self._of("kpi_threshold")
         found = kpis.read_standings(self._cursor, standing)
         self._kpis = {one.key: one for one in found}
-        return kpis.threshold_incidents(found, standing, slos, self._as_of)
+        self._missed = kpis.read_missed(self._cursor, {slo for one in found for slo in one.slos})
+        return kpis.threshold_incidents(found, standing, slos, self._as_of, self._missed)
 
     def ending(self, incident: Incident) -> Ending:
         """How an incident that is not wanted any more ended."""
@@ -421,7 +423,7 @@ class _Look:
         if incident.key.kind == future.KIND:
             return future.ending(incident, self._now, self._rules)
         if incident.key.kind == "kpi_threshold":
-            return kpis.threshold_ending(incident, self._kpis.get(incident.key))
+            return kpis.threshold_ending(incident, self._kpis.get(incident.key), self._missed)
         if incident.key.kind == "sender_silence":
             if self._heard is None:
                 self._heard = self._last_statuses(one.key.subject for one in self._of("sender_silence"))
@@ -434,11 +436,25 @@ class _Look:
             return view_ending(self._views[incident.key.kind])
         return REGISTERED
 
+    def news(self, over: list[Incident]) -> list[Incident]:
+        """Those of what is over that are told: what an upgrade finds given up long ago is no news."""
+        given_up = {one.incident_id: self._occurrences.get(one.key[1:]) for one in over if one.resolution == "missed"}
+        if not given_up:
+            return over
+        missed_before = marts.missed_before(self._cursor)
+        return [
+            one
+            for one in over
+            if (stands := given_up.get(one.incident_id)) is None
+            or stands.gives_up_at is None
+            or stands.gives_up_at > missed_before
+        ]
+
     def _fate(self, incident: Incident) -> rules.Fate:
         if incident.slo_id is None or incident.business_date is None or incident.slot is None:
             return rules.Fate()
         key = OccurrenceKey(incident.slo_id, incident.business_date, incident.slot)
-        return marts.read_fate(self._cursor, key, self._as_of, self._mark.high)
+        return marts.read_fate(self._cursor, key, self._mark.high)
 
 
 HEARD = Ending("heard", "It sends again.")

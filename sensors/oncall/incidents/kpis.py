@@ -2,12 +2,14 @@
 
 A threshold is judged on the newest closed period of a KPI's finest grain, of the total and of every member. While an
 SLO that the KPI's data wait for is overdue, the alert is held: it stands under the SLO's incident and is told, if it
-is still true, only after that one is over.
+is still true, only after that one is over. While the SLO's newest occurrence that was due was missed, there is no
+incident to stand under: the alert is not opened until data of a newer one have come, and one that stood under the
+overdue is closed until then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -80,12 +82,16 @@ class Standing:
 
 
 def threshold_incidents(
-    found: Iterable[Standing], open_: Iterable[Incident], slos: Sequence[Wanted], as_of: datetime
+    found: Iterable[Standing],
+    open_: Iterable[Incident],
+    slos: Sequence[Wanted],
+    as_of: datetime,
+    missed: Collection[str] = (),
 ) -> list[Wanted]:
     """What should be open: one for each total and member whose newest closed period is bad.
 
     Members stand under their total's, where that is bad too; else under the first of them. `slos`: what should be open
-    of SLOs.
+    of SLOs; `missed`: SLOs that are given up for now (`read_missed`).
     """
     standing = {one.key: one for one in open_ if one.key.kind == "kpi_threshold"}
     overdue: dict[str, Wanted] = {}
@@ -110,6 +116,12 @@ def threshold_incidents(
             continue
         late = next((overdue[slo] for slo in one.slos if slo in overdue), None)
         cause = leaders.get(one.kpi_id)
+        if late is None and any(slo in missed for slo in one.slos):
+            if before is not None and not before.detail.get("is_held"):
+                # It was told before there was anything to wait for.
+                wanted.append(replace(as_it_stands(before), cause=cause))
+                leaders.setdefault(one.kpi_id, one.key)
+            continue
         message = f"{one.said}."
         if late is not None:
             cause = late.cause or late.key
@@ -142,11 +154,18 @@ def threshold_incidents(
     return wanted
 
 
-def threshold_ending(incident: Incident, now: Standing | None) -> Ending:
-    """How one that should not be open any more ended."""
+def threshold_ending(incident: Incident, now: Standing | None, missed: Collection[str] = ()) -> Ending:
+    """How one that should not be open any more ended; `missed` as that of `threshold_incidents`."""
     if now is None:
         return Ending("withdrawn", "The KPI, or this member of it, has no value any more.")
     first = incident.detail.get("first_period")
+    given_up = [slo for slo in now.slos if slo in missed]
+    if now.severity is not None and given_up and incident.detail.get("is_held"):
+        return Ending(
+            "held",
+            f"Held: its data wait for {', '.join(given_up)}, which was missed. It opens again if it is bad still when newer"
+            f" data have come. Last {now.said}.",
+        )
     if now.severity is not None:
         return Ending(
             "unwatched", f"There is no newer value, and it is not watched any longer. Last {now.said}."
@@ -159,6 +178,26 @@ def threshold_ending(incident: Incident, now: Standing | None) -> Ending:
             f"Restated: no period since {first} is bad any more. Now {now.said}.",
         )
     return Ending("ok", f"Well again: {now.said}.")
+
+
+def read_missed(cursor: Cursor, slo_ids: Collection[str]) -> set[str]:
+    """Those of the SLOs whose newest occurrence that was due was missed."""
+    if not slo_ids:
+        return set()
+    rows = cursor.execute(
+        """
+        select wanted.slo_id
+        from unnest(%s::text[]) as wanted (slo_id)
+        cross join lateral (
+            select outcome from marts.slo_performance as performance
+            where performance.slo_id = wanted.slo_id and outcome <> 'not_due'
+            order by expected_end_at desc limit 1
+        ) as newest
+        where newest.outcome = 'missed'
+        """,
+        [sorted(slo_ids)],
+    )
+    return {str(row[0]) for row in rows}
 
 
 def read_standings(cursor: Cursor, open_: Sequence[Incident]) -> list[Standing]:

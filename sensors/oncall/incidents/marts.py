@@ -148,6 +148,13 @@ def read_scope(cursor: Cursor, before: Mark, mark: Mark) -> Scope | None:
             union
             select slo_id from catalog.promise where expected_end_at >= %(since)s and expected_end_at < %(as_of)s
             union
+            -- what an exception had put off, and what was given up
+            select slo_id from marts.slo_performance
+            where outcome in ('overdue', 'missed', 'late', 'on_time')
+                and expected_end_at >= %(since)s and expected_end_at < %(as_of)s
+            union
+            select slo_id from marts.slo_performance where gives_up_at >= %(since)s and gives_up_at < %(as_of)s
+            union
             select slo_id from catalog.promise where planned_load_id > %(low)s and planned_load_id <= %(high)s
         )
         select slo_id, application_id, job_id from slos inner join catalog.slo_job using (slo_id)
@@ -206,7 +213,7 @@ def read_occurrences(
             union
             select slo_id, business_date, slot from marts.slo_performance
             where (%(only)s::text[] is null or slo_id = any(%(only)s))
-                and outcome = 'not_due' and expected_end_at >= %(as_of)s and progress = 'failed'
+                and outcome = 'not_due' and not is_waived and expected_end_at >= %(as_of)s and progress = 'failed'
             union
             select slo_id, business_date, slot from marts.slo_performance as performance
             where (%(only)s::text[] is null or slo_id = any(%(only)s))
@@ -235,7 +242,8 @@ def read_occurrences(
                 select from ops.incident
                 where incident.kind = 'late' and incident.subject = one.slo_id
                     and incident.occurrence = one.business_date || ' ' || one.slot
-            )
+            ),
+            one.gives_up_at, one.is_waived, one.is_retired
         from candidates
         inner join marts.incident_occurrence as one using (slo_id, business_date, slot)
         order by slo_id, business_date, slot
@@ -255,20 +263,23 @@ def read_occurrences(
             actual_end_at=row[9],
             explanation=row[10],
             owner=row[11],
-            is_watched=row[12],
+            # What is open is watched until it is over.
+            is_watched=row[12] or (key in keys and not row[16]),
             is_late_known=row[13],
+            gives_up_at=row[14],
+            is_waived=row[15],
             jobs=jobs.get(key, ()),
         )
         for row in rows
     ]
 
 
-def read_fate(cursor: Cursor, key: OccurrenceKey, as_of: datetime, high: int) -> Fate:
+def read_fate(cursor: Cursor, key: OccurrenceKey, high: int) -> Fate:
     """What became of an occurrence that does not stand as it did: the promises, and the versions after them."""
     cursor.execute(
         """
         with promised as (
-            select coalesce(max(load_id), 0) as load_id, max(expected_end_at) as expected_end_at
+            select coalesce(max(load_id), 0) as load_id
             from catalog.promise
             where slo_id = %(slo)s and business_date = %(date)s and slot = %(slot)s and load_id <= %(high)s
         ),
@@ -284,30 +295,25 @@ def read_fate(cursor: Cursor, key: OccurrenceKey, as_of: datetime, high: int) ->
                 select from catalog.calendar_version as calendar inner join slo using (calendar_id)
                 where calendar.load_id > promised.load_id and calendar.load_id <= %(high)s
             ),
-            coalesce((select calendar_id from slo), ''),
-            newer.business_date, newer.slot
+            coalesce((select calendar_id from slo), '')
         from promised
-        left join lateral (
-            select business_date, slot from marts.slo_performance
-            where slo_id = %(slo)s and expected_end_at > promised.expected_end_at and expected_end_at < %(as_of)s
-            order by expected_end_at limit 1
-        ) as newer on true
         """,
-        {
-            "slo": key.slo_id,
-            "date": key.business_date,
-            "slot": key.slot,
-            "as_of": as_of,
-            "high": high,
-        },
+        {"slo": key.slo_id, "date": key.business_date, "slot": key.slot, "high": high},
     )
-    is_gone, is_slo_changed, is_calendar_changed, calendar_id, newer_date, newer_slot = single_row(cursor)
+    is_gone, is_slo_changed, is_calendar_changed, calendar_id = single_row(cursor)
     return Fate(
         is_slo_gone=is_gone,
         taken_by="slo" if is_slo_changed else "calendar" if is_calendar_changed else "",
         calendar_id=calendar_id,
-        newer=None if newer_date is None else OccurrenceKey(key.slo_id, newer_date, newer_slot),
     )
+
+
+def missed_before(cursor: Cursor) -> datetime:
+    """What was given up by then was so before there was an outcome for it."""
+    # Every instant is after -infinity, which Python has not.
+    cursor.execute("select greatest(missed_before, timestamptz '0001-01-02 00:00Z') from ops.evaluation")
+    found: datetime = single_row(cursor)[0]
+    return found
 
 
 _JOB_COLUMNS = """
@@ -404,7 +410,7 @@ class MartGraph:
             """
             select
                 performance.slo_id, performance.business_date, performance.slot,
-                performance.outcome in ('overdue', 'late'), blamed.application_id, blamed.job_id
+                performance.outcome in ('overdue', 'late', 'missed'), blamed.application_id, blamed.job_id
             from unnest(%s::text[], %s::date[]) as day (slo_id, business_date)
             inner join marts.slo_performance as performance using (slo_id, business_date)
             left join lateral (
@@ -414,7 +420,7 @@ class MartGraph:
                     and (job.progress <> 'complete' or job.actual_end_at > job.expected_end_at)
                 order by upstream_rank, expected_end_at, application_id, job_id
                 limit 1
-            ) as blamed on performance.outcome in ('overdue', 'late')
+            ) as blamed on performance.outcome in ('overdue', 'late', 'missed')
             where performance.outcome <> 'not_due'
             order by performance.slo_id, performance.business_date, performance.expected_end_at, performance.slot
             """,

@@ -164,7 +164,8 @@ class Wanted:
 class Occurrence:
     """An occurrence as of the moment of judging.
 
-    `is_watched`: recent enough to open incidents (see `rules`); `is_late_known`: there is an incident `late` of it.
+    `is_watched`: recent enough to open incidents (see `rules`), or one of it is open; `is_late_known`: there is an
+    incident `late` of it; `gives_up_at`: when it is given up, None: never.
     """
 
     key: OccurrenceKey
@@ -180,6 +181,8 @@ class Occurrence:
     owner: str = ""
     is_watched: bool = True
     is_late_known: bool = False
+    gives_up_at: datetime | None = None
+    is_waived: bool = False
 
     def incident(self, kind: str) -> Key:
         """Key of its incident of `kind`."""
@@ -214,11 +217,16 @@ class Occurrence:
 
     @property
     def is_failed(self) -> bool:
-        return self.progress == "failed" and self.outcome in {"not_due", "overdue"}
+        return self.progress == "failed" and self.outcome in {"not_due", "overdue"} and not self.is_waived
 
     @cached_property
     def troubled_jobs(self) -> tuple[JobState, ...]:
-        """The jobs to blame: all that are incomplete once it is overdue, before that those that failed."""
+        """The jobs to blame: all that are incomplete once it is overdue, before that those that failed.
+
+        None of what was waived or given up: nobody waits for it.
+        """
+        if self.is_waived or self.outcome == "missed":
+            return ()
         wanted = {"pending", "running", "failed"} if self.outcome == "overdue" else {"failed"}
         return tuple(job for job in self.jobs if job.progress in wanted)
 

@@ -1,6 +1,6 @@
 """What the rules would have sent over past days, had they been switched on: the same functions, fed from history.
 
-An occurrence's expected and actual end tell when it was overdue, at any moment of the past; a failed run's end and the
+An occurrence's expected and actual end, and when it was given up, tell when it was overdue, at any moment of the past; a failed run's end and the
 next run's begin tell when it was failed (a run that failed and went on under its own id counts as running). Ticks are
 taken to have come every minute, and nobody to have acknowledged anything. Kinds: overdue, late, failed and
 sender_silence, with their grouping, repeats, escalations and digests; calendar, record, KPI and
@@ -122,6 +122,7 @@ class PastOccurrence:
     expected_end_at: datetime
     actual_end_at: datetime | None
     jobs: list[PastJob] = field(default_factory=list)
+    gives_up_at: datetime | None = None
 
     def begins(self) -> datetime | None:
         """When it first was of interest: failed, or overdue; None when it never was."""
@@ -138,6 +139,8 @@ class PastOccurrence:
                 if end is not None:
                     yield end
         yield self.expected_end_at + timedelta(microseconds=1)
+        if self.gives_up_at is not None:
+            yield self.gives_up_at + timedelta(microseconds=1)
         if self.actual_end_at is not None:
             yield self.actual_end_at
 
@@ -151,12 +154,14 @@ class PastOccurrence:
             progress = "complete"
         else:
             outcome = "overdue" if moment > self.expected_end_at else "not_due"
+            if self.gives_up_at is not None and moment > self.gives_up_at:
+                outcome = "missed"
             progress = "failed" if "failed" in states else "pending" if states == {"pending"} else "running"
         said = f"Due {self.expected_end_at:%Y-%m-%d %H:%M:%S} UTC"
         said += f", complete {end:%Y-%m-%d %H:%M:%S} UTC." if end else f", {progress}."
         return Occurrence(
             self.key, self.application_id, self.name, outcome, progress, self.expected_start_at,
-            self.expected_end_at, end, said, jobs, "", is_watched, is_late_known,
+            self.expected_end_at, end, said, jobs, "", is_watched, is_late_known, self.gives_up_at,
         )  # fmt: skip
 
 
@@ -192,7 +197,7 @@ class PastGraph:
         for day in days:
             stood = [one.at(self.moment, is_watched=True, is_late_known=True) for one in self._days[day]]
             found[day] = [
-                Window(one.key, one.outcome in {"overdue", "late"}, _blamed(one))
+                Window(one.key, one.outcome in {"overdue", "late", "missed"}, _blamed(one))
                 for one in stood
                 if one.outcome != "not_due"
             ]
@@ -291,6 +296,14 @@ class _Memory:
         """What telling depends on."""
         return Situation(list(self.standing.values()), over, self.told, ())
 
+    def occurrences(self) -> set[OccurrenceKey]:
+        """Those of which an incident is open."""
+        return {
+            OccurrenceKey(row.slo_id, row.business_date, row.slot or "")
+            for row in self.standing.values()
+            if row.slo_id and row.business_date
+        }
+
     def causes(self) -> dict[Key, Key | None]:
         """The cause of every open incident."""
         return {
@@ -370,9 +383,12 @@ def replay_of(
             active[entering[entered][1]] = entering[entered][2]
             entered += 1
         graph.moment = moment
+        watched = memory.occurrences()
         standing = [
             one.at(
-                moment, is_watched=_is_watched(one, due, limits, moment), is_late_known=one.key in memory.late
+                moment,
+                is_watched=_is_watched(one, due, limits, moment) or one.key in watched,
+                is_late_known=one.key in memory.late,
             )
             for one in active.values()
         ]
@@ -387,6 +403,7 @@ def replay_of(
         for key, one in list(active.items()):
             is_over = one.actual_end_at is not None and one.actual_end_at <= moment
             is_old = one.expected_end_at < moment - max(limits.watch, limits.watch_newest)
+            is_old = is_old and (one.gives_up_at is None or one.gives_up_at < moment)
             if is_over or is_old:
                 del active[key]
         if (later := next_due(memory.situation(), routes, moment)) is not None and _tick(later) <= end:
@@ -450,17 +467,17 @@ def read_past(cursor: Cursor, since: datetime, until: datetime) -> list[PastOccu
         """
         select
             slo_id, business_date, slot, application_id, coalesce(slo.spec -> -1 ->> 'name', slo_id),
-            expected_start_at, expected_end_at, actual_end_at
+            expected_start_at, expected_end_at, actual_end_at, gives_up_at
         from marts.slo_performance as performance
         left join (
             select distinct on (slo_id) slo_id, spec from catalog.slo_entry_version order by slo_id, load_id desc
         ) as slo using (slo_id)
-        where expected_end_at between %(since)s and %(until)s
+        where expected_end_at between %(since)s and %(until)s and not is_waived
         """,
         span,
     ):
         key = OccurrenceKey(*row[:3])
-        found[key] = PastOccurrence(key, *row[3:])
+        found[key] = PastOccurrence(key, *row[3:8], gives_up_at=row[8])
     jobs: dict[tuple[OccurrenceKey, JobKey], PastJob] = {}
     for row in cursor.execute(
         """
@@ -469,7 +486,7 @@ def read_past(cursor: Cursor, since: datetime, until: datetime) -> list[PastOccu
             job.actual_end_at, coalesce(job.actual_start_at, job.actual_end_at), upstream_rank
         from marts.slo_performance as performance
         inner join marts.slo_job_performance as job using (slo_id, business_date, slot)
-        where performance.expected_end_at between %(since)s and %(until)s
+        where performance.expected_end_at between %(since)s and %(until)s and not performance.is_waived
         order by slo_id, business_date, slot, job.application_id, job_id
         """,
         span,

@@ -2,7 +2,7 @@
 
 An occurrence opens incidents when it is watched: it fell due within `Rules.watch`, or it is its SLO's newest that is
 due. So a job that never reported for years, or a back-fill of years, opens as many incidents as it has SLOs, not as
-it has dates; and a monthly report that is a week overdue stays open.
+it has dates. What is open stays so until it is complete, given up or waived, whatever falls due after it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Standing(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A window of an intraday SLO. `is_missed`: overdue, or late; then `blamed` is the most upstream job to blame."""
+    """A window of an intraday SLO. `is_missed`: overdue, late or missed; then `blamed` is the most upstream job to blame."""
 
     occurrence: OccurrenceKey
     is_missed: bool
@@ -107,13 +107,11 @@ class Fate:
     """What became of the promise of an occurrence, and of its SLO.
 
     `taken_by`: what was edited so that nothing promises it any more (the SLO, or its calendar); empty when neither was.
-    `newer`: business date and slot of the SLO's next occurrence, when that is due.
     """
 
     is_slo_gone: bool = False
     taken_by: Literal["", "slo", "calendar"] = ""
     calendar_id: str = ""
-    newer: OccurrenceKey | None = None
 
 
 def slo_ending(incident: Incident, now_stands: Occurrence | None, fate: Callable[[], Fate] = Fate) -> Ending:
@@ -129,6 +127,10 @@ def slo_ending(incident: Incident, now_stands: Occurrence | None, fate: Callable
     if now_stands is None:
         return _gone(incident, became)
     said = now_stands.explanation
+    if now_stands.is_waived:
+        return Ending("waived", said)
+    if now_stands.outcome == "missed":
+        return Ending("missed", said)
     if incident.key.kind == "failed" and not now_stands.is_failed:
         if now_stands.progress == "pending":
             return Ending("retracted", f"The statuses that said so are not there any more. {said}")
@@ -138,11 +140,6 @@ def slo_ending(incident: Incident, now_stands: Occurrence | None, fate: Callable
             before, now = _instant(incident.began_at), _instant(now_stands.expected_end_at)
             return Ending("changed", f"The promise was changed: due {now}, and no longer {before}. {said}")
         return Ending("not_due", f"The marts show an earlier moment, when it was not due. {said}")
-    if became.newer is not None:
-        newer = became.newer.text().removesuffix(" 00:00")
-        return Ending(
-            "unwatched", f"Still not complete, and not watched any longer: that of {newer} fell due. {said}"
-        )
     return Ending("unwatched", f"Still not complete, and due for too long to be watched any longer. {said}")
 
 
@@ -313,7 +310,7 @@ def _rows(
 ) -> dict[OccurrenceKey, OccurrenceKey]:
     """The first of its row, for each later window of it.
 
-    A row is unbroken: its windows follow each other, all of them are overdue or late, the same job is to blame, and
+    A row is unbroken: its windows follow each other, all of them are overdue, late or missed, the same job is to blame, and
     those that are overdue wait for nothing else. After one that was on time, what is missed is new trouble.
     """
     causes: dict[OccurrenceKey, OccurrenceKey] = {}

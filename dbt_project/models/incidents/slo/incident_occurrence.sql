@@ -13,6 +13,8 @@ select
     performance.expected_end_at,
     performance.actual_end_at,
     performance.explanation,
+    performance.gives_up_at,
+    performance.is_waived,
     coalesce(job.spec ->> 'owner', application.spec ->> 'owner', '') as owner,
     coalesce(slo.is_retired, true) as is_retired
 from {{ ref("slo_performance") }} as performance

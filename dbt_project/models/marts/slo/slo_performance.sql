@@ -4,6 +4,7 @@
             {"columns": ["outcome", "expected_end_at"]},
             {"columns": ["business_date"]},
             {"columns": ["slo_id", "expected_end_at"]},
+            {"columns": ["gives_up_at"]},
         ],
         meta={"scope": "scope_occurrence", "scope_keys": ["slo_id", "business_date"]},
     )
