@@ -272,9 +272,14 @@ def _instant(text: str | None) -> datetime | None:
 
 @main.command()
 def check() -> None:
-    """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any."""
+    """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any.
+
+    Warnings leave the exit code as it is. What needs a database (which SLOs can never be judged, what tables of other
+    databases have) is left out where there is none, and it says so.
+    """
     from pipelines.catalog.read import CatalogError, kept_folder, read_catalog
     from pipelines.kpi.definitions.check import check as check_kpis
+    from pipelines.slo.unjudged import warnings as unjudged
     from sensors.oncall.incidents.routes import check_routes
 
     # What could not be checked is told below.
@@ -290,9 +295,10 @@ def check() -> None:
     problems.update(kpis.problems)
     for problem in sorted(problems):
         click.echo(str(problem), err=True)
-    for warned in catalog.warnings if catalog is not None else ():
+    never_judged, unseen = unjudged(settings, catalog) if catalog is not None else ([], [])
+    for warned in (*catalog.warnings, *never_judged) if catalog is not None else ():
         click.echo(f"warning: {warned}", err=True)
-    for warning in kpis.warnings:
+    for warning in (*kpis.warnings, *unseen):
         click.echo(f"not checked: {warning}", err=True)
     if catalog is None or problems:
         click.echo(f"{_count(len(problems), 'problem')} in {settings.catalog}", err=True)
@@ -693,6 +699,60 @@ def restate(slo: str, since: datetime) -> None:
     click.echo(
         f"{slo} applies as it is now from {withdrawn or since_date} on{before}; the next tick shows it"
     )
+
+
+@main.command()
+@click.argument("slo")
+@click.option(
+    "--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="First business date."
+)
+@click.option(
+    "--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last business date; default: the first."
+)
+@click.option(
+    "--slot", metavar="HH:MM", help="Only this window of an intraday SLO; default: all of the date."
+)
+@click.option(
+    "--due",
+    metavar="HH:MM",
+    help="Due later, at this time of the date on which it is due, instead of waived.",
+)
+@click.option("--reason", required=True, metavar="TEXT", help="Why; whoever wonders will read it.")
+@click.option("--by", help="Who decided it; default: the name you are logged in by.")
+@click.option(
+    "--withdraw", is_flag=True, help="Take back what was waived, or put off, for the same dates and window."
+)
+def waive(
+    slo: str, first: datetime, last: datetime | None, slot: str | None, due: str | None, reason: str, by: str | None,
+    withdraw: bool,
+) -> None:  # fmt: skip
+    """Say that nothing is due of an SLO on business dates, past ones too; or, with --due, that it is due later.
+
+    Waived occurrences are not due whatever happens, and no share counts them. It is written into the journal, not into
+    the files: what is known beforehand, such as a bank holiday, stands better in catalog/exceptions.
+    """
+    from pipelines.catalog import exceptions
+    from pipelines.catalog.store import refresh_catalog
+    from pipelines.warehouse.migrate import migrate
+
+    settings = Settings.from_env()
+    asked = exceptions.excepted(slo, first.date(), last.date() if last else None, slot, due, reason, by)
+    migrate(settings)
+    if (problem := refresh_catalog(settings)) is not None:
+        click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
+    days = exceptions.said(asked)
+    if withdraw:
+        count = exceptions.withdraw(settings, asked)
+        click.echo(
+            f"{slo} is promised again for {days}: {_count(count, 'exception')} withdrawn; the next tick shows it"
+        )
+        return
+    done = exceptions.waive(settings, asked)
+    what = "is waived" if due is None or asked.due_minutes is None else f"is due at {due}"
+    covered = f"{_count(done.covered, 'occurrence')} of {_count(done.dates, 'business date')}"
+    if not done.covered:
+        covered = "nothing is promised there so far"
+    click.echo(f"{slo} {what} for {days} ({covered}), by load {done.load_id}; the next tick shows it")
 
 
 @main.command()

@@ -151,7 +151,9 @@ def judge(
     for slo_id, promised in by_slo.items():
         jobs_of_slo = {(job.application, job.job) for promise in promised for job in promise.jobs}
         start = _start(runs, received, jobs_of_slo) if slo_id in open_start else date.min
-        dues = (later_dues or {}).get(slo_id) or [(one.business_date, one.expected_end_at) for one in promised]
+        dues = (later_dues or {}).get(slo_id) or [
+            (one.business_date, one.expected_end_at) for one in promised
+        ]
         for business_date in sorted({promise.business_date for promise in promised}):
             if start is None or business_date < start:
                 continue

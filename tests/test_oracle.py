@@ -162,7 +162,9 @@ def test_given_up_after_seven_days_or_as_the_slo_says() -> None:
     monthly = replace(monthly, expected_end_at=at("03:00") + timedelta(days=31))
     week = at("03:00") + timedelta(days=7)
     assert judge([], [CHARGES, monthly], week).slo_performance[0]["gives_up_at"] == week
-    row = judge([], [CHARGES, NEXT], at("12:00"), gives_up_after={"charges": timedelta(hours=6)}).slo_performance[0]
+    row = judge(
+        [], [CHARGES, NEXT], at("12:00"), gives_up_after={"charges": timedelta(hours=6)}
+    ).slo_performance[0]
     assert shown(row, "gives_up_at", "outcome") == (at("09:00"), "missed")
 
 

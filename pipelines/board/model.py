@@ -185,6 +185,7 @@ class SloDay:
     on_time: int = 0
     late: int = 0
     overdue: int = 0
+    missed: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Slo:
 
     @property
     def due(self) -> int:
-        return sum(day.on_time + day.late + day.overdue for day in self.days)
+        return sum(day.on_time + day.late + day.overdue + day.missed for day in self.days)
 
     @property
     def on_time(self) -> int:

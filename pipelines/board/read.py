@@ -499,7 +499,8 @@ def _today(connection: Connection, as_of: datetime, timezone: str) -> Iterable[O
     for row in _rows(
         connection,
         """
-        select slo_id, business_date, slot, expected_end_at, actual_end_at, outcome, progress, explanation
+        select slo_id, business_date, slot, expected_end_at, actual_end_at,
+            case when is_waived then 'waived' else outcome end as outcome, progress, explanation
         from marts.slo_performance
         where expected_end_at >= %s and expected_end_at < %s
         order by expected_end_at, slo_id, business_date, slot
@@ -537,7 +538,8 @@ def _slos(connection: Connection) -> Iterable[Slo]:
             dates.business_date,
             dates.on_time,
             dates.late,
-            dates.overdue
+            dates.overdue,
+            dates.missed
         from slos
         cross join
             lateral(
@@ -545,7 +547,8 @@ def _slos(connection: Connection) -> Iterable[Slo]:
                     business_date,
                     count(*) filter (where outcome = 'on_time') as on_time,
                     count(*) filter (where outcome = 'late') as late,
-                    count(*) filter (where outcome = 'overdue') as overdue
+                    count(*) filter (where outcome = 'overdue') as overdue,
+                    count(*) filter (where outcome = 'missed') as missed
                 from marts.slo_performance as performance
                 where performance.slo_id = slos.slo_id and outcome <> 'not_due'
                 group by business_date
@@ -561,6 +564,8 @@ def _slos(connection: Connection) -> Iterable[Slo]:
         yield Slo(
             id=days[0].slo_id,
             name=days[0].name,
-            days=tuple(SloDay(day.business_date, day.on_time, day.late, day.overdue) for day in days),
+            days=tuple(
+                SloDay(day.business_date, day.on_time, day.late, day.overdue, day.missed) for day in days
+            ),
             objective=days[0].objective,
         )

@@ -37,7 +37,8 @@ LEAST_FOLDED = 3
 MOST_NAMED = 3
 WORDS = {
     "ok": "ok", "warning": "warning", "critical": "critical", "no_data": "no data", "provisional": "provisional",
-    "overdue": "overdue", "late": "late", "on_time": "on time", "not_due": "not due yet",
+    "overdue": "overdue", "missed": "missed", "late": "late", "on_time": "on time", "not_due": "not due yet",
+    "waived": "waived",
 }  # fmt: skip
 # What changed from one version to the next is told of these.
 TOLD = [each.name for each in fields(Definition) if each.name not in {"version", "valid_from", "valid_to"}]
@@ -433,15 +434,28 @@ def _slos(board: Board, links: Links) -> dict[str, Any]:
         cells = []
         for day in slo.days:
             outcome = (
-                "overdue" if day.overdue else "late" if day.late else "on_time" if day.on_time else "none"
+                "overdue"
+                if day.overdue
+                else "missed"
+                if day.missed
+                else "late"
+                if day.late
+                else "on_time"
+                if day.on_time
+                else "none"
             )
             counts = [
                 f"{count} {word}"
-                for count, word in ((day.on_time, "on time"), (day.late, "late"), (day.overdue, "overdue"))
+                for count, word in (
+                    (day.on_time, "on time"),
+                    (day.late, "late"),
+                    (day.missed, "missed"),
+                    (day.overdue, "overdue"),
+                )  # fmt: skip
                 if count
             ]
             cells.append((outcome, f"{day.business_date}: {', '.join(counts) or 'nothing was due'}"))
-        missed = [day for day in slo.days if day.late or day.overdue]
+        missed = [day for day in slo.days if day.late or day.overdue or day.missed]
         share = Decimal(slo.on_time) / slo.due if slo.due else None
         rows.append(
             {
@@ -485,7 +499,7 @@ def _folded(today: Sequence[Occurrence]) -> list[list[Occurrence]]:
         if (
             run
             and run[-1].outcome == one.outcome
-            and one.outcome in {"on_time", "not_due"}
+            and one.outcome in {"on_time", "not_due", "waived"}
             and _alike(run[-1], one)
         ):
             run.append(one)
@@ -496,7 +510,7 @@ def _folded(today: Sequence[Occurrence]) -> list[list[Occurrence]]:
 
 
 def _alike(one: Occurrence, other: Occurrence) -> bool:
-    return one.outcome == "on_time" or one.progress == other.progress == "pending"
+    return one.outcome in {"on_time", "waived"} or one.progress == other.progress == "pending"
 
 
 # Parts

@@ -116,16 +116,17 @@ def bar(value: float, most: float, *, diverging: bool = False) -> str:
 
 
 def strip(cells: Sequence[tuple[str, str]], *, room: int, uid: str, title: str, text: str) -> str:
-    """Days side by side: (outcome, hover text). Told apart by height: on time low, late higher, overdue full and split.
+    """Days side by side: (outcome, hover text). Told apart by height: on time low, late higher, overdue full and
+    split, and so is what was missed.
 
-    Outcomes: on_time, late, overdue, none. There is `room` for so many; fewer stand at the right.
+    Outcomes: on_time, late, overdue, missed, none. There is `room` for so many; fewer stand at the right.
     """
     width = WIDTH / room
     body = ""
     for number, (outcome, said) in enumerate(cells[-room:], max(room - len(cells), 0)):
         x, wide = number * width + width * 0.08, width * 0.84
         hover = f"<title>{escape(said)}</title>"
-        if outcome == "overdue":
+        if outcome in {"overdue", "missed"}:
             shapes = _rect(x, 0, wide, 44) + _rect(x, 56, wide, 44)
         else:
             height = {"on_time": 40.0, "late": 75.0}.get(outcome, 6.0)
@@ -141,6 +142,8 @@ SHAPES = {
     "no_data": '<circle class="hollow" cx="8" cy="8" r="6"/>',
     "provisional": '<circle class="hollow dashed" cx="8" cy="8" r="6"/>',
     "overdue": '<path d="M5 1h6l4 4v6l-4 4H5l-4-4V5Z"/><path class="in" d="M5.4 5.4l5.2 5.2M10.6 5.4l-5.2 5.2"/>',
+    "missed": '<path d="M5 1h6l4 4v6l-4 4H5l-4-4V5Z"/><path class="in" d="M5.4 5.4l5.2 5.2M10.6 5.4l-5.2 5.2"/>',
+    "waived": '<circle class="hollow dashed" cx="8" cy="8" r="6"/>',
     "late": '<path d="M8 1.6 15 14H1Z"/><path class="in" d="M8 6v4M8 12v.3"/>',
     "on_time": '<circle cx="8" cy="8" r="6.2"/><path class="in" d="M5 8.2 7.2 10.4 11 5.8"/>',
     "not_due": '<circle class="hollow" cx="8" cy="8" r="6"/>',

@@ -28,14 +28,18 @@ if TYPE_CHECKING:
 FEED = "exceptions"
 """Of the loads that commands write; those of the files are of the catalog's."""
 
-_COLUMNS = "slo_id, application_id, from_date, to_date, slot, due_minutes, reason, excepted_by"
-# Of each exception the version that stands.
-_STANDING = f"""
-    select exception_id, {_COLUMNS} from (
+# Of each exception the version that stands, of what the files say or of what commands said.
+_STANDING = """
+    select exception_id, slo_id, application_id, from_date, to_date, slot, due_minutes, reason, excepted_by
+    from (
         select distinct on (exception_id) * from catalog.exception_version order by exception_id, load_id desc
     ) as newest
     where not is_retired and origin = %s
-"""  # noqa: S608 - of constants
+"""
+
+_SLOS = """
+    select distinct on (slo_id) slo_id, is_retired from catalog.slo_entry_version order by slo_id, load_id desc
+"""
 
 
 def exception_faults(one: Excepted, entries: Sequence[Slo]) -> list[Fault]:
@@ -56,7 +60,9 @@ def exception_faults(one: Excepted, entries: Sequence[Slo]) -> list[Fault]:
         dues = [due for entry in entries if (due := _due(entry, one.slot)) is not None]
         if len(dues) == len(entries) and all(one.due_minutes <= due for due in dues):
             own = time_of_day_text(min(dues))
-            message = f"{time_of_day_text(one.due_minutes)} is not later than the promise, which is due at {own}"
+            message = (
+                f"{time_of_day_text(one.due_minutes)} is not later than the promise, which is due at {own}"
+            )
             hint = (
                 "the time is of the date on which it is due; of the date after it write hours past 24, such as "
                 f'"{time_of_day_text(one.due_minutes % 1440 + 1440)}"; nothing due at all is `due: none`'
@@ -126,7 +132,7 @@ def waive(settings: Settings, one: Excepted) -> Waiver:
             # But for reason and name.
             if tuple(stands[:6]) == row[:6]:
                 raise DuemarkError(
-                    f"That stands already, by load {known.removeprefix('waive ')}: {stands[6]}",
+                    f"That stands already, by load {str(known).removeprefix('waive ')}: {stands[6]}",
                     "duemark waive … --withdraw takes it back.",
                 )
         _insert(cursor, [(exception_id, load_id, "command", False, *row)])
@@ -136,7 +142,7 @@ def waive(settings: Settings, one: Excepted) -> Waiver:
 
 
 def withdraw(settings: Settings, one: Excepted) -> int:
-    """Take back what `waive` wrote of the same SLO, dates and window; returns the number of the load.
+    """Take back what `waive` wrote of the same SLO, dates and window; returns how many.
 
     Raises DuemarkError where nothing of the kind stands. What the files say is changed there.
     """
@@ -145,7 +151,7 @@ def withdraw(settings: Settings, one: Excepted) -> int:
     with connect(settings, "ingest") as connection, connection.cursor() as cursor:
         load_id = begin_load(cursor)
         _refuse(one, _entries(cursor, one.slo or ""))
-        standing = cursor.execute(_STANDING, ["command"]).fetchall()
+        standing: list[tuple[Any, ...]] = cursor.execute(_STANDING, ["command"]).fetchall()
         found = [row for row in standing if tuple(row[1:6]) == _row(one)[:5]]
         if not found:
             own = [_said(*row[3:6]) for row in standing if row[1] == one.slo]
@@ -157,13 +163,37 @@ def withdraw(settings: Settings, one: Excepted) -> int:
             )
         _insert(
             cursor,
-            [
-                (row[0], load_id, "command", True, *row[1:7], one.reason, one.by or getpass.getuser())
-                for row in found
-            ],
+            [(row[0], load_id, "command", True, *row[1:7], one.reason, one.by) for row in found],
         )
         end_load(cursor, load_id, FEED, f"withdraw {one.slo}", len(found), months=[])
-    return load_id
+    return len(found)
+
+
+def excepted(
+    slo: str, first: date, last: date | None, slot: str | None, due: str | None, reason: str, by: str | None
+) -> Excepted:
+    """An exception as a command is told it; by default by who is logged in.
+
+    Raises DuemarkError: one of them cannot be.
+    """
+    from pydantic import ValidationError
+
+    from pipelines.catalog.read import explain
+
+    values = {"slo": slo, "from": first, "to": last, "slot": slot, "due": due, "reason": reason}
+    try:
+        return Excepted.model_validate({**values, "by": (by or "").strip() or getpass.getuser()})
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            for location, message, hint in explain(Excepted, details):
+                option = f"--{location[-1]}: " if location else ""
+                raise DuemarkError(f"{option}{message}.", f"{hint[:1].upper()}{hint[1:]}.") from error
+        raise
+
+
+def said(one: Excepted) -> str:
+    """The business dates and the window of an exception, for people."""
+    return _said(one.from_, one.last, one.slot)
 
 
 def _said(first: date, last: date, slot: str | None) -> str:
@@ -175,13 +205,12 @@ def _entries(cursor: Cursor, slo_id: str) -> list[Slo]:
     """The entries of an SLO as the stored catalog has them. Raises DuemarkError where it has none."""
     from pipelines.catalog.models import STORED
 
-    newest = "select distinct on (slo_id) slo_id, is_retired, spec from catalog.slo_entry_version order by slo_id, load_id desc"
     row = cursor.execute(
         "select is_retired, spec from catalog.slo_entry_version where slo_id = %s order by load_id desc limit 1",
         [slo_id],
     ).fetchone()
     if row is None:
-        known = [str(name) for name, is_retired, _ in cursor.execute(newest) if not is_retired]
+        known = [str(name) for name, is_retired in cursor.execute(_SLOS) if not is_retired]
         raise DuemarkError(f"The catalog has no SLO {slo_id!r}.", nearest(slo_id, known, "It has"))
     # One that was taken out has past dates still.
     return [Slo.model_validate_json(json.dumps(entry), context=STORED) for entry in row[1]]
@@ -189,7 +218,9 @@ def _entries(cursor: Cursor, slo_id: str) -> list[Slo]:
 
 def _refuse(one: Excepted, entries: Sequence[Slo]) -> None:
     for (key, *_), message, hint in exception_faults(one, entries):
-        raise DuemarkError(f"--{key}: {message}.", f"{hint[:1].upper()}{hint[1:]}.".replace("`due: none`", "without --due"))
+        raise DuemarkError(
+            f"--{key}: {message}.", f"{hint[:1].upper()}{hint[1:]}.".replace("`due: none`", "without --due")
+        )
 
 
 def _covered(cursor: Cursor, one: Excepted) -> tuple[int, int]:
@@ -220,7 +251,8 @@ def _row(one: Excepted) -> tuple[Any, ...]:
 
 def _insert(cursor: Cursor, rows: Sequence[tuple[Any, ...]]) -> None:
     cursor.executemany(
-        f"insert into catalog.exception_version (exception_id, load_id, origin, is_retired, {_COLUMNS})"
-        f" values ({', '.join(['%s'] * 12)})",
+        "insert into catalog.exception_version (exception_id, load_id, origin, is_retired, slo_id, application_id,"
+        " from_date, to_date, slot, due_minutes, reason, excepted_by)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         rows,
     )

@@ -496,7 +496,9 @@ class Excepted(Entry):
     """Business dates for which an SLO, or all SLOs of an application, promise nothing, or something later."""
 
     slo: Id | None = Field(default=None, description="the id of an SLO; or `application`")
-    application: ApplicationId | None = Field(default=None, description="all SLOs of an application; or `slo`")
+    application: ApplicationId | None = Field(
+        default=None, description="all SLOs of an application; or `slo`"
+    )
     from_: Day = Field(alias="from", description="the first business date")
     to: Day | None = Field(default=None, description="the last business date; default: the first")
     slot: str | None = Field(default=None, description='of an intraday SLO one window, "HH:MM"; default: all')

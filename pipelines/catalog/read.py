@@ -100,6 +100,8 @@ class Catalog:
     exceptions: tuple[Excepted, ...] = ()
     warnings: tuple[Problem, ...] = ()
     """What is probably not meant, and is taken nevertheless."""
+    slo_items: tuple[Declared[Slo], ...] = field(default=(), repr=False, compare=False)
+    """Where the SLOs stand, for those who have something to say about one later."""
 
     def job_key(self, application: str, reference: str) -> JobKey:
         """The job that `reference` names in an entry of `application`.
@@ -111,6 +113,17 @@ class Catalog:
         if key is None:
             raise KeyError(reference)
         return key
+
+    def problem_of_slo(self, slo_id: str, message: str, hint: str = "") -> Problem:
+        """A problem with an SLO, at its first entry.
+
+        Raises:
+            KeyError: it stands nowhere.
+        """
+        for item in self.slo_items:
+            if item.model is not None and item.model.id == slo_id:
+                return item.problem(("id",), message, hint)
+        raise KeyError(slo_id)
 
     def slo_jobs(self, slo: Slo) -> tuple[JobKey, ...]:
         """The jobs of an SLO entry, in its order."""
@@ -264,6 +277,7 @@ class _Loader:
             upstream=upstream,
             upstream_rank=ranks,
             warnings=tuple(sorted(self._idents())),
+            slo_items=tuple(self._slos),
         )
 
     @property

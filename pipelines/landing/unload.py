@@ -113,6 +113,11 @@ def _of_load(cursor: Cursor, number: int) -> tuple[str, list[Part]]:
         raise DuemarkError(
             f"Load {number} took out {by_unload[0]} itself.", "To have it back, land the same content again."
         )
+    if feed == "exceptions":
+        raise DuemarkError(
+            f"Load {number} brought no records of a feed, but an exception: {source}.",
+            "`duemark waive … --withdraw` takes it back.",
+        )
     if feed not in known_feeds.names():
         raise DuemarkError(
             f"Load {number} brought no records of a feed, but {feed}: {source}.",

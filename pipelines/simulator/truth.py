@@ -104,7 +104,9 @@ class Truth:
             if outcome == "overdue" and self.world.as_of > _gives_up(slo, day, due):
                 outcome = "missed"
         revisions = sum(fact.revisions for fact in known)
-        return Occurrence(slo.slo_id, due, min(starts, default=None), actual_end, progress, outcome, revisions)
+        return Occurrence(
+            slo.slo_id, due, min(starts, default=None), actual_end, progress, outcome, revisions
+        )
 
 
 def _gives_up(slo: SloPlan, day: date, due: Due) -> int:
@@ -113,7 +115,8 @@ def _gives_up(slo: SloPlan, day: date, due: Due) -> int:
         return due.expected_end + due.gives_up_after
     latest = due.expected_end + 7 * 24 * 60 * MINUTE
     firsts = (
-        min((one.expected_end for one in slo.on(day + timedelta(days=number))), default=0) for number in range(1, 15)
+        min((one.expected_end for one in slo.on(day + timedelta(days=number))), default=0)
+        for number in range(1, 15)
     )
     return min(next((first for first in firsts if first > due.expected_end), latest), latest)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def next_instant(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
-    """The first instant after `published` at which an occurrence opens, falls due or is given up, or a status is seen."""
+    """The first instant after `published` at which an occurrence opens, is due or given up, or a status is seen."""
     row = connection.execute(
         """
         select least(

@@ -19,7 +19,7 @@ DAILY_SLOT = "00:00"
 """The one slot of an SLO that has no windows."""
 
 LOOK_AHEAD = timedelta(days=14)
-"""What falls due within a week after an occurrence is of a business date within these days: due on the next Friday, say."""
+"""What falls due within a week after an occurrence is of one of these days: due on the next Friday, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,11 @@ def next_dues(promises: Sequence[Promise]) -> list[datetime | None]:
     place = {day: number for number, (day, _) in enumerate(in_turn)}
     return [
         next(
-            (due for _, due in in_turn[place[promise.business_date] + 1 :][: LOOK_AHEAD.days] if due > promise.expected_end_at),
+            (
+                due
+                for _, due in in_turn[place[promise.business_date] + 1 :][: LOOK_AHEAD.days]
+                if due > promise.expected_end_at
+            ),
             None,
         )
         for promise in promises

@@ -254,9 +254,7 @@ def verdict(
             open_start = {slo_id} if entry.effective_from is None else set()
             gives_up = {} if entry.gives_up_after is None else {slo_id: entry.gives_up_after}
             dues = {slo_id: [(one.business_date, one.expected_end_at) for one in by_calendar]}
-            parts.append(
-                judge(statuses, promises, as_of, known_at, open_start, exceptions, gives_up, dues)
-            )
+            parts.append(judge(statuses, promises, as_of, known_at, open_start, exceptions, gives_up, dues))
     return Verdict(
         slo_performance=[row for part in parts for row in part.slo_performance],
         job_run=judge(statuses, [], as_of, known_at).job_run,

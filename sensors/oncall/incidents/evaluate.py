@@ -438,7 +438,9 @@ class _Look:
 
     def news(self, over: list[Incident]) -> list[Incident]:
         """Those of what is over that are told: what an upgrade finds given up long ago is no news."""
-        given_up = {one.incident_id: self._occurrences.get(one.key[1:]) for one in over if one.resolution == "missed"}
+        given_up = {
+            one.incident_id: self._occurrences.get(one.key[1:]) for one in over if one.resolution == "missed"
+        }
         if not given_up:
             return over
         missed_before = marts.missed_before(self._cursor)

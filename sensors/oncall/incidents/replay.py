@@ -477,7 +477,7 @@ def read_past(cursor: Cursor, since: datetime, until: datetime) -> list[PastOccu
         span,
     ):
         key = OccurrenceKey(*row[:3])
-        found[key] = PastOccurrence(key, *row[3:8], gives_up_at=row[8])
+        found[key] = PastOccurrence(key, *row[3:8], [], row[8])
     jobs: dict[tuple[OccurrenceKey, JobKey], PastJob] = {}
     for row in cursor.execute(
         """
