@@ -451,7 +451,7 @@ def _slos(board: Board, links: Links) -> dict[str, Any]:
                     (day.late, "late"),
                     (day.missed, "missed"),
                     (day.overdue, "overdue"),
-                )  # fmt: skip
+                )
                 if count
             ]
             cells.append((outcome, f"{day.business_date}: {', '.join(counts) or 'nothing was due'}"))

@@ -116,8 +116,9 @@ def bar(value: float, most: float, *, diverging: bool = False) -> str:
 
 
 def strip(cells: Sequence[tuple[str, str]], *, room: int, uid: str, title: str, text: str) -> str:
-    """Days side by side: (outcome, hover text). Told apart by height: on time low, late higher, overdue full and
-    split, and so is what was missed.
+    """Days side by side: (outcome, hover text). Told apart by height: on time low, late higher, else full.
+
+    What is overdue or was missed is split, too.
 
     Outcomes: on_time, late, overdue, missed, none. There is `room` for so many; fewer stand at the right.
     """

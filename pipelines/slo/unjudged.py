@@ -62,7 +62,7 @@ def warnings(settings: Settings, catalog: Catalog) -> tuple[list[Problem], list[
 
 
 def _unseen(why: str) -> str:
-    return f"whether an SLO can never be judged, because it has no `effective_from` and no job of it ever reported: {why}"
+    return f"which SLOs can never be judged (no `effective_from`, and no job that ever sent a status): {why}"
 
 
 def _warning(catalog: Catalog, slo_id: str) -> Problem:

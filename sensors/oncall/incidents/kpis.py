@@ -163,8 +163,8 @@ def threshold_ending(incident: Incident, now: Standing | None, missed: Collectio
     if now.severity is not None and given_up and incident.detail.get("is_held"):
         return Ending(
             "held",
-            f"Held: its data wait for {', '.join(given_up)}, which was missed. It opens again if it is bad still when newer"
-            f" data have come. Last {now.said}.",
+            f"Held: its data wait for {', '.join(given_up)}, which was missed. It opens again if it is bad still when"
+            f" newer data have come. Last {now.said}.",
         )
     if now.severity is not None:
         return Ending(

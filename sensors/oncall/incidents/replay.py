@@ -1,7 +1,7 @@
 """What the rules would have sent over past days, had they been switched on: the same functions, fed from history.
 
-An occurrence's expected and actual end, and when it was given up, tell when it was overdue, at any moment of the past; a failed run's end and the
-next run's begin tell when it was failed (a run that failed and went on under its own id counts as running). Ticks are
+An occurrence's expected and actual end, and when it was given up, tell when it was overdue, at any moment of the past; a
+failed run's end and the next run's begin tell when it was failed (a run that failed and went on under its own id counts as running). Ticks are
 taken to have come every minute, and nobody to have acknowledged anything. Kinds: overdue, late, failed and
 sender_silence, with their grouping, repeats, escalations and digests; calendar, record, KPI and
 silence rules are left out.
@@ -477,7 +477,8 @@ def read_past(cursor: Cursor, since: datetime, until: datetime) -> list[PastOccu
         span,
     ):
         key = OccurrenceKey(*row[:3])
-        found[key] = PastOccurrence(key, *row[3:8], [], row[8])
+        found[key] = PastOccurrence(key, *row[3:8])
+        found[key].gives_up_at = row[8]
     jobs: dict[tuple[OccurrenceKey, JobKey], PastJob] = {}
     for row in cursor.execute(
         """

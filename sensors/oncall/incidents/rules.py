@@ -48,7 +48,7 @@ class Standing(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A window of an intraday SLO. `is_missed`: overdue, late or missed; then `blamed` is the most upstream job to blame."""
+    """A window of an intraday SLO. `is_missed`: overdue, late or missed; `blamed`: the most upstream job to blame then."""
 
     occurrence: OccurrenceKey
     is_missed: bool
@@ -310,8 +310,8 @@ def _rows(
 ) -> dict[OccurrenceKey, OccurrenceKey]:
     """The first of its row, for each later window of it.
 
-    A row is unbroken: its windows follow each other, all of them are overdue, late or missed, the same job is to blame, and
-    those that are overdue wait for nothing else. After one that was on time, what is missed is new trouble.
+    A row is unbroken: its windows follow each other, all of them are overdue, late or missed, the same job is to blame,
+    and those that are overdue wait for nothing else. After one that was on time, what is missed is new trouble.
     """
     causes: dict[OccurrenceKey, OccurrenceKey] = {}
     first: OccurrenceKey | None = None

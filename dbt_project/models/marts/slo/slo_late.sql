@@ -17,6 +17,7 @@ with recursive
                     from {{ ref("slo_performance") }} as later
                     where
                         later.slo_id = performance.slo_id
+                        and not later.is_waived
                         and later.expected_end_at > performance.expected_end_at
                         and later.expected_end_at <= {{ tick("published_as_of") }}
                 )
