@@ -99,6 +99,10 @@ with
 
 select
     promise.*,
+    coalesce(
+        promise.expected_end_at + version.gives_up_after,
+        least(promise.next_due_at, promise.expected_end_at + interval '168 hours')
+    ) as gives_up_at,
     version.timezone,
     version.spec ->> 'application' as slo_application_id
 from catalog.promise
@@ -280,9 +284,13 @@ with
             case
                 when totals.actual_end_at <= occurrence.expected_end_at then 'on_time'
                 when totals.actual_end_at > occurrence.expected_end_at then 'late'
+                when :as_of > occurrence.gives_up_at then 'missed'
                 when :as_of > occurrence.expected_end_at then 'overdue'
                 else 'not_due'
             end as outcome,
+            -- the catalog has no exceptions
+            false as is_waived,
+            occurrence.gives_up_at,
             totals.actual_end_at - occurrence.expected_end_at as late_by,
             totals.revisions,
             totals.last_success_at,
@@ -306,6 +314,8 @@ select
     actual_end_at,
     progress,
     outcome,
+    is_waived,
+    gives_up_at,
     late_by,
     revisions,
     last_success_at,
@@ -317,6 +327,8 @@ select
             when 'on_time' then 'On time: '
             when 'late' then 'Late: '
             when 'overdue' then 'Overdue: '
+            when 'missed' then
+                'Missed, given up at ' || to_char(gives_up_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS') || ': '
             else 'Not due yet: '
         end
         || case

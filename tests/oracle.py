@@ -60,7 +60,7 @@ class Promised(Protocol):
 
 @dataclass(frozen=True)
 class Exception_:  # noqa: N801 # Python has the name
-    """Of an SLO, or of an application: business dates and perhaps one slot; `due` in minutes after midnight, None: waived.
+    """Of an SLO, or of an application: dates and perhaps one slot; `due` in minutes after midnight, None: waived.
 
     `loaded_at`: what was known before it does not have it; None: from the beginning.
     """

@@ -19,14 +19,14 @@
 {% macro published(model_name, columns) -%}
     {%- set mart = graph.nodes["model." ~ model.package_name ~ "." ~ model_name] if execute -%}
     {%- set relation = adapter.get_relation(mart.database, mart.schema, mart.alias) if execute -%}
-    {%- if relation -%}
+    {%- if relation and not flags.FULL_REFRESH -%}
         (
             select {{ columns | join(", ") }}
             from {{ relation }}
             where {{ tick("previous_as_of") }} > '-infinity'
         )
     {%- else -%}
-        {#- deploy makes the tables in the order of the graph, this one later -#}
+        {#- deploy makes the tables in the order of the graph, this one later; the one that is there may be older -#}
         (
             select
                 {%- for column, type in columns.items() %}

@@ -26,9 +26,10 @@ def next_instant(connection: psycopg.Connection[Any], published: datetime) -> da
     ).fetchone()
     instants = [row[0] if row else None]
     # After an upgrade, before the first tick, the mart is that of the version before.
-    if connection.execute(
+    found = connection.execute(
         "select from pg_attribute where attrelid = to_regclass('marts.slo_performance') and attname = 'gives_up_at'"
-    ).fetchone():
+    ).fetchone()
+    if found is not None:
         # An exception may have put off what is due; of those that are overdue there are few.
         instants += connection.execute(
             """

@@ -24,9 +24,9 @@ from tests.transform.worlds import World, assert_as_judged, verdict, worlds
 
 @dataclass(frozen=True)
 class History:
-    """Steps in order: a load (places of statuses), a tick, one that dies at a point, an unload (which of the loads), other
+    """Steps in order: a load (places of statuses), a tick, one that dies at a point, an unload (which of the loads).
 
-    exceptions in the files (places), or one by command (its place).
+    Or other exceptions in the files (places), or one by command (its place).
     """
 
     world: World

@@ -6,8 +6,11 @@ same facts adds an entry; whoever only adds a column need not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from tests.upgrade.support import Row, Tables
 
@@ -16,19 +19,45 @@ from tests.upgrade.support import Row, Tables
 class Difference:
     """`then` makes of a row of the dump what the mart has to hold now: None where the row is gone.
 
-    A column that it takes out of a row (of every row) is not compared. `since`: the first migration whose dump has it
-    as it is now; dumps before that one are concerned.
+    It is given all marts of the dump besides. A column that it takes out of a row (of every row) is not compared.
+    `since`: the first migration whose dump has it as it is now; dumps before that one are concerned.
     """
 
     since: str
     mart: str
     why: str
-    then: Callable[[Row], Row | None]
+    then: Callable[[Row, Tables], Row | None]
 
 
 def without(*columns: str) -> Callable[[Row], Row]:
     """These columns are not compared."""
     return lambda row: {name: value for name, value in row.items() if name not in columns}
+
+
+def given_up(row: Row, marts: Tables) -> Row:
+    """An occurrence of a dump as it stands now."""
+    moment = given_up_at(row, marts)
+    if moment is None:
+        return row
+    (zone,) = re.findall(r", due \S+ \S+ ([\w/+-]+)[.;,]", row["explanation"])
+    local = moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+    said = row["explanation"].replace("Overdue: ", f"Missed, given up at {local}: ")
+    return {**row, "outcome": "missed", "explanation": said}
+
+
+def given_up_at(row: Row, marts: Tables) -> datetime | None:
+    """When an occurrence of a dump was given up; None: it was not."""
+    if row["outcome"] != "overdue":
+        return None
+    due = datetime.fromisoformat(row["expected_end_at"])
+    later = [
+        (one["business_date"], datetime.fromisoformat(one["expected_end_at"]))
+        for one in marts["slo_performance"]
+        if one["slo_id"] == row["slo_id"] and one["business_date"] > row["business_date"]
+    ]
+    first = min((moment for day, moment in later if day == min(later)[0]), default=None)
+    moment = min(due + timedelta(days=7), first or due + timedelta(days=7))
+    return moment if moment < datetime.fromisoformat(marts["tick"][0]["as_of"]) else None
 
 
 DIFFERENCES: tuple[Difference, ...] = (
@@ -37,7 +66,21 @@ DIFFERENCES: tuple[Difference, ...] = (
         mart="kpi_value",
         why="Where there are rows, and none of them gives a value, the reason is `no values`; it said `no rows`."
         " Such rows are written anew by the upgrade's tick.",
-        then=without("reason", "computed_load_id"),
+        then=lambda row, _: without("reason", "computed_load_id")(row),
+    ),
+    *(
+        Difference(
+            since="0019",
+            mart=mart,
+            why="What is overdue is given up when the next business date of its SLO falls due, at most 7 days after its"
+            " due time: it is `missed` then, and stands in slo_late no more.",
+            then=then,
+        )
+        for mart, then in {
+            "slo_performance": given_up,
+            "incident_occurrence": given_up,
+            "slo_late": lambda row, marts: row if given_up_at(row, marts) is None else None,
+        }.items()
     ),
 )
 
@@ -57,6 +100,6 @@ def expected(revision: str, marts: Tables) -> Tables:
     """What the marts of the dump `revision` have to hold after the upgrade."""
     wanted = of_facts(marts)
     for one in DIFFERENCES:
-        if revision < one.since:
-            wanted[one.mart] = [new for row in wanted[one.mart] if (new := one.then(row)) is not None]
+        if revision < one.since and one.mart in wanted:
+            wanted[one.mart] = [new for row in wanted[one.mart] if (new := one.then(row, marts)) is not None]
     return wanted

@@ -1,9 +1,9 @@
 """What the rules would have sent over past days, had they been switched on: the same functions, fed from history.
 
-An occurrence's expected and actual end, and when it was given up, tell when it was overdue, at any moment of the past; a
-failed run's end and the next run's begin tell when it was failed (a run that failed and went on under its own id counts as running). Ticks are
-taken to have come every minute, and nobody to have acknowledged anything. Kinds: overdue, late, failed and
-sender_silence, with their grouping, repeats, escalations and digests; calendar, record, KPI and
+An occurrence's expected and actual end, and when it was given up, tell when it was overdue, at any moment of the past;
+a failed run's end and the next run's begin tell when it was failed (a run that failed and went on under its own id
+counts as running). Ticks are taken to have come every minute, and nobody to have acknowledged anything. Kinds: overdue,
+late, failed and sender_silence, with their grouping, repeats, escalations and digests; calendar, record, KPI and
 silence rules are left out.
 """
 

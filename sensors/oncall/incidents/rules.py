@@ -48,7 +48,7 @@ class Standing(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A window of an intraday SLO. `is_missed`: overdue, late or missed; `blamed`: the most upstream job to blame then."""
+    """A window of an intraday SLO. `is_missed`: overdue, late or missed; `blamed`: then the first job to blame."""
 
     occurrence: OccurrenceKey
     is_missed: bool
