@@ -108,6 +108,26 @@ def test_it_is_held_while_an_slo_it_waits_for_is_overdue() -> None:
     assert over.cause is None
 
 
+def test_it_is_held_while_an_slo_it_waits_for_was_missed() -> None:
+    missed = standing().slos
+    assert threshold_incidents([standing()], [], [], NOW, missed) == [], "nothing that it could stand under"
+    # What stood under the overdue one ends, and opens again when newer data have come and it is bad still.
+    (held,) = threshold_incidents([standing()], [], [overdue()], NOW)
+    row = opened(held)
+    assert threshold_incidents([standing()], [row], [], NOW, missed) == []
+    ending = threshold_ending(row, standing(), missed)
+    assert ending.resolution == "held"
+    assert ending.message.startswith(f"Held: its data wait for {missed[0]}, which was missed. It opens again")
+    assert len(threshold_incidents([standing()], [], [], NOW)) == 1
+    # One that was told before there was anything to wait for stays as it was told.
+    (told,) = threshold_incidents([standing()], [], [], NOW)
+    (stays,) = threshold_incidents([standing("0.80")], [opened(told)], [], NOW, missed)
+    assert (stays.key, stays.message, stays.cause) == (told.key, told.message, None)
+    # While another one is overdue it stands under that.
+    (grouped,) = threshold_incidents([standing()], [row], [overdue()], NOW, missed)
+    assert grouped.cause == overdue().key
+
+
 def test_no_value_is_no_recovery() -> None:
     (first,) = threshold_incidents([standing()], [], [], NOW)
     row = opened(first)
