@@ -115,6 +115,17 @@ def due(day: pd.Timestamp) -> pd.Timestamp:
     return clock.tz_localize(ZONE).tz_convert("UTC")
 
 
+def given_up(day: pd.Timestamp) -> pd.Timestamp:
+    """When the data of `day` is given up: once what its promise says of the next day or week has fallen due."""
+    if day < pd.Timestamp("2020-04-19"):
+        clock = day + pd.Timedelta(days=1, hours=18, minutes=30)
+    elif day < pd.Timestamp("2022-10-30"):
+        clock = day + pd.Timedelta(days=1, hours=18)
+    else:
+        clock = due(day).tz_convert(ZONE).tz_localize(None) + pd.Timedelta(days=7)
+    return min(clock.tz_localize(ZONE).tz_convert("UTC"), due(day) + pd.Timedelta(days=7))
+
+
 def verdicts(deliveries: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
     """COLUMNS by slo_id and business_date, from the deliveries up to `as_of` alone."""
     days = pd.date_range("2020-03-07", as_of.tz_convert(ZONE).date(), name="day")
@@ -136,6 +147,7 @@ def verdicts(deliveries: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
         frame.loc[~is_complete & (frame["completed_job_count"] > 0), "progress"] = "running"
         is_over = frame["expected_end_at"] < as_of
         frame["outcome"] = is_over.map({True: "overdue", False: "not_due"})
+        frame.loc[pd.Series([given_up(day) for day in days], index=days) < as_of, "outcome"] = "missed"
         frame.loc[is_complete, "outcome"] = "on_time"
         frame.loc[frame["late_by"] > pd.Timedelta(0), "outcome"] = "late"
         # To blame: the first by name that is missing, else the first by name of those that came last.

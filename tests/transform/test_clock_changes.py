@@ -54,7 +54,7 @@ def bank(warehouse: Warehouse) -> Warehouse:
 def test_due_times_are_read_as_the_standard_says(bank: Warehouse) -> None:
     bank.tick("2025-12-01 00:00")
     assert bank.rows("slo_performance", "slo_id", "expected_end_at", "outcome") == sorted(
-        (f"{zone} {day}", due_at, "overdue") for zone, day, _, due_at in DUE
+        (f"{zone} {day}", due_at, "missed") for zone, day, _, due_at in DUE
     )
 
 

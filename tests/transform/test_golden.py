@@ -318,7 +318,7 @@ def test_singapores_date_begins_while_it_is_the_day_before_in_utc(bank: Warehous
     # An open start began with the first status: from here on absence is data.
     bank.tick("2026-06-03 18:00:01")
     assert bank.rows("slo_performance", "business_date", "outcome", where=where) == [
-        ("2026-06-02", "on_time"), ("2026-06-03", "overdue"), ("2026-06-04", "overdue"),
+        ("2026-06-02", "on_time"), ("2026-06-03", "missed"), ("2026-06-04", "overdue"),
     ]  # fmt: skip
 
 
@@ -328,7 +328,7 @@ def test_an_open_start_moves_back_with_an_earlier_first_status(bank: Warehouse) 
     bank.ingest(HEADER + "cards,settle,SUCCEED,2026-05-31T01:30:00,2026-05-30,r1,h1\n")
     bank.tick("2026-06-02 12:01")
     assert bank.rows("slo_performance", "business_date", "outcome", where="slo_id = 'settlement'") == [
-        ("2026-05-30", "late"), ("2026-05-31", "overdue"), ("2026-06-01", "overdue"), ("2026-06-02", "on_time"),
+        ("2026-05-30", "late"), ("2026-05-31", "missed"), ("2026-06-01", "missed"), ("2026-06-02", "on_time"),
     ]  # fmt: skip
 
 
@@ -349,7 +349,7 @@ def test_an_open_start_moves_back_over_dates_that_were_promised_before(bank: War
     bank.tick("2026-06-02 12:01")
     assert bank.rows("slo_performance", *columns, where="slo_id = 'settlement'") == [
         ("2026-05-30", "on_time"),
-        ("2026-05-31", "overdue"),
+        ("2026-05-31", "missed"),
         ("2026-06-01", "on_time"),
         ("2026-06-02", "on_time"),
     ]

@@ -56,7 +56,7 @@ def test_a_calendar_with_a_date_a_quarter(warehouse: Warehouse) -> None:
     for moment in ("2026-01-05", "2026-03-20", "2026-04-05", "2026-04-25", "2026-05-09", "2026-07-02"):
         warehouse.tick(f"{moment} 12:00")
     grown = warehouse.marts()
-    assert verdicts(warehouse) == [("posted", "2026-03-31", "overdue"), ("posted", "2026-06-30", "overdue")]
+    assert verdicts(warehouse) == [("posted", "2026-03-31", "missed"), ("posted", "2026-06-30", "overdue")]
     warehouse.tick("2026-07-02 12:00", rebuild=True)
     assert warehouse.marts() == grown
 
@@ -69,7 +69,7 @@ def test_a_catalog_whose_calendars_have_all_ended(warehouse: Warehouse, first: s
     for moment in (first, "2027-02-28 23:30", "2028-02-29 06:00"):
         warehouse.tick(moment)
     grown = warehouse.marts()
-    assert verdicts(warehouse) == [("posted", "2026-03-05", "on_time"), ("posted", "2026-03-06", "overdue")]
+    assert verdicts(warehouse) == [("posted", "2026-03-05", "on_time"), ("posted", "2026-03-06", "missed")]
     warehouse.tick("2028-02-29 06:00", rebuild=True)
     assert warehouse.marts() == grown
 
