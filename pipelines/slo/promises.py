@@ -84,18 +84,14 @@ def next_dues(promises: Sequence[Promise]) -> list[datetime | None]:
         first = firsts.get(promise.business_date, promise.expected_end_at)
         firsts[promise.business_date] = min(first, promise.expected_end_at)
     in_turn = sorted(firsts.items())
-    place = {day: number for number, (day, _) in enumerate(in_turn)}
-    return [
-        next(
-            (
-                due
-                for _, due in in_turn[place[promise.business_date] + 1 :][: LOOK_AHEAD.days]
-                if due > promise.expected_end_at
-            ),
-            None,
-        )
-        for promise in promises
-    ]
+    after = {day: number + 1 for number, (day, _) in enumerate(in_turn)}
+    found = []
+    for promise in promises:
+        begin = after[promise.business_date]
+        # Dates, not days: where a calendar rests they reach further.
+        following = in_turn[begin : begin + LOOK_AHEAD.days]
+        found.append(next((due for _, due in following if due > promise.expected_end_at), None))
+    return found
 
 
 def _instant(local: tzinfo, day: date, minutes: int = 0) -> datetime:

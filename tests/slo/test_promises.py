@@ -16,7 +16,7 @@ from pipelines.catalog.models import STORED, Application, Calendar, Job, Slo
 from pipelines.catalog.read import Catalog
 from pipelines.catalog.resolve import PromiseSpec, resolve
 from pipelines.catalog.zones import zone
-from pipelines.slo.promises import Promise, expand
+from pipelines.slo.promises import Promise, expand, next_dues
 
 
 def catalog(slo: Slo, zone_name: str = "America/New_York", **calendar: Any) -> Catalog:
@@ -55,6 +55,30 @@ def ends(zone_name: str, day: date, **job: Any) -> datetime:
 
 def windows(day: date, zone_name: str = "America/New_York", **every: Any) -> list[Promise]:
     return on(spec(zone_name, every={"due_after": "10m", **every}, jobs=[{"job": "a"}]), day)
+
+
+# What is due next
+
+
+def test_the_next_one_is_the_first_of_a_later_date_that_is_due_after_it() -> None:
+    daily = list(expand(spec(jobs=[{"job": "a", "end": "03:00"}]), date(2026, 3, 2), date(2026, 3, 4)))
+    assert next_dues(daily) == [utc("2026-03-03 08:00"), utc("2026-03-04 08:00"), None]
+    every = {"minutes": 60, "from": "06:00", "to": "08:00", "due_after": "10m"}
+    windows_ = list(expand(spec(every=every, jobs=[{"job": "a"}]), date(2026, 3, 2), date(2026, 3, 3)))
+    assert next_dues(windows_) == [utc("2026-03-03 11:10")] * 3 + [None] * 3
+    # All of a week are due on its Friday: what comes after that is due on the next one.
+    friday = [{"job": "a", "end": "18:00", "due_weekday": "fri"}]
+    week = list(expand(spec(jobs=friday), date(2026, 2, 27), date(2026, 3, 6)))
+    assert next_dues(week) == [utc("2026-03-13 22:00")] * 7 + [None]
+    # Windows that go on into the next date, whose own begin meanwhile.
+    long = {**every, "to": "40:00", "minutes": 1020}
+    over = list(expand(spec(every=long, jobs=[{"job": "a"}]), date(2026, 3, 2), date(2026, 3, 4)))
+    assert [(one.business_date.day, one.slot) for one in over][:3] == [
+        (2, "06:00"),
+        (2, "23:00"),
+        (2, "40:00"),
+    ]
+    assert next_dues(over)[:3] == [utc("2026-03-03 11:10"), utc("2026-03-03 11:10"), utc("2026-03-04 11:10")]
 
 
 # Days
