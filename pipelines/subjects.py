@@ -7,6 +7,7 @@ import functools
 from pipelines import plugins
 from pipelines.copies.subject import COPIES
 from pipelines.errors import DuemarkError
+from pipelines.forecasts.subject import FORECASTS
 from pipelines.kpi.subject import KPI
 from pipelines.metrics.subject import METRICS
 from pipelines.slo.subject import SLO
@@ -14,7 +15,7 @@ from pipelines.subject import Subject, Subjects, hand_in
 
 # In the order in which they prepare, publish and forget. Copies and indicators come before promises, which look no
 # further than at the loads there are by then; KPIs forget what metrics have purged.
-HOUSE = (COPIES, METRICS, SLO, KPI)
+HOUSE = (COPIES, METRICS, SLO, FORECASTS, KPI)
 
 
 def subjects() -> Subjects:

@@ -86,6 +86,7 @@ SCHEMAS: Mapping[str, Schema] = {
         definers=frozenset({"log_touched"}),
         foreign=frozenset({"hours", "clock_change", "local_time", "hour_start", "hour_end"}),
     ),
+    "forecast": Schema("transform"),
     "marts": Schema(
         "transform",
         users=frozenset({"analyst", "operate", "ingest"}),

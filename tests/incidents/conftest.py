@@ -228,7 +228,7 @@ def empty_bank(deployed: Project, tmp_path: Path) -> Bank:
         tables = connection.execute(
             """
             select schemaname, tablename from pg_tables
-            where schemaname in ('raw', 'catalog', 'copies', 'marts', 'work')
+            where schemaname in ('raw', 'catalog', 'copies', 'forecast', 'marts', 'work')
                 or schemaname = 'ops' and tablename <> 'evaluation'
             """
         ).fetchall()

@@ -39,7 +39,10 @@ Documents = Mapping[str, Sequence[Mapping[str, Any]]]
 """A catalog: kind (applications, calendars, jobs, slos) to entries as they would stand in YAML."""
 
 COLUMNS = ("application_id", "job_id", "status_code", "status_at", "business_date", "run_id", "host_id")
-MARTS = ("job_run", "slo_job_run", "slo_job_performance", "slo_performance")
+MARTS = (
+    "job_run", "slo_job_run", "slo_job_performance", "slo_performance", "slo_error_budget", "slo_punctuality",
+    "job_duration_trend",
+)  # fmt: skip
 
 
 def utc(text: str) -> datetime:
@@ -82,7 +85,8 @@ class Warehouse:
         """Take out every row: the next tick is the first, on the tables that are there."""
         with connect(self.settings) as connection:
             tables = connection.execute(
-                "select schemaname, tablename from pg_tables where schemaname in ('raw', 'catalog', 'marts')"
+                "select schemaname, tablename from pg_tables"
+                " where schemaname in ('raw', 'catalog', 'forecast', 'marts')"
             ).fetchall()
             for schema, table in tables:
                 connection.execute(sql.SQL("delete from {}").format(sql.Identifier(str(schema), str(table))))

@@ -17,8 +17,9 @@ from pipelines.subject import in_use
 from pipelines.warehouse import homes
 from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
-from sensors.oncall.incidents import future, kpis, marts, rules
+from sensors.oncall.incidents import future, kpis, marts, rules, silence
 from sensors.oncall.incidents.model import (
+    Detail,
     Ending,
     Incident,
     JobKey,
@@ -276,8 +277,10 @@ class _Look:
         causes = {one.key: keys.get(one.cause_id or 0) for one in self._standing}
         graph = marts.MartGraph(self._cursor, self.memory.upstream)
         return slo_wanted(
-            occurrences, graph, self._rules, self._as_of, causes, self._last_statuses, self.memory.waits
-        )
+            occurrences, graph, self._rules, self._as_of, causes, self._last_statuses, self.memory.waits,
+            lambda applications: silence.read_usual_pauses(self._cursor, applications),
+            {one.key.subject: one.detail for one in self._of(silence.KIND)},
+        )  # fmt: skip
 
     def _read(self) -> list[Occurrence]:
         """The occurrences as they stand, and in `memory` what holds them up; as far as that changed, or all of it."""
@@ -473,12 +476,15 @@ def slo_wanted(
     settings: Rules,
     as_of: datetime,
     standing: Mapping[Key, Key | None],
-    last_statuses: rules.LastStatuses,
+    last_statuses: silence.LastStatuses,
     waits: Mapping[OccurrenceKey, rules.Waits] | None = None,
+    usual_pauses: silence.UsualPauses = silence.nothing_known,
+    silent: Mapping[str, Detail] = silence.NOBODY,
 ) -> list[Wanted]:
     """All that should be open of SLOs and their senders, each with what it is grouped under.
 
-    `standing`: the cause of every incident that is open; `waits`: what holds them up, where it is known already.
+    `standing`: the cause of every incident that is open; `waits`: what holds them up, where it is known already;
+    `silent`: applications that were told to be silent, with the detail of the incident.
     """
     watched = [one for one in occurrences if one.is_watched]
     wanted = rules.slo_incidents(watched, as_of)
@@ -487,10 +493,10 @@ def slo_wanted(
     if waits is None:
         held = rules.holds(watched, graph)
         waits = {one.key: rules.waits(one, held) for one in watched}
-    missed = rules.missed_jobs(watched, waits, as_of)
-    silences, explained = rules.sender_silences(
-        missed, last_statuses(missed) if missed else {}, settings, as_of
+    missed = silence.missed_jobs(watched, waits, as_of)
+    silences, explained = silence.sender_silences(
+        missed, last_statuses(missed) if missed else {}, usual_pauses, settings, as_of, silent
     )
-    silent = rules.wholly_explained(explained, watched)
+    wholly = silence.wholly_explained(explained, watched)
     causes = rules.slo_causes(watched, waits, graph)
-    return silences + rules.apply_slo_causes(wanted, causes, silent, standing)
+    return silences + rules.apply_slo_causes(wanted, causes, wholly, standing)

@@ -38,6 +38,7 @@ VIEWS = (
     "marts.incident_calendar_in_use",
     "marts.incident_kpi_standing",
     "marts.incident_kpi_bad_period",
+    "marts.sender_silence",
 )
 # Records that one evaluation looks through; what is more waits for the next, so that a back-fill holds up nothing.
 RECORDS_AT_ONCE = 1_000_000

@@ -102,7 +102,7 @@ class Rules:
     regroup_after: timedelta = timedelta(minutes=15)
     """What was grouped is told by itself when it is still open so long after its cause is over."""
     silence_missing: int = 2
-    """Jobs that must have fallen due since an application's last status for it to count as silent."""
+    """Due times, to the minute, that must have passed since an application's last status for it to be silent."""
     calendar_ends_within: timedelta = timedelta(days=60)
     rejected_count: int = 100
     """Rejected records of a file that open an incident."""

@@ -22,7 +22,7 @@ import psycopg
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
-from sensors.oncall.incidents import marts, rules
+from sensors.oncall.incidents import marts, rules, silence
 from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
 from sensors.oncall.incidents.evaluate import slo_wanted
 from sensors.oncall.incidents.model import (
@@ -393,7 +393,16 @@ def replay_of(
             for one in active.values()
         ]
         last = _Last(heard, moment)
-        wanted = slo_wanted(standing, graph, limits, moment, memory.causes(), last)
+        usual = _Usual(last)
+        silent = {
+            row.key.subject: row.detail for row in memory.standing.values() if row.key.kind == silence.KIND
+        }
+        wanted = slo_wanted(
+            standing, graph, limits, moment, memory.causes(), last, usual_pauses=usual, silent=silent
+        )
+        for again in usual.again:
+            if _tick(again) <= end:
+                heapq.heappush(queue, _tick(again))
         made = memory.step(wanted, {(one.key.slo_id, one.key.text()): one for one in standing}, moment)
         if before is not None:
             sent += [_sent(notice, moment) for notice in made]
@@ -433,7 +442,7 @@ def _heard(occurrences: Iterable[PastOccurrence]) -> dict[str, list[datetime]]:
 
 @dataclass(frozen=True)
 class _Last:
-    """`rules.LastStatuses` at a moment of the past."""
+    """`silence.LastStatuses` at a moment of the past."""
 
     heard: Mapping[str, list[datetime]]
     moment: datetime
@@ -445,6 +454,25 @@ class _Last:
             place = bisect_right(moments, self.moment)
             if place and moments[place - 1] > self.moment - timedelta(days=10):
                 found[application] = moments[place - 1]
+        return found
+
+
+@dataclass
+class _Usual:
+    """`silence.UsualPauses` at a moment of the past; `again`: when to look again at those that may yet be silent."""
+
+    last: _Last
+    again: list[datetime] = field(default_factory=list)
+
+    def __call__(self, applications: Collection[str]) -> dict[str, timedelta]:
+        found = {}
+        for application, last in self.last(applications).items():
+            pause = silence.usual_pause(self.last.heard[application], self.last.moment)
+            if pause is not None:
+                found[application] = pause
+            silent_from = last + (pause or timedelta()) + silence.GRACE
+            if silent_from >= self.last.moment:
+                self.again.append(silent_from + timedelta(microseconds=1))
         return found
 
 

@@ -138,7 +138,7 @@ class RuleSettings(Entry):
         default=Rules.silence_missing,
         ge=1,
         strict=True,
-        description="jobs missed by a silent application, such as 2",
+        description="due times missed by a silent application, such as 2",
     )
     calendar_ends_within: Duration = Field(
         default=Rules.calendar_ends_within, description="how early the end of a calendar is told, such as 60d"

@@ -25,9 +25,6 @@ from sensors.oncall.incidents.model import (
     Wanted,
 )
 
-LastStatuses = Callable[[Iterable[str]], Mapping[str, datetime]]
-"""When applications last sent a status; those that sent none lately are left out."""
-
 # Jobs on one way upstream; more are followed no further.
 LONGEST_WAY = 200
 
@@ -137,7 +134,7 @@ def slo_ending(incident: Incident, now_stands: Occurrence | None, fate: Callable
         return Ending("restarted", f"Running again. {said}")
     if now_stands.outcome == "not_due":
         if incident.key.kind == "overdue" and now_stands.expected_end_at != incident.began_at:
-            before, now = _instant(incident.began_at), _instant(now_stands.expected_end_at)
+            before, now = instant_text(incident.began_at), instant_text(now_stands.expected_end_at)
             return Ending("changed", f"The promise was changed: due {now}, and no longer {before}. {said}")
         return Ending("not_due", f"The marts show an earlier moment, when it was not due. {said}")
     return Ending("unwatched", f"Still not complete, and due for too long to be watched any longer. {said}")
@@ -379,70 +376,6 @@ def apply_slo_causes(
 # Senders
 
 
-def missed_jobs(
-    occurrences: Iterable[Occurrence], waiting: Mapping[OccurrenceKey, Waits], as_of: datetime
-) -> dict[str, list[Missed]]:
-    """By application, the jobs that fell due and have no status, but for those that are kept waiting."""
-    found: dict[str, list[Missed]] = defaultdict(list)
-    for one in occurrences:
-        for missed in waiting[one.key].missed:
-            if missed.job.expected_end_at < as_of:
-                found[missed.job.key[0]].append(missed)
-    return found
-
-
-def sender_silences(
-    missed: Mapping[str, Sequence[Missed]], last_status: Mapping[str, datetime], rules: Rules, as_of: datetime
-) -> tuple[list[Wanted], dict[OccurrenceKey, Key]]:
-    """Applications that usually send and are silent, and the occurrences that this explains.
-
-    An application is silent when at least `Rules.silence_missing` of its jobs fell due after its last status.
-    `last_status` holds the applications that sent anything in the days before; one that never sends is not among them.
-    """
-    wanted, explained = [], {}
-    for application, missing in sorted(missed.items()):
-        last = last_status.get(application)
-        if last is None:
-            continue
-        since = [one for one in missing if one.job.expected_end_at > last]
-        # A job that two SLOs promise is missed once.
-        if (
-            len({(one.job.key, one.occurrence.business_date, one.occurrence.slot) for one in since})
-            < rules.silence_missing
-        ):
-            continue
-        jobs = sorted({"/".join(one.job.key) for one in since})
-        key = Key("sender_silence", application)
-        wanted.append(
-            Wanted(
-                key=key,
-                severity="critical",
-                title=f"Sender silent: {application}",
-                message=f"Nothing was heard from {application} since {_instant(last)}; "
-                f"{_count(len(jobs), 'job')} fell due since: {_listed(jobs)}.",
-                began_at=min(one.job.expected_end_at for one in since),
-                seen_at=as_of,
-                application_id=application,
-                detail={"last_status_at": last.isoformat(), "jobs": jobs},
-            )
-        )
-        explained.update({one.occurrence: key for one in since})
-    return wanted, explained
-
-
-def wholly_explained(
-    explained: Mapping[OccurrenceKey, Key], occurrences: Iterable[Occurrence]
-) -> dict[OccurrenceKey, Key]:
-    """Of the occurrences that a silence explains, those where nobody else is to blame."""
-    silent = {key.subject for key in explained.values()}
-    return {
-        one.key: explained[one.key]
-        for one in occurrences
-        if one.key in explained
-        and all(job.progress == "pending" and job.key[0] in silent for job in one.troubled_jobs)
-    }
-
-
 # Records
 
 
@@ -616,7 +549,7 @@ def calendar_incidents(ends: Iterable[CalendarEnd], rules: Rules, as_of: datetim
                 severity="warning",
                 title=f"Calendar {verb}: {one.calendar_id}, {one.last_date}",
                 message=f"The calendar {one.calendar_id} {verb} on {one.last_date}, and with it what is due of "
-                f"{_listed(one.slo_ids)}. Set a later `until`, add dates, or install a newer list of holidays.",
+                f"{listed(one.slo_ids)}. Set a later `until`, add dates, or install a newer list of holidays.",
                 began_at=began,
                 seen_at=as_of,
                 detail={"last_date": one.last_date.isoformat(), "slos": list(one.slo_ids)},
@@ -645,14 +578,17 @@ def group_by(
 # Words
 
 
-def _instant(moment: datetime) -> str:
+def instant_text(moment: datetime) -> str:
+    """An instant as messages have it."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _count(number: int, noun: str, plural: str = "") -> str:
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """A number of something."""
     return f"1 {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
 
 
-def _listed(names: Sequence[str], most: int = 10) -> str:
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Names, the first of many only."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

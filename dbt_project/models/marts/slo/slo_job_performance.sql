@@ -1,6 +1,9 @@
 {{
     config(
-        indexes=[{"columns": ["application_id", "job_id", "business_date"]}],
+        indexes=[
+            {"columns": ["application_id", "job_id", "business_date"]},
+            {"columns": ["application_id", "expected_end_at"]},
+        ],
         meta={"scope": "scope_occurrence", "scope_keys": ["slo_id", "business_date"]},
     )
 }}

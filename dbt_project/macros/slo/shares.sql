@@ -1,0 +1,64 @@
+{#-
+  What shares and budgets count: of the SLOs in `scope` that stand, the occurrences that were due by `as_of`, of the last
+  `dates` business dates that have any. Never a scan: for each SLO the newest entries of an index.
+  Columns: slo_id, objective, timezone, business_date, slot, expected_end_at, is_miss, late_by, date_rank (1: the newest).
+-#}
+{% macro counted_occurrences(scope, performance, dates, high, as_of) -%}
+    select
+        scope.slo_id,
+        version.objective,
+        version.timezone,
+        counted.business_date,
+        counted.slot,
+        counted.expected_end_at,
+        counted.outcome <> 'on_time' as is_miss,
+        counted.late_by,
+        counted.date_rank::integer as date_rank
+    from {{ scope }} as scope
+    cross join
+        lateral(
+            select is_retired, objective, timezone
+            from {{ source("catalog", "slo_version") }} as version
+            where version.slo_id = scope.slo_id and version.load_id <= {{ high }}
+            order by load_id desc, applies_from desc, entry_no desc
+            limit 1
+        ) as version
+    cross join
+        lateral(
+            select *
+            from
+                (
+                    select
+                        business_date,
+                        slot,
+                        expected_end_at,
+                        outcome,
+                        late_by,
+                        dense_rank() over (order by business_date desc) as date_rank
+                    from {{ performance }} as performance
+                    where
+                        performance.slo_id = scope.slo_id
+                        -- what ended before it is due is not due yet
+                        and performance.expected_end_at < {{ as_of }}
+                        and performance.outcome in ('on_time', 'late', 'overdue', 'missed')
+                ) as ranked
+            where ranked.date_rank <= {{ dates }}
+        ) as counted
+    where not version.is_retired
+{%- endmacro %}
+
+{#- One end of Wilson's 95 % interval of the share `hits` of `total`: `sign` is + or -. -#}
+{% macro wilson(hits, total, sign) -%}
+    {%- set z = "1.959963984540054" -%}
+    round(
+        (
+            {{ hits }}::numeric / {{ total }} + {{ z }} * {{ z }} / (2 * {{ total }}) {{ sign }}
+            {{ z }} * sqrt(
+                {{ hits }}::numeric / {{ total }} * (1 - {{ hits }}::numeric / {{ total }}) / {{ total }}
+                + {{ z }} * {{ z }} / (4 * {{ total }}::numeric * {{ total }})
+            )
+        )
+        / (1 + {{ z }} * {{ z }} / {{ total }}),
+        6
+    )
+{%- endmacro %}
