@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import click
 import numpy as np
@@ -14,6 +15,7 @@ from bench.scale import Scale
 from bench.series import deliveries, regimes, shuffled, simulated
 from bench.table import Row
 from bench.warehouse import Workshop
+from pipelines.catalog.store import store_catalog
 from pipelines.forecasts import naive
 from pipelines.forecasts.backtest import ALL, METHOD, replay, scores
 from pipelines.forecasts.ends import Series, advance, fit, predict
@@ -29,8 +31,13 @@ from pipelines.forecasts.graph import (
     latest,
     project,
 )
+from pipelines.landing.ingest import ingest
+from pipelines.transform.project import Project
+from pipelines.transform.tick import tick
+from pipelines.warehouse.connect import connect
 
 JOBS, COLUMNS, OPEN = 5_000, 1_000, 500
+MINUTE_JOBS, MINUTE_DAYS = 1_200, 30
 ENOUGH = 100
 """Dates from which on an SLO is judged by itself."""
 
@@ -68,6 +75,35 @@ def rows(shop: Workshop, scale: Scale) -> Iterator[Row]:
 
     cost = shop.meter.measure(replay_all)
     yield Row("10,000 forecasts replayed, CPU", cost.cpu / count[0] * 10_000, goal=60.0, limits="value")
+    yield from _minutes(shop, scale)
+
+
+def _minutes(shop: Workshop, scale: Scale) -> Iterator[Row]:
+    """Ticks of a minute in which nothing came: what is open is forecast again."""
+    bank = shop.bank("forecast", *((MINUTE_JOBS, MINUTE_DAYS) if scale.is_full else (scale.jobs, scale.days)))
+    store_catalog(bank.settings)
+    ingest(bank.settings)
+    project = Project(bank.settings)
+    first = shop.meter.measure(lambda: tick(project, bank.as_of))
+    with connect(bank.settings, autocommit=True) as connection:
+        connection.execute("vacuum (analyze)")
+        row = connection.execute(
+            "select count(*) filter (where is_open), count(*) from forecast.occurrence"
+        ).fetchone()
+        learned = connection.execute("select count(*) from forecast.series").fetchone()
+    assert row is not None
+    assert learned is not None
+    costs = [
+        # The first of them finds its caches empty.
+        shop.meter.measure(lambda: tick(project, bank.as_of + timedelta(seconds=number)))  # noqa: B023
+        for number in range(1, scale.repeats + 2)
+    ][1:]
+    what = f"a minute's tick, {row[0]:,} occurrences open and {int(str(row[1])) - int(str(row[0])):,} to come"
+    yield Row(f"{what}, all CPU", best(costs, lambda cost: cost.whole), goal=0.5, limits="value")
+    yield Row(
+        f"the first tick of {learned[0]:,} series over {bank.summary.statuses:,} statuses, CPU here",
+        first.cpu,
+    )
 
 
 def bank(jobs: int, columns: int, seed: int = 1) -> tuple[Habits, Today, Slos]:

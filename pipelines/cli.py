@@ -590,6 +590,7 @@ def incidents(
     if replay:
         result = commands.replay_days(settings, replay[0].date(), replay[1].date())
         click.echo(commands.render(commands.replay_rows(result, detail=detail), form, is_safe=safe), nl=False)
+        click.echo(commands.replayed_risks(result), err=True)
         return
     show: Literal["open", "all"] = "all" if everything else "open"
     most = MOST_SHOWN + 1 if form == "table" else None

@@ -40,8 +40,9 @@ def build_defs(
     computed, shown = model_specs(manifest)
     prepared = [spec for one in house if one.assets is not None for spec in one.assets(manifest)]
     before = [*catalog_specs(manifest), *prepared]
+    kept = [spec for one in house if one.kept is not None for spec in one.kept(manifest)]
     feeds = feed_assets(manifest)
-    tick = tick_assets(computed, before)
+    tick = tick_assets(computed, before, kept)
     graph = job_graph(settings)
     tracked_assets = tracked_specs(graph)
     met = met_check(node.slo for node in graph.slos)
@@ -49,7 +50,7 @@ def build_defs(
 
     landing = dg.Definitions(assets=[feeds], asset_checks=[feed_checks()])
     transform = dg.Definitions(
-        assets=[tick, *shown, *source_specs(manifest, [*feeds.specs, *before, *computed, *shown])],
+        assets=[tick, *shown, *source_specs(manifest, [*feeds.specs, *before, *computed, *kept, *shown])],
         asset_checks=[*dbt_checks(manifest), tick_checks(dg.AssetKey(["marts", "slo_performance"]))],
     )
     of_subjects = [dg.Definitions(asset_checks=one.checks()) for one in house if one.checks is not None]

@@ -68,6 +68,7 @@ def run(settings: Settings) -> None:
         with _step("ingest and build, a Dagster run of the job `tick`"):
             _build(settings, as_of)
     click.echo(_late(settings))
+    click.echo(_coming(settings))
     click.echo(_kpis(settings))
     click.echo(NEXT)
 
@@ -158,11 +159,12 @@ def _late(settings: Settings) -> str:
                 end,
                 affected_slos[1] || coalesce(' +' || nullif(cardinality(affected_slos) - 1, 0), ''), owner
             from slo_late, justify_hours(date_trunc('second', late_by)) as late
+            where not is_at_risk
             order by expected_end_at desc, slo_id limit 15
             """
         ).fetchall()
         counted = connection.execute(
-            "select count(*) filter (where outcome = 'overdue'), count(*) from slo_late"
+            "select count(*) filter (where outcome = 'overdue'), count(*) from slo_late where not is_at_risk"
         ).fetchone()
         as_of = connection.execute("select to_char(as_of, 'YYYY-MM-DD HH24:MI') from tick").fetchone()
         totals = connection.execute(
@@ -178,6 +180,39 @@ Late as of {as_of[0]} UTC, the newest of {counted[1]} ({counted[0]} still overdu
 
 {table}
 {totals[0]} occurrences judged, {totals[1]} of {totals[2]} due were on time.
+"""
+
+
+def _coming(settings: Settings) -> str:
+    """What is expected next, and how well misses were foreseen before."""
+    with connect(settings, "analyst") as connection:
+        connection.execute("set search_path = marts")
+        rows = connection.execute(
+            """
+            select
+                slo_id, business_date::text, nullif(slot, '00:00'), to_char(expected_end_at, 'DD Mon HH24:MI'),
+                to_char(p50, 'DD Mon HH24:MI'), to_char(p90, 'DD Mon HH24:MI'),
+                to_char(100 * miss_probability, 'FM990') || ' %', case when is_at_risk then 'at risk' end
+            from slo_forecast
+            where expected_end_at > as_of and past_dates > 0
+            order by miss_probability desc, expected_end_at, slo_id limit 6
+            """
+        ).fetchall()
+        foreseen = connection.execute(
+            """
+            select slo_id || ' ' || to_char(100 * recall, 'FM990') || ' %, ' || lead_minutes || ' min before'
+            from forecast_score
+            where method = 'duemark' and recall >= 0.5
+            order by recall desc, slo_id limit 5
+            """
+        ).fetchall()
+    names = ["slo", "date", "slot", "due", "as likely as not by", "nine in ten by", "a miss", ""]
+    table = as_table(names, [[str(value or "") for value in row] for row in rows])
+    said = "; ".join(str(row[0]) for row in foreseen) or "none of late"
+    return f"""Expected next (UTC), the likeliest to be missed first:
+
+{table}
+Misses that forecasts had told before the due time: {said}.
 """
 
 

@@ -118,10 +118,13 @@ class Subject:
         publish: After the marts. In the order of the list.
         forget: After all of `publish`: what is old goes when all that reads it is computed. In the order of the list.
         next_due: The first instant after the last tick's at which time alone changes something, None without one.
+        next_refresh: The first instant after the last tick's at which what `publish` fills is to be filled again,
+            though no mart changes: a tick without dbt. None without one.
         generator: Its generated dbt models.
         constants: What the project's SQL takes of Python, by the variable of the environment in which dbt finds it.
         behind: Beginnings of names of its tables behind a mart that is a view, with that mart.
         assets: Specs of the tables that `prepare` fills, made of the manifest.
+        kept: Specs of the tables that `publish` fills and that are no dbt models, made of the manifest.
         checks: Its asset checks.
         describe: What is told of a mart after a tick, beyond the rows exchanged, by the mart's name.
         incident_kinds: Its kinds of incidents that are views.
@@ -136,10 +139,12 @@ class Subject:
     publish: tuple[Step, ...] = ()
     forget: tuple[Step, ...] = ()
     next_due: Callable[[Connection, datetime], datetime | None] | None = None
+    next_refresh: Callable[[Connection, datetime], datetime | None] | None = None
     generator: Generator | None = None
     constants: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     behind: Mapping[str, str] = field(default_factory=dict)
     assets: Callable[[Manifest], Sequence[dg.AssetSpec]] | None = None
+    kept: Callable[[Manifest], Sequence[dg.AssetSpec]] | None = None
     checks: Callable[[], Sequence[dg.AssetChecksDefinition]] | None = None
     describe: Mapping[str, Describe] = field(default_factory=dict)
     incident_kinds: tuple[IncidentKind, ...] = ()

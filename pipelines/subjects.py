@@ -14,7 +14,7 @@ from pipelines.slo.subject import SLO
 from pipelines.subject import Subject, Subjects, hand_in
 
 # In the order in which they prepare, publish and forget. Copies and indicators come before promises, which look no
-# further than at the loads there are by then; KPIs forget what metrics have purged.
+# further than at the loads there are by then; KPIs forget what metrics have purged. Forecasts stand on SLOs.
 HOUSE = (COPIES, METRICS, SLO, FORECASTS, KPI)
 
 

@@ -471,6 +471,7 @@ def _late(connection: Connection) -> Iterable[Late]:
                     and newer.expected_end_at < late.as_of
             ) as is_current
         from marts.slo_late as late
+        where not is_at_risk
         order by outcome desc, expected_end_at, slo_id, business_date, slot
         """,
         [CURRENT],

@@ -38,7 +38,7 @@ BATCH = 256
 class Replayed:
     """Forecasts of one series in rows, by date and lead; `place` is the date's in the series, `lead` in minutes.
 
-    `point` and `deviation`: those of the naive rules, rows x rules.
+    `point` and `deviation`: those of the naive rules, rows x rules. `state`: what the last of them was made by.
     """
 
     series: Series
@@ -48,6 +48,7 @@ class Replayed:
     forecast: Forecast
     point: Floats
     deviation: Floats
+    state: State
 
     @property
     def due(self) -> Floats:
@@ -64,10 +65,12 @@ def replay(
     first: date | None = None,
     last: date | None = None,
     until: float = np.inf,
+    state: State | None = None,
 ) -> Replayed:
     """Forecasts that were open at their moment, of the dates from `first` to `last`; none as of after `until`.
 
     Each is what `predict` says of the state that `advance` had come to by that moment, as a tick would have done.
+    `state`: where to begin, one that knows no end later than the first of these moments.
     """
     series = series.in_order()
     low = -np.inf if first is None else first.toordinal()
@@ -78,7 +81,7 @@ def replay(
         for lead in leads
     ]
     wanted = sorted(one for one in wanted if one[0] <= until and not series.end[one[1]] <= one[0])
-    state = State()
+    state = state or State()
     states: list[State] = []
     made: list[Forecast] = []
     told = []
@@ -101,6 +104,7 @@ def replay(
         _in_order(made, order),
         np.array([told[row].point for row in order], float).reshape(-1, len(rules.RULES)),
         np.array([told[row].deviation for row in order], float).reshape(-1, len(rules.RULES)),
+        state,
     )
 
 
@@ -198,7 +202,7 @@ def read_series(settings: Settings, slos: Sequence[str] = ()) -> tuple[list[Seri
         rows: list[tuple[Any, ...]] = connection.execute(
             "select slo_id, slot, business_date, extract(epoch from expected_end_at)::float8,"
             " extract(epoch from actual_end_at)::float8 from marts.slo_performance"
-            " where cardinality(%(slos)s::text[]) = 0 or slo_id = any(%(slos)s)"
+            " where not is_waived and (cardinality(%(slos)s::text[]) = 0 or slo_id = any(%(slos)s))"
             " order by slo_id, slot, business_date",
             {"slos": list(slos)},
         ).fetchall()

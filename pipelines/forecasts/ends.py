@@ -36,6 +36,8 @@ LEVELS = (0.5, 0.8)
 KEPT = 400
 """Dates that a state remembers."""
 LOSS_HALF_LIFE = 60.0
+BLOCK = 64
+"""A state stands on the lessons of the block before and of this one: a long past costs no more than two blocks."""
 # Who lost a tenth more than the best counts so much less: exp(-0.1 * this).
 SHARPNESS = 20.0
 STEP = 0.025
@@ -98,21 +100,16 @@ class Series:
 
 
 @dataclass(frozen=True)
-class State:
-    """What is remembered of a series: its last dates, and what their forecasts taught.
+class Taught:
+    """What lessons came to: losses of CANDIDATES, and the levels at which p10 and p90 are taken.
 
-    `loss` is the discounted loss of each of CANDIDATES; `low` and `high` are the levels at which p10 and p90 are taken;
-    `learned` counts the ends that it was told, `last` is the newest of them.
+    A loss is told as a share of what the candidates lost on average, so that one wild date is one lesson and no more;
+    older ones count less.
     """
 
-    date: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    due: Floats = field(default_factory=lambda: np.empty(0))
-    end: Floats = field(default_factory=lambda: np.empty(0))
     loss: Floats = field(default_factory=lambda: np.zeros(len(CANDIDATES)))
     low: float = FIRST_LOW
     high: float = FIRST_HIGH
-    learned: int = 0
-    last: float = -np.inf
 
     @property
     def choice(self) -> int:
@@ -131,31 +128,47 @@ class State:
             share = np.exp(-SHARPNESS * (loss / loss.min() - 1))
         return CANDIDATES[choice][0], share / share.sum()
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_json` reads them."""
-        return {
-            "date": self.date.tolist(),
-            "due": self.due.tolist(),
-            "end": [None if np.isnan(end) else end for end in self.end.tolist()],
-            "loss": self.loss.tolist(),
-            "low": self.low,
-            "high": self.high,
-            "learned": self.learned,
-            "last": self.last if np.isfinite(self.last) else None,
-        }
+
+NOTHING = Taught()
+
+
+@dataclass(frozen=True)
+class State:
+    """What is remembered of a series: its last dates, and what their forecasts taught.
+
+    `taught` by the lessons of the block before and of this one, `lately` by those of this one. `learned` counts the
+    ends that it was told, `last` is the newest of them.
+    """
+
+    date: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    due: Floats = field(default_factory=lambda: np.empty(0))
+    end: Floats = field(default_factory=lambda: np.empty(0))
+    taught: Taught = NOTHING
+    lately: Taught = NOTHING
+    learned: int = 0
+    last: float = -np.inf
+
+    def as_bytes(self) -> bytes:
+        """Float64 in a row; `from_bytes` reads them, to the last bit."""
+        parts = [np.array([self.learned, self.last])]
+        parts += [np.array([one.low, one.high, *one.loss]) for one in (self.taught, self.lately)]
+        parts += [self.date, self.due, self.end]
+        return np.concatenate([part.astype("<f8") for part in parts]).tobytes()
 
     @classmethod
-    def from_json(cls, kept: dict[str, Any]) -> State:
-        """The state that `as_json` wrote, to the last bit."""
+    def from_bytes(cls, kept: bytes) -> State:
+        """The state that `as_bytes` wrote. Raises ValueError where that was another form of it."""
+        values = np.frombuffer(kept, "<f8").astype(float)
+        width = 2 + len(CANDIDATES)
+        head = 2 + 2 * width
+        if len(values) < head or (len(values) - head) % 3:
+            raise ValueError("no state of this form")
+        taught, lately = (
+            Taught(one[2:], float(one[0]), float(one[1])) for one in values[2:head].reshape(2, width)
+        )
+        date, due, end = values[head:].reshape(3, -1)
         return cls(
-            date=np.array(kept["date"], np.int64),
-            due=np.array(kept["due"], float),
-            end=np.array([np.nan if end is None else end for end in kept["end"]], float),
-            loss=np.array(kept["loss"], float),
-            low=kept["low"],
-            high=kept["high"],
-            learned=kept["learned"],
-            last=-np.inf if kept["last"] is None else kept["last"],
+            date.astype(np.int64), due, end, taught, lately, learned=int(values[0]), last=float(values[1])
         )
 
 
@@ -190,16 +203,17 @@ class Distribution:
 
     def share_above(self, x: Floats) -> Floats:
         """For a row of instants: what lies above each, for each row of the distribution."""
-        x = np.asarray(x, float)[:, None]
-        inside = _interpolated(self.at, self.above, x)
-        reach = self._reach(self.at[:, -1:])
-        beyond = self.above[:, -1:] * (reach / np.maximum(self._reach(x), 1e-9)) ** SHAPE
-        found: Floats = np.where(x > self.at[:, -1:], beyond, inside)[:, 0]
-        return found
+        return self._shares_above(np.asarray(x, float)[:, None])[:, 0]
 
     def later_than(self, now: Floats, levels: Floats) -> Floats:
         """Quantiles at `levels` (rows x quantiles) of what is above `now`; never below it."""
-        above = self.share_above(now)[:, None] * (1 - levels)
+        return self.later_than_each(np.asarray(now, float)[:, None], levels)[:, 0]
+
+    def later_than_each(self, moments: Floats, levels: Floats) -> Floats:
+        """The same as of several `moments` (rows x moments): rows x moments x quantiles."""
+        shares = self._shares_above(moments)
+        width = shares.shape[1] * levels.shape[1]
+        above = (shares[:, :, None] * (1 - levels)[:, None, :]).reshape(len(levels), width)
         inside = _interpolated(-self.above, self.at, -above)
         reach = self._reach(self.at[:, -1:])
         beyond = (
@@ -207,9 +221,17 @@ class Distribution:
             - SHAPE * self.spread[:, None]
             + reach * (self.above[:, -1:] / above) ** (1 / SHAPE)
         )
+        quantiles = np.where(above < self.above[:, -1:], beyond, inside)
         found: Floats = np.maximum(
-            np.where(above < self.above[:, -1:], beyond, inside), np.asarray(now, float)[:, None]
+            quantiles.reshape(*shares.shape, levels.shape[1]), np.asarray(moments, float)[:, :, None]
         )
+        return found
+
+    def _shares_above(self, x: Floats) -> Floats:
+        inside = _interpolated(self.at, self.above, x)
+        reach = self._reach(self.at[:, -1:])
+        beyond = self.above[:, -1:] * (reach / np.maximum(self._reach(x), 1e-9)) ** SHAPE
+        found: Floats = np.where(x > self.at[:, -1:], beyond, inside)
         return found
 
     def _reach(self, x: Floats) -> Floats:
@@ -347,7 +369,14 @@ def advance(state: State, series: Series, as_of: float = np.inf) -> State:
     if state.learned and not _agrees(state, series, is_told):
         state, is_told = State(), np.zeros(len(is_told), dtype=bool)
     new = np.flatnonzero(is_known & ~is_told)
-    for place in new[np.lexsort((series.date[new], series.end[new]))]:
+    new = new[np.lexsort((series.date[new], series.end[new]))]
+    begins = ((state.learned + len(new)) // BLOCK - 1) * BLOCK
+    if begins > state.learned:
+        # What was taught before the last two blocks counts no more.
+        skipped = begins - state.learned
+        state = State(learned=begins, last=float(series.end[new[skipped - 1]]))
+        new = new[skipped:]
+    for place in new:
         state = _learn(state, series, int(place))
     # Dates without an end are remembered too: whether they were given up is for the forecast to say.
     seen = np.flatnonzero(series.due <= as_of) if np.isfinite(as_of) else np.arange(len(series.date))
@@ -371,6 +400,8 @@ def _agrees(state: State, series: Series, is_told: Bools) -> bool:
 def _learn(state: State, series: Series, place: int) -> State:
     """`state` once the end of one date is told: how well the candidates foresaw it, and whether p10 to p90 held it."""
     date, due, end = int(series.date[place]), float(series.due[place]), float(series.end[place])
+    if state.learned % BLOCK == 0:
+        state = replace(state, taught=state.lately if state.learned else NOTHING, lately=NOTHING)
     told = replace(state, learned=state.learned + 1, last=end)
     # One event, one lesson.
     if place and series.due[place - 1] == due and series.end[place - 1] == end:
@@ -378,64 +409,61 @@ def _learn(state: State, series: Series, place: int) -> State:
     open_at = [due - lead for lead in LEADS if end > due - lead]
     moments = open_at or [min(due, end) - WITHOUT_CONDITION]
     before = slice(max(0, place - KEPT), place)
-    loss, low, high = np.zeros(len(CANDIDATES)), 0.0, 0.0
-    known, use = -1, None
-    for moment in moments:
-        now_known = int((series.end[before] <= moment).sum())
-        if now_known != known or use is None:
-            known = now_known
-            use = _Candidates(
-                past(series.date[before], series.due[before], series.end[before], moment), date, due
-            )
-        if not known:
-            return told
-        quantiles = use.later_than(moment, np.array(LEVELS))
+    loss = np.zeros(len(CANDIDATES))
+    # In the first block the two are one.
+    lessons = [state.taught] if state.learned < BLOCK else [state.taught, state.lately]
+    moved = np.zeros((len(lessons), 2))
+    known = [int((series.end[before] <= moment).sum()) for moment in moments]
+    if not known[0]:
+        return told
+    # Moments at which the same was known are looked at together.
+    for count in dict.fromkeys(known):
+        at = np.array([moment for moment, one in zip(moments, known, strict=True) if one == count])
+        of = past(series.date[before], series.due[before], series.end[before], float(at[0]))
+        quantiles, intervals = _foreseen(of, date, due, at, lessons)
         over = end - quantiles
-        loss += sum(np.maximum(p * over[:, i], (p - 1) * over[:, i]) for i, p in enumerate(LEVELS))
+        loss += np.maximum(np.array(LEVELS) * over, (np.array(LEVELS) - 1) * over).sum(axis=(1, 2))
         if open_at:
-            interval = use.mixed_later_than(moment, np.array([state.low, state.high]), state)
-            low += OUTSIDE - float(end < interval[0])
-            high += float(end > interval[1]) - OUTSIDE
-    return replace(
-        told,
-        loss=state.loss * 2 ** (-1 / LOSS_HALF_LIFE) + loss / len(moments),
-        low=float(np.clip(state.low + STEP * low, 0.003, 0.4)),
-        high=float(np.clip(state.high + STEP * high, 0.6, 0.997)),
+            moved[:, 0] += (OUTSIDE - (end < intervals[:, :, 0])).sum(axis=1)
+            moved[:, 1] += ((end > intervals[:, :, 1]) - OUTSIDE).sum(axis=1)
+    taught = [
+        Taught(
+            lesson.loss * 2 ** (-1 / LOSS_HALF_LIFE) + loss / max(float(loss.mean()), 1e-9),
+            low=float(np.clip(lesson.low + STEP * low, 0.003, 0.4)),
+            high=float(np.clip(lesson.high + STEP * high, 0.6, 0.997)),
+        )
+        for lesson, (low, high) in zip(lessons, moved.tolist(), strict=True)
+    ]
+    return replace(told, taught=taught[0], lately=taught[-1])
+
+
+def _foreseen(
+    known: Past, date: int, due: float, moments: Floats, lessons: Sequence[Taught]
+) -> tuple[Floats, Floats]:
+    """What was foreseen of one date at `moments` at which the same was known, as instants.
+
+    By each of CANDIDATES at LEVELS (candidates x moments x 2), and p10 and p90 by each of `lessons`, which mix the
+    candidates as `predict` does (lessons x moments x 2). Where due times keep their clock, both bases are one.
+    """
+    shifts = {"due": due, "clock": (date - EPOCH) * 86_400.0}
+    is_one = bool(np.all(known.due - known.midnight == due - shifts["clock"]))
+    bases = BASES[:1] if is_one else BASES
+    weights = known.weights(date)
+    shares = [lesson.shares() for lesson in lessons]
+    of_rows = [*np.repeat(bases, len(weights)), *(basis for basis, _ in shares)]
+    offsets = {basis: known.offsets(basis) for basis in BASES}
+    shift = np.array([shifts[basis] for basis in of_rows])
+    found = distribution(
+        np.stack([offsets[basis] for basis in of_rows]),
+        np.concatenate(
+            [np.tile(weights, (len(bases), 1)), *((share @ weights)[None] for _, share in shares)]
+        ),
+        np.full(len(of_rows), len(known.end)),
     )
-
-
-class _Candidates:
-    """The distributions of all CANDIDATES for one date. Where due times keep their clock, both bases are one."""
-
-    def __init__(self, known: Past, date: int, due: float) -> None:
-        self._known = known
-        self._shifts = {"due": due, "clock": (date - EPOCH) * 86_400.0}
-        is_one = bool(np.all(known.due - known.midnight == due - self._shifts["clock"]))
-        self._weights = known.weights(date)
-        size, self._bases = len(self._weights), BASES[:1] if is_one else BASES
-        offsets = np.concatenate([np.tile(known.offsets(basis), (size, 1)) for basis in self._bases])
-        count = np.full(len(offsets), len(known.end))
-        self._of = distribution(offsets, np.tile(self._weights, (len(self._bases), 1)), count)
-        self._shift = np.repeat([self._shifts[basis] for basis in self._bases], size)
-        self._mixed: Distribution | None = None
-
-    def later_than(self, now: float, levels: Floats) -> Floats:
-        """Instants, candidates x levels."""
-        shift = self._shift
-        found = self._of.later_than(now - shift, np.tile(levels, (len(shift), 1))) + shift[:, None]
-        return np.tile(found, (len(BASES) // len(self._bases), 1))
-
-    def mixed_later_than(self, now: float, levels: Floats, state: State) -> Floats:
-        """Instants at levels, as `predict` mixes the candidates."""
-        basis, share = state.shares()
-        shift = self._shifts[basis]
-        if self._mixed is None:
-            known = self._known
-            self._mixed = distribution(
-                known.offsets(basis)[None], (share @ self._weights)[None], np.array([len(known.end)])
-            )
-        found: Floats = self._mixed.later_than(np.array([now - shift]), levels[None])[0] + shift
-        return found
+    levels = np.array([*[LEVELS] * (len(bases) * len(weights)), *((one.low, one.high) for one in lessons)])
+    instants = found.later_than_each(moments - shift[:, None], levels) + shift[:, None, None]
+    candidates = instants[: len(bases) * len(weights)]
+    return np.tile(candidates, (len(BASES) // len(bases), 1, 1)), instants[len(candidates) :]
 
 
 def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Forecast:
@@ -449,21 +477,21 @@ def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Fo
     for state, day, moment in zip(states, date.tolist(), now.tolist(), strict=True):
         before = int(np.searchsorted(state.date, day))
         known.append(past(state.date[:before], state.due[:before], state.end[:before], moment))
-    choice = np.array([state.choice for state in states], np.int64)
+    choice = np.array([state.taught.choice for state in states], np.int64)
     count = np.array([len(one.end) for one in known], np.int64)
     width = int(count.max(initial=0))
     offset, weight = np.zeros((rows, width)), np.zeros((rows, width))
     shift = np.empty(rows)
     later = np.empty(rows, np.int64)
     for row, one in enumerate(known):
-        basis, share = states[row].shares()
+        basis, share = states[row].taught.shares()
         shift[row] = due[row] if basis == "due" else (date[row] - EPOCH) * 86_400.0
         offset[row, : count[row]] = one.offsets(basis)
         weight[row, : count[row]] = one.mixed(int(date[row]), share)
         later[row] = int((offset[row, : count[row]] > now[row] - shift[row]).sum())
     found = distribution(offset, weight, count)
-    low = np.array([state.low for state in states])
-    high = np.array([state.high for state in states])
+    low = np.array([state.taught.low for state in states])
+    high = np.array([state.taught.high for state in states])
     levels = np.stack(
         [low, np.full(rows, 0.5), np.full(rows, 0.8), high, np.maximum(0.95, (1 + high) / 2)], 1
     )

@@ -126,7 +126,8 @@ def habits(graph: Graph, history: History) -> Habits:
     """
     ready = graph.ready(np.arange(graph.size), history.end)
     start = np.where(np.isnan(history.start), np.fmin(ready, history.end), history.start)
-    start = np.where(np.isnan(start), history.end, start)
+    # On dates without an end it did not run, whatever its upstreams did.
+    start = np.where(np.isnan(history.end), history.start, np.where(np.isnan(start), history.end, start))
     lag = start - ready
     is_led = _spread(lag) < _spread(start)
     return Habits(
@@ -134,7 +135,7 @@ def habits(graph: Graph, history: History) -> Habits:
     )
 
 
-def _quantile(values: Floats, level: float) -> Floats:
+def quantile(values: Floats, level: float) -> Floats:
     """Of each row, without nan; nan where there is nothing."""
     ordered = np.sort(values, axis=1)
     count = (~np.isnan(values)).sum(axis=1)
@@ -148,7 +149,7 @@ def _quantile(values: Floats, level: float) -> Floats:
 
 
 def _spread(values: Floats) -> Floats:
-    return _quantile(values, 0.84) - _quantile(values, 0.16)
+    return quantile(values, 0.84) - quantile(values, 0.16)
 
 
 def project(past: Habits, today: Today) -> Floats:
@@ -219,7 +220,7 @@ def longer_than(values: Floats, than: Floats) -> Floats:
     share = np.minimum((rank + 0.5) / count[rows, None], 1 - 1e-9)
     place = (count - later)[rows, None] + (share * later[rows, None]).astype(np.int64)
     inside = ordered[np.arange(len(rows))[:, None], np.minimum(place, count[rows, None] - 1)]
-    middle, spread = _quantile(part, 0.5), np.maximum(_spread(part) / 2, LEAST_SPREAD)
+    middle, spread = quantile(part, 0.5), np.maximum(_spread(part) / 2, LEAST_SPREAD)
     reach = np.maximum(least - middle, 0) + SHAPE * spread
     tail = least[:, None] + reach[:, None] * ((1 - share) ** (-1 / SHAPE) - 1)
     moved = np.where(later[rows, None] < LEAST_LATER, tail, inside)
@@ -293,7 +294,7 @@ def forecast(
     weight = np.where(is_there, np.maximum(weights, 1e-30), 0.0)
     of = distribution(np.where(is_there, found, 0.0), weight, is_there.sum(axis=1))
     now, due = np.full(slos.size, today.now - today.anchor), slos.due - today.anchor
-    low, high = np.array([one.low for one in states]), np.array([one.high for one in states])
+    low, high = (np.array([getattr(one.taught, level) for one in states]) for level in ("low", "high"))
     half = np.full(slos.size, 0.5)
     levels = np.stack([low, half, half + 0.3, high, np.maximum(0.95, (1 + high) / 2)], axis=1)
     quantiles = np.maximum.accumulate(of.later_than(now, levels), axis=1) + today.anchor
@@ -319,7 +320,7 @@ def column_weights(states: Sequence[State], columns: Ints, date: int) -> Floats:
         known = ~np.isnan(state.end[:before])
         dates = state.date[:before][known]
         one = known_past(dates, np.arange(len(dates), dtype=float), np.zeros(len(dates)), np.inf)
-        _, share = state.shares()
+        _, share = state.taught.shares()
         weight = one.mixed(date, share)
         for day, value in zip(dates.tolist(), weight.tolist(), strict=True):
             if day in place:
@@ -344,8 +345,8 @@ class Latest:
 def latest(past: Habits, slos: Slos, level: float = 0.8) -> Latest:
     """The way back from the due times, by the durations at `level` and the usual lags behind upstreams."""
     graph = past.graph
-    duration = np.nan_to_num(_quantile(past.duration, level))
-    lag = np.where(past.is_led, np.maximum(np.nan_to_num(_quantile(past.lag, 0.5)), 0.0), 0.0)
+    duration = np.nan_to_num(quantile(past.duration, level))
+    lag = np.where(past.is_led, np.maximum(np.nan_to_num(quantile(past.lag, 0.5)), 0.0), 0.0)
     best: list[list[tuple[float, int]]] = [[] for _ in range(graph.size)]
     for slo in range(slos.size):
         for job in slos.job[slos.first[slo] : slos.first[slo + 1]].tolist():
@@ -389,7 +390,7 @@ def may_be_late(slos: Slos, back: Latest) -> tuple[Floats, Ints]:
 
 def path(past: Habits, slos: Slos, ends: Floats, slo: int) -> list[int]:
     """The jobs that an SLO's end comes from, the most upstream first: the last to end, and whom each waits for."""
-    middle = _quantile(ends, 0.5)
+    middle = quantile(ends, 0.5)
     jobs = slos.job[slos.first[slo] : slos.first[slo + 1]]
     if not len(jobs):
         return []

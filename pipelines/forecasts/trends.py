@@ -163,7 +163,7 @@ def refresh(connection: Connection, is_rebuild: bool) -> list[Publication]:
     rows = _computed(changed)
     with connection.cursor() as cursor:
         cursor.executemany(INSERT, rows)
-    return [Publication("job_trend", deleted, len(rows), time.monotonic() - started)]
+    return [Publication("forecast.job_trend", deleted, len(rows), time.monotonic() - started)]
 
 
 def _is(connection: Connection, question: str) -> bool:

@@ -33,7 +33,8 @@ where silent_from_at >= %(published)s
 def next_instant(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
     """The first instant after `published` at which time alone changes something.
 
-    An occurrence opens, falls due or is given up, a held status may be seen, or a sender has been quiet for longer than usual.
+    An occurrence opens, falls due or is given up, a held status may be seen, or a sender has been quiet for longer
+    than usual.
     """
     found = [
         instant for instant in (_promised(connection, published), _silent(connection, published)) if instant

@@ -87,10 +87,10 @@ def model_specs(manifest: Mapping[str, Any]) -> tuple[list[dg.AssetSpec], list[d
         if node["resource_type"] == "model":
             spec = translator.get_asset_spec(manifest, unique_id, None)
             (computed if node["config"]["materialized"] in COMPUTED else shown).append(spec)
-    return _in_order(computed), shown
+    return in_order(computed), shown
 
 
-def _in_order(specs: Sequence[dg.AssetSpec]) -> list[dg.AssetSpec]:
+def in_order(specs: Sequence[dg.AssetSpec]) -> list[dg.AssetSpec]:
     """What another one reads comes first: Dagster wants the outputs of an op so."""
     by_key = {spec.key: spec for spec in specs}
     upstream = {
@@ -116,12 +116,17 @@ def source_specs(manifest: Mapping[str, Any], known: Sequence[dg.AssetSpec]) -> 
     ]
 
 
-def tick_assets(models: Sequence[dg.AssetSpec], before: Sequence[dg.AssetSpec]) -> dg.AssetsDefinition:
-    """The op `transform`: `before` (catalog and promises, by key [schema, table]) and all `models`, in one tick."""
+def tick_assets(
+    models: Sequence[dg.AssetSpec], before: Sequence[dg.AssetSpec], kept: Sequence[dg.AssetSpec] = ()
+) -> dg.AssetsDefinition:
+    """The op `transform`, one tick: `before` (catalog and promises), all `models`, and what subjects `kept` of them.
+
+    Keys are [schema, table].
+    """
 
     @dg.multi_asset(
         name="transform",
-        specs=[*before, *models],
+        specs=[*before, *models, *in_order(kept)],
         pool=POOL,
         description="One tick: what is new, and what time alone has changed, into the marts; visible together.",
     )
@@ -139,7 +144,8 @@ def tick_assets(models: Sequence[dg.AssetSpec], before: Sequence[dg.AssetSpec]) 
                 sizes = _sizes(connection)
                 yield from _before(before, loads)
                 yield from _models(models, report, sizes, connection)
-                ours = {spec.key.path[-1] for spec in models}
+                yield from _kept(kept, report, sizes, connection)
+                ours = {spec.key.path[-1] for spec in [*models, *kept]}
                 for mart in told(report.publications):
                     if mart.name not in ours and (mart.inserted or mart.deleted):
                         # A view is no output of this op, and has something to tell all the same.
@@ -212,6 +218,20 @@ def _models(
             if name in seconds:
                 metadata["seconds"] = round(seconds[name], 3)
         yield dg.MaterializeResult(asset_key=spec.key, metadata=metadata)
+
+
+def _kept(
+    specs: Sequence[dg.AssetSpec],
+    report: TickReport,
+    sizes: Mapping[str, int],
+    connection: psycopg.Connection[Any],
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """What was filled after the marts; a table in which no row changed is not told of."""
+    published = {publication.name: publication for publication in report.publications}
+    for spec in in_order(specs):
+        table = published.get(".".join(spec.key.path))
+        if table is not None and (table.inserted or table.deleted):
+            yield dg.MaterializeResult(asset_key=spec.key, metadata=_mart(report, table, sizes, connection))
 
 
 def _mart(

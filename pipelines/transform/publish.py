@@ -33,6 +33,8 @@ def publish(
     publications: list[Publication] = []
     marts = [model for model in models if model.materialized == "scoped"]
     with connection.transaction():
+        if not models:
+            _empty_scopes(connection)
         for subject in in_use():
             if subject.restore is not None:
                 subject.restore(connection, is_rebuild)
@@ -64,6 +66,15 @@ def publish(
                 "The other one does the work; whoever ends sessions of the server should leave those of Duemark.",
             )
     return publications
+
+
+def _empty_scopes(connection: psycopg.Connection[Any]) -> None:
+    """Take out what the scopes hold of an earlier tick, where dbt was not asked: this one touches no key."""
+    for (scope,) in connection.execute(
+        "select relname from pg_class where relnamespace = to_regnamespace('work') and relname like 'scope%'"
+        " and relkind = 'r' order by relname"
+    ).fetchall():
+        connection.execute(sql.SQL("delete from {}").format(sql.Identifier("work", str(scope))))
 
 
 def _steps() -> list[Step]:

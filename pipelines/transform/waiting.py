@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.subject import in_use
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.subject import Connection
 
 
 @dataclass(frozen=True)
 class Waiting:
     """What is there for a tick: loads it has not taken (`loads_since`: the oldest of them), or time that has gone on.
 
-    `since` when there is something to do; None: nothing.
+    `since` when there is something to do; None: nothing. `refresh_since`: what stands beside the marts is to be
+    looked at again, which a tick does without dbt.
     """
 
     loads: int
@@ -23,6 +28,7 @@ class Waiting:
     published_at: datetime | None
     is_rebuild: bool
     loads_since: datetime | None = None
+    refresh_since: datetime | None = None
 
 
 def waiting(settings: Settings, now: datetime | None = None) -> Waiting:
@@ -38,13 +44,21 @@ def waiting(settings: Settings, now: datetime | None = None) -> Waiting:
         ).fetchone()
         loads, first_load = counted
         instants: list[datetime] = [first_load] if first_load else []
+        refreshes: list[datetime] = []
         if as_of is not None:
-            steps = [one.next_due for one in in_use() if one.next_due is not None]
-            instants += [
-                instant for next_due in steps if (instant := next_due(connection, as_of)) is not None
-            ]
-    due = [instant for instant in instants if instant <= moment]
-    since = min(due) if due else None
+            instants += _next(connection, as_of, [one.next_due for one in in_use()])
+            refreshes = _next(connection, as_of, [one.next_refresh for one in in_use()])
+    since = min((instant for instant in instants if instant <= moment), default=None)
+    refresh_since = min((instant for instant in refreshes if instant <= moment), default=None)
     if is_rebuild and since is None and published_at is not None:
         since = published_at
-    return Waiting(loads, since, published_at, is_rebuild, first_load)
+    return Waiting(loads, since, published_at, is_rebuild, first_load, refresh_since)
+
+
+def _next(
+    connection: Connection,
+    as_of: datetime,
+    steps: Sequence[Callable[[Connection, datetime], datetime | None] | None],
+) -> list[datetime]:
+    found = (step(connection, as_of) for step in steps if step is not None)
+    return [instant for instant in found if instant is not None]

@@ -86,7 +86,7 @@ SCHEMAS: Mapping[str, Schema] = {
         definers=frozenset({"log_touched"}),
         foreign=frozenset({"hours", "clock_change", "local_time", "hour_start", "hour_end"}),
     ),
-    "forecast": Schema("transform"),
+    "forecast": Schema("transform", users=frozenset({"operate"}), tables={"operate": READ}),
     "marts": Schema(
         "transform",
         users=frozenset({"analyst", "operate", "ingest"}),

@@ -79,6 +79,23 @@ def advance(
     return dg.SkipReason(work(settings, instance, files))
 
 
+def refresh(settings: Settings) -> dg.SkipReason:
+    """Look again at what time alone moves beside the marts, such as forecasts: a tick that asks no dbt.
+
+    Dagster is told nothing of it: no mart changes by that, and it is done every minute.
+    """
+    from pipelines.transform.project import project_of
+    from pipelines.transform.tick import TickRefusedError, tick
+
+    if not _is_deployed(settings):
+        return dg.SkipReason("nothing is deployed yet")
+    try:
+        done = tick(project_of(settings), wait=False)
+    except TickRefusedError as error:
+        return dg.SkipReason(error.message)
+    return dg.SkipReason(f"looked again at what is open in {sum(done.seconds.values()):.1f} s")
+
+
 def work(
     settings: Settings,
     instance: dg.DagsterInstance,

@@ -19,6 +19,7 @@ from sensors.ticks.advance import (
     is_under_way,
     look_at_catalog,
     look_at_landing,
+    refresh,
     warm_up,
 )
 from sensors.ticks.own import tracked
@@ -65,7 +66,8 @@ def arrivals_sensor(
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Reads on in logs that have grown, and brings the marts up to date when time alone has changed"
-    " them, and whatever else waits; does nothing when nothing does. After a pause one tick catches up with all.",
+    " them, and whatever else waits; while anything is open, looks again at the forecasts. After a pause one tick"
+    " catches up with all.",
 )
 @rests_beside_a_newer_database
 def tick_schedule(
@@ -77,6 +79,10 @@ def tick_schedule(
         look_at_catalog(settings)
         logs = look_at_landing(settings)
         found = waiting(settings)
+        if found.since is None and not logs and found.refresh_since is not None:
+            if is_under_way(context.instance):
+                return dg.SkipReason("a run of the job tick is under way")
+            return refresh(settings)
         if found.since is None and not logs:
             return dg.SkipReason("nothing to do: no new loads, no new lines, and nothing fell due")
         if is_under_way(context.instance):

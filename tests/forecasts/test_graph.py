@@ -65,6 +65,18 @@ def test_who_is_led_by_upstreams() -> None:
     assert past.is_led.tolist() == [False, True, False]
 
 
+def test_where_it_did_not_run_it_followed_nobody() -> None:
+    """A weekly job by the clock stays one, however its daily upstream ended on the six other days."""
+    known, ends = chain()
+    start, end = np.array(known.history.start), np.array(ends)
+    weekly = np.arange(40) % 7 == 4
+    start[1] = np.where(weekly, 9_000 + np.arange(40) % 3, NONE)
+    end[1] = np.where(weekly, start[1] + 1200, NONE)
+    past = habits(known.graph, replace(known.history, start=start, end=end))
+    assert past.is_led.tolist() == [False, False, False]
+    assert np.isnan(past.lag[1, ~weekly]).all()
+
+
 def test_with_nothing_known_it_is_the_past() -> None:
     past, ends = chain()
     np.testing.assert_allclose(project(past, today(0.0)), ends)

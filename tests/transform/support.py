@@ -39,6 +39,8 @@ Documents = Mapping[str, Sequence[Mapping[str, Any]]]
 """A catalog: kind (applications, calendars, jobs, slos) to entries as they would stand in YAML."""
 
 COLUMNS = ("application_id", "job_id", "status_code", "status_at", "business_date", "run_id", "host_id")
+# What forecasts learn and say; their journal tells what was said when, and is no function of the facts.
+FORECASTS = ("series", "job_past", "occurrence", "waiting_job")
 MARTS = (
     "job_run", "slo_job_run", "slo_job_performance", "slo_performance", "slo_error_budget", "slo_punctuality",
     "job_duration_trend",
@@ -166,6 +168,13 @@ class Warehouse:
     def marts(self) -> Rows:
         """All rows of all marts, each in the order of its columns."""
         return {name: self.query(f"select * from marts.{name} as mart order by mart::text") for name in MARTS}
+
+    def forecasts(self) -> Rows:
+        """All that forecasts have learned and say, each table in the order of its columns."""
+        return {
+            name: self.query(f"select * from forecast.{name} as kept order by kept::text")
+            for name in FORECASTS
+        }
 
     def rows(self, mart: str, *columns: str, where: str = "true") -> list[tuple[Any, ...]]:
         """These columns of the rows, ordered by them; instants as text in UTC, intervals in minutes."""

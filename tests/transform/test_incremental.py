@@ -99,10 +99,11 @@ def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: 
     as_of = world.moments[-1]
     report = deployed.tick(as_of)
     assert not report.is_rebuild or report.low == 0
-    grown = deployed.marts()
+    grown, expected = deployed.marts(), deployed.forecasts()
 
     deployed.tick(as_of, rebuild=True)
     assert grown == deployed.marts(), "a rebuild of the same warehouse differs"
+    assert expected == deployed.forecasts(), "forecasts of a rebuild differ"
 
     deployed.reset()
     statuses = [status for part in standing.values() for status in part]
@@ -113,6 +114,7 @@ def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: 
         waive(deployed.settings, one)
     deployed.tick(as_of)
     assert grown == deployed.marts(), "a new warehouse differs"
+    assert expected == deployed.forecasts(), "forecasts of a new warehouse differ"
     assert_as_judged(grown, verdict(deployed.settings.catalog, statuses, as_of, waived=waived))
 
 

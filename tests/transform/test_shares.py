@@ -50,7 +50,7 @@ def statuses(days: list[date]) -> list[Status]:
             if chance.random() < 0.03 or (name == "gone" and chance.random() < 0.3):
                 continue
             late = {"early": -120, "late": -5, "gone": -10}.get(name, -30)
-            moments = (
+            moments: list[float] = (
                 [6 * 60 + hour * 60 + 10 for hour in range(4)] if name == "windows" else [26.5 * 60 + late]
             )
             for number, minute in enumerate(moments):
@@ -161,6 +161,7 @@ def test_shares_are_those_of_a_plain_count_at_every_tick(warehouse: Warehouse) -
     warehouse.stored_at = datetime(2025, 11, 1, tzinfo=UTC)
     warehouse.store_catalog(catalog())
     load_id: int | None = None
+    as_of = datetime(2025, 11, 3, 12, tzinfo=UTC)
     for part in (DATES[:60], DATES[70:110], DATES[60:70], DATES[110:117]):
         # Dates that came late are overdue until then.
         warehouse.ingest(statuses(part))

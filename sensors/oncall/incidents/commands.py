@@ -301,6 +301,15 @@ def replay_rows(result: Replay, *, detail: bool = False) -> list[Row]:
     ]
 
 
+def replayed_risks(result: Replay) -> str:
+    """How many warnings there would have been, and how many were right, as a sentence."""
+    warned, right = result.risks
+    return (
+        f"At risk by the forecasts as they were made 120, 60, 30 and 10 minutes before the due time: {warned}"
+        f" occurrences; {right} of them were missed."
+    )
+
+
 # A look
 
 

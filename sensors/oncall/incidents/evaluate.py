@@ -17,7 +17,7 @@ from pipelines.subject import in_use
 from pipelines.warehouse import homes
 from pipelines.warehouse.homes import Slot
 from pipelines.warehouse.settings import Settings
-from sensors.oncall.incidents import future, kpis, marts, rules, silence
+from sensors.oncall.incidents import forecasts, future, kpis, marts, rules, silence
 from sensors.oncall.incidents.model import (
     Detail,
     Ending,
@@ -139,7 +139,15 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_
     standing = [one for one in everything if one.key.kind in decided]
     look = _Look(cursor, routes.rules, mark, mark.as_of, standing, now, before)
     slos = look.slos()
-    wanted = slos + look.unregistered() + look.records() + look.future() + look.calendars()
+    wanted = (
+        slos
+        + look.risks(slos)
+        + look.slowing()
+        + look.unregistered()
+        + look.records()
+        + look.future()
+        + look.calendars()
+    )
     wanted += look.kpis(slos) + look.views()
     done = reconcile(
         cursor,
@@ -357,6 +365,21 @@ class _Look:
         heard.update({one: found.get(one) for one in new})
         return {one: moment for one in asked if (moment := heard[one]) is not None}
 
+    def risks(self, slos: list[Wanted]) -> list[Wanted]:
+        """What is going to be missed."""
+        return forecasts.risk_incidents(
+            forecasts.read_risks(self._cursor),
+            self._of(forecasts.AT_RISK),
+            slos,
+            self._occurrences,
+            self._as_of,
+        )
+
+    def slowing(self) -> list[Wanted]:
+        """Jobs that get slower."""
+        found = forecasts.read_slowing(self._cursor)
+        return forecasts.slowing_incidents(found, self._of(forecasts.SLOWING), self._as_of)
+
     def unregistered(self) -> list[Wanted]:
         """Jobs that the catalog does not have: those of new loads, and the open ones until they are registered."""
         new = marts.unregistered(self._cursor, self._low, self.scanned_load_id)
@@ -421,6 +444,12 @@ class _Look:
         if incident.key.kind in SLO_KINDS:
             stands = self._occurrences.get(incident.key[1:])
             return rules.slo_ending(incident, stands, lambda: self._fate(incident))
+        if incident.key.kind == forecasts.AT_RISK:
+            at = OccurrenceKey(incident.slo_id or "", incident.business_date or date.min, incident.slot or "")
+            verdict = forecasts.read_verdict(self._cursor, at)
+            return forecasts.risk_ending(incident, verdict, lambda: self._fate(incident))
+        if incident.key.kind == forecasts.SLOWING:
+            return forecasts.STEADY
         if incident.key.kind in RECORD_KINDS:
             return rules.event_ending(incident)
         if incident.key.kind == future.KIND:

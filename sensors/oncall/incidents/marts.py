@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # The views by which the rules judge.
 VIEWS = (
     "marts.incident_occurrence",
+    "marts.incident_forecast",
+    "marts.incident_past_risk",
+    "marts.job_duration_trend",
     "marts.incident_job_edge",
     "marts.incident_known_application",
     "marts.incident_known_job",

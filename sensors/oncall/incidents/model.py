@@ -25,6 +25,8 @@ Kind = Literal[
     "rejected_records",
     "future_status",
     "kpi_threshold",
+    "at_risk",
+    "slowing",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -39,9 +41,8 @@ def known_kinds() -> tuple[str, ...]:
     return (*kinds_decided(), *OTHER_KINDS)
 
 
-# Kinds of others, who report theirs by `store.reconcile`: the forecast's, and those of Duemark's own parts.
+# Kinds of others, who report theirs by `store.reconcile`: those of Duemark's own parts.
 OTHER_KINDS = (
-    "at_risk",
     "run_failed",
     "check_failed",
     "sensor_failed",
@@ -59,7 +60,10 @@ OTHER_KINDS = (
 Event = Literal["opened", "repeated", "escalated", "resolved", "back_on_track"]
 
 # Resolutions that are better news than the end of an incident.
-BACK_ON_TRACK = frozenset({"on_time", "restarted"})
+BACK_ON_TRACK = frozenset({"on_time", "restarted", "recovered"})
+
+# How a risk ends that came true: untold, because the incident that it became is.
+CAME_TRUE = "came_true"
 
 # How an incident `delivery_failed` ends whose route is gone: told once, to whoever is left.
 UNDELIVERABLE = "undeliverable"

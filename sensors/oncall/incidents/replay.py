@@ -25,6 +25,7 @@ from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents import marts, rules, silence
 from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
 from sensors.oncall.incidents.evaluate import slo_wanted
+from sensors.oncall.incidents.forecasts import NO_RISKS, Risks, past_risks
 from sensors.oncall.incidents.model import (
     Ending,
     Incident,
@@ -70,6 +71,8 @@ class Replay:
     end: datetime
     sent: list[Sent]
     opened: dict[str, int]
+    risks: Risks = NO_RISKS
+    """Warnings, by the forecasts as they were made. They are in no message: what lies between is not replayed."""
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Messages by (route, event)."""
@@ -340,7 +343,8 @@ def replay(settings: Settings, start: datetime, end: datetime, *, routes: Routes
                 )
             occurrences = read_past(cursor, since, end)
             upstream = marts.MartGraph(cursor).all_upstream()
-    return replay_of(occurrences, upstream, chosen, start, end)
+            risks = past_risks(cursor, start, end)
+    return replace(replay_of(occurrences, upstream, chosen, start, end), risks=risks)
 
 
 def replay_of(

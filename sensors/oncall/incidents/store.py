@@ -19,6 +19,7 @@ from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
 from sensors.oncall.incidents.marts import single_row
 from sensors.oncall.incidents.model import (
+    CAME_TRUE,
     DELIVERY_FAILED,
     UNDELIVERABLE,
     Ending,
@@ -177,7 +178,10 @@ def reconcile(
     _rewrite(cursor, list(moved.values()))
     answered = {one.key[1:] for one in resolved if one.key.kind == "overdue"}
     # The end of an overdue tells that it was late; a late that was never overdue is told as it is.
-    over = resolved + [one for one in opened if one.resolved_at is not None and one.key[1:] not in answered]
+    ended_aloud = [one for one in resolved if one.resolution != CAME_TRUE]
+    over = ended_aloud + [
+        one for one in opened if one.resolved_at is not None and one.key[1:] not in answered
+    ]
     return Reconciled(
         opened=[moved.get(one.incident_id, one) for one in opened],
         resolved=resolved,

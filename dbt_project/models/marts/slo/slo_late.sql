@@ -1,14 +1,25 @@
 {{ config(materialized="view") }}
 
 with recursive
+    at_risk as (select slo_id, business_date, slot, p50 from {{ ref("slo_forecast") }} where is_at_risk),
+
     late as (
         select
             performance.*,
+            exists (
+                select
+                from at_risk
+                where
+                    at_risk.slo_id = performance.slo_id
+                    and at_risk.business_date = performance.business_date
+                    and at_risk.slot = performance.slot
+            ) as is_at_risk,
             split_part(blocking_job, '/', 1) collate "C" as blocking_application_id,
             substr(blocking_job, strpos(blocking_job, '/') + 1) collate "C" as blocking_job_id
         from {{ ref("slo_performance") }} as performance
         where
             outcome = 'overdue'
+            or (slo_id, business_date, slot) in (select slo_id, business_date, slot from at_risk)
             -- a miss stays in sight until the next one of its SLO falls due
             or (
                 outcome = 'late'
@@ -125,14 +136,20 @@ select
     late.progress,
     late.expected_end_at,
     late.actual_end_at,
-    coalesce(late.late_by, {{ tick("published_as_of") }} - late.expected_end_at) as late_by,
+    case
+        when not late.is_at_risk
+        then coalesce(late.late_by, {{ tick("published_as_of") }} - late.expected_end_at)
+    end as late_by,
     late.blocking_job,
     root_cause.waits_for,
     coalesce(array_remove(affected.slo_ids, late.slo_id), '{}'::text[]) as affected_slos,
     coalesce(job.owner, application.owner) as owner,
     late.explanation,
+    late.is_at_risk,
+    at_risk.p50,
     {{ tick("published_as_of") }} as as_of
 from late
+left join at_risk using (slo_id, business_date, slot)
 left join root_cause using (slo_id, business_date, slot)
 left join
     affected

@@ -1,10 +1,4 @@
-with
-    latest as (
-        select distinct on (application_id, job_id) *
-        from {{ source("catalog", "job_version") }}
-        where load_id <= {{ tick("published_high") }}
-        order by application_id, job_id, load_id desc
-    )
+with latest as ({{ jobs_of(tick("published_high")) }})
 
 select
     application_id,
