@@ -109,9 +109,9 @@ select slo_id from marts.slo_performance
 where gives_up_at >= %(since)s::timestamptz and gives_up_at < %(as_of)s::timestamptz
 union
 select slo_id from catalog.exception_version
-where exception_version.load_id > %(low)s and exception_version.load_id <= %(high)s
+where slo_id is not null and load_id > %(low)s and load_id <= %(high)s
 union
-select slo_id from catalog.slo_version
+select slo_version.slo_id from catalog.slo_version
 inner join catalog.exception_version on exception_version.application_id = spec ->> 'application'
 where exception_version.load_id > %(low)s and exception_version.load_id <= %(high)s
 union
