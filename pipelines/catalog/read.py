@@ -30,7 +30,7 @@ from pipelines.catalog.documents import (
     without_collector,
     yaml_files,
 )
-from pipelines.catalog.exceptions import exception_faults
+from pipelines.catalog.excepted import exception_faults
 from pipelines.catalog.kpis import Database, KpiEntry
 from pipelines.catalog.models import (
     COUNTED_APPLICATIONS,
