@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from psycopg.errors import LockNotAvailable
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -45,6 +47,14 @@ def next_instant(connection: psycopg.Connection[Any], published: datetime) -> da
 def _silent(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
     if connection.execute("select to_regclass('marts.sender_silence')").fetchone() == (None,):
         # The first tick of this version has not made it yet.
+        return published
+    try:
+        with connection.transaction():
+            connection.execute(
+                "lock table marts.slo_performance, marts.slo_job_performance in access share mode nowait"
+            )
+    except LockNotAvailable:
+        # They are being made anew: who asks what is due does not wait for that.
         return published
     row = connection.execute(SILENT, {"published": published}).fetchone()
     # Silent is who is quiet for longer.

@@ -4,6 +4,11 @@
   Columns: slo_id, objective, timezone, business_date, slot, expected_end_at, is_miss, late_by, date_rank (1: the newest).
 -#}
 {% macro counted_occurrences(scope, performance, dates, high, as_of) -%}
+    {#- what ended before it is due is not due yet -#}
+    {%- set is_counted -%}
+        performance.expected_end_at < {{ as_of }}
+        and performance.outcome in ('on_time', 'late', 'overdue', 'missed')
+    {%- endset %}
     select
         scope.slo_id,
         version.objective,
@@ -25,24 +30,31 @@
         ) as version
     cross join
         lateral(
-            select *
+            -- by itself, because only a limit keeps the planner from reading all dates of an SLO
+            select min(business_date) as first_date
             from
                 (
-                    select
-                        business_date,
-                        slot,
-                        expected_end_at,
-                        outcome,
-                        late_by,
-                        dense_rank() over (order by business_date desc) as date_rank
+                    select distinct performance.business_date
                     from {{ performance }} as performance
-                    where
-                        performance.slo_id = scope.slo_id
-                        -- what ended before it is due is not due yet
-                        and performance.expected_end_at < {{ as_of }}
-                        and performance.outcome in ('on_time', 'late', 'overdue', 'missed')
-                ) as ranked
-            where ranked.date_rank <= {{ dates }}
+                    where performance.slo_id = scope.slo_id and {{ is_counted }}
+                    order by performance.business_date desc
+                    limit {{ dates }}
+                ) as newest
+        ) as within
+    cross join
+        lateral(
+            select
+                business_date,
+                slot,
+                expected_end_at,
+                outcome,
+                late_by,
+                dense_rank() over (order by business_date desc) as date_rank
+            from {{ performance }} as performance
+            where
+                performance.slo_id = scope.slo_id
+                and performance.business_date >= within.first_date
+                and {{ is_counted }}
         ) as counted
     where not version.is_retired
 {%- endmacro %}
