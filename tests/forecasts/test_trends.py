@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.catalog.store import restate
 from pipelines.landing.unload import unload
 from pipelines.warehouse.connect import connect
 from tests.transform.support import Row, Status, Warehouse
@@ -126,7 +127,7 @@ def test_incremental_equals_full(grown: Warehouse) -> None:
     grown.tick(as_of(DATES[119]), rebuild=True)
     assert kept(grown) == before
 
-    # A file is taken out, a promise moves for all dates, and a job is gone.
+    # A file is taken out, a promise moves for all dates, and an SLO is taken out.
     load_id = grown.ingest(runs([DATES[119] + timedelta(days=1)])).files[0].load_id
     grown.tick(as_of(DATES[119]) + timedelta(days=1))
     assert kept(grown) != before
@@ -135,8 +136,11 @@ def test_incremental_equals_full(grown: Warehouse) -> None:
     assert kept(grown) == before
     moved = [{**slo, "jobs": [{"job": "slow", "end": "05:00"}]} for slo in CATALOG["slos"][:1]]
     grown.store_catalog({**CATALOG, "slos": [*moved, *CATALOG["slos"][2:]]})
+    restate(grown.settings, "slow-slo", FIRST)
     grown.tick(as_of(DATES[119]) + timedelta(days=2))
     after = kept(grown)
+    ends = [{row["job_id"]: row["p90_end"] for row in rows}["slow"] for rows in (before, after)]
+    assert ends[0] - ends[1] == pytest.approx(60)
     grown.tick(as_of(DATES[119]) + timedelta(days=2), rebuild=True)
     assert kept(grown) == after
 

@@ -160,14 +160,12 @@ def test_shares_are_those_of_a_plain_count_at_every_tick(warehouse: Warehouse) -
     objectives = dict(SLOS)
     warehouse.stored_at = datetime(2025, 11, 1, tzinfo=UTC)
     warehouse.store_catalog(catalog())
-    load_id: int | None = None
-    as_of = datetime(2025, 11, 3, 12, tzinfo=UTC)
-    for part in (DATES[:60], DATES[70:110], DATES[60:70], DATES[110:117]):
-        # Dates that came late are overdue until then.
+    noon = datetime(2025, 11, 3, 12, tzinfo=UTC)
+    as_of = noon
+    # Ten dates come late, and are overdue until then.
+    for part, days in ((DATES[:60], 60), (DATES[70:110], 110), (DATES[60:70], 110), (DATES[110:117], 117)):
         warehouse.ingest(statuses(part))
-        as_of = datetime(2025, 11, 3, 12, tzinfo=UTC) + timedelta(days=max(109, (part[-1] - FIRST).days) + 1)
-        if part is not DATES[:60] and part[0] == FIRST:
-            as_of = datetime(2025, 11, 3, 12, tzinfo=UTC) + timedelta(days=60)
+        as_of = noon + timedelta(days=days)
         warehouse.tick(as_of)
         assert_as_counted(warehouse, as_of, objectives)
     assert {row["verdict"] for row in warehouse.query("select verdict from marts.slo_punctuality")} == {
