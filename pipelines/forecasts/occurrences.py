@@ -98,7 +98,7 @@ def forecast(connection: Connection, is_rebuild: bool) -> list[Publication]:
     return [
         exchange(connection, "forecast.occurrence", OCCURRENCE, map(_occurrence, rows), keys=3),
         exchange(connection, "forecast.waiting_job", JOB, jobs, keys=3),
-        noted,
+        *([noted] if noted.inserted else []),
     ]
 
 

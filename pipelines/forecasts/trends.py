@@ -61,6 +61,11 @@ from (
             select from catalog.slo_version as version
             where version.slo_id = scope.slo_id and version.load_id > tick.low and version.load_id <= tick.high
         )
+        -- what is due later
+        or exists (
+            select from catalog.exception_version as exception
+            where exception.load_id > tick.low and exception.load_id <= tick.high
+        )
 ) as slo
 inner join catalog.slo_job using (slo_id)
 """

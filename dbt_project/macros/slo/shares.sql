@@ -59,6 +59,19 @@
     where not version.is_retired
 {%- endmacro %}
 
+{#- How many of an SLO's occurrences that fell due from `first_date` on are left out, because they are waived. -#}
+{% macro waived_since(slo_id, first_date, performance, as_of) -%}
+    (
+        select count(*)::integer
+        from {{ performance }} as waived
+        where
+            waived.slo_id = {{ slo_id }}
+            and waived.business_date >= {{ first_date }}
+            and waived.is_waived
+            and waived.expected_end_at < {{ as_of }}
+    )
+{%- endmacro %}
+
 {#- One end of Wilson's 95 % interval of the share `hits` of `total`: `sign` is + or -. -#}
 {% macro wilson(hits, total, sign) -%}
     {%- set z = "1.959963984540054" -%}

@@ -26,5 +26,8 @@ with
         group by slo_id, window_dates, objective
     )
 
-select *
+select
+    *,
+    {{ waived_since("final.slo_id", "final.first_date", ref("slo_performance"), tick("as_of")) }}
+    as waived_count
 from final

@@ -97,5 +97,8 @@ with
         from proposed
     )
 
-select *
+select
+    *,
+    {{ waived_since("final.slo_id", "final.first_date", ref("slo_performance"), tick("as_of")) }}
+    as waived_count
 from final
