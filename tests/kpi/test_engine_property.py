@@ -486,7 +486,7 @@ def defined(settings: Settings) -> Kpis:
 # The tests
 
 
-@examples(12)
+@examples(8)
 @given(history=histories())
 def test_any_history_gives_the_values_of_one_computation(engine: Engine, history: History) -> None:
     engine.reset()

@@ -417,7 +417,7 @@ def many(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactor
     ),
     chunk=st.sampled_from([7, 100, 5000]),
 )
-@examples(60)
+@examples(40)
 def test_every_line_once(many: Settings, actions: list[tuple[str, int, int]], chunk: int) -> None:
     with connect(many) as connection:
         for table in ("log_stream", "log_read", "metric_input", "load", "rejected_record"):

@@ -287,7 +287,7 @@ BEATS = st.lists(st.integers(0, 170).map(lambda minute: AT + timedelta(minutes=m
     parts=st.lists(st.tuples(LINES, BEATS, st.sampled_from(["a.json", "b.json"]), st.booleans()), max_size=4),
     minutes=st.lists(st.integers(0, 240), min_size=4, max_size=4).map(sorted),
 )
-@examples(25)
+@examples(10)
 def test_incremental_is_full_is_what_the_rules_say(
     deployed: Warehouse,
     parts: list[tuple[list[bytes], list[datetime], str, bool]],
