@@ -248,7 +248,8 @@ def tick(as_of: str | None, rebuild: bool) -> None:
         click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
     for warning in warnings(settings):
         click.echo(f"warning: {warning}", err=True)
-    rows = ", ".join(f"{p.name} {p.inserted}" for p in told(report.publications)) or "none has changed"
+    changed = [one for one in told(report.publications) if one.inserted or one.deleted]
+    rows = ", ".join(f"{one.name} {one.inserted}" for one in changed) or "none has changed"
     done = "rebuilt" if report.is_rebuild else "published"
     loads = f"loads {report.low + 1} to {report.high}" if report.high > report.low else "no new loads"
     click.echo(f"{done} as of {report.as_of.isoformat()}, {loads}; rows: {rows}")

@@ -202,7 +202,7 @@ def _coming(settings: Settings) -> str:
             """
             select slo_id || ' ' || to_char(100 * recall, 'FM990') || ' %, ' || lead_minutes || ' min before'
             from forecast_score
-            where method = 'duemark' and recall >= 0.5
+            where method = 'duemark' and recall >= 0.5 and forecast_count >= 20
             order by recall desc, slo_id limit 5
             """
         ).fetchall()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from psycopg.errors import LockNotAvailable
+from pipelines.warehouse.locks import are_free_to_read
 
 if TYPE_CHECKING:
     import psycopg
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 # Whether a sender is silent is asked of those of which something fell due lately without a word, and no others. What is
 # usual is another thing at another time of day, so that it may be asked again then.
 SILENT = """
-select min(silent_from_at)
+-- Silent is who is quiet for longer.
+select min(silent_from_at) + interval '1 microsecond'
 from (
     select job.application_id
     from marts.slo_performance as performance
@@ -32,33 +33,29 @@ where silent_from_at >= %(published)s
 """
 
 
+# An exception may have put off what is due; of those that are overdue there are few.
+JUDGED = """
+select least(
+    (
+        select min(expected_end_at) from marts.slo_performance
+        where outcome = 'not_due' and expected_end_at >= %(published)s
+    ),
+    (
+        select min(gives_up_at) from marts.slo_performance
+        where outcome = 'overdue' and gives_up_at >= %(published)s
+    )
+)
+"""
+
+
 def next_instant(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
     """The first instant after `published` at which time alone changes something.
 
     An occurrence opens, falls due or is given up, a held status may be seen, or a sender has been quiet for longer
     than usual.
     """
-    found = [
-        instant for instant in (_promised(connection, published), _silent(connection, published)) if instant
-    ]
-    return min(found, default=None)
-
-
-def _silent(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
-    if connection.execute("select to_regclass('marts.sender_silence')").fetchone() == (None,):
-        # The first tick of this version has not made it yet.
-        return published
-    try:
-        with connection.transaction():
-            connection.execute(
-                "lock table marts.slo_performance, marts.slo_job_performance in access share mode nowait"
-            )
-    except LockNotAvailable:
-        # They are being made anew: who asks what is due does not wait for that.
-        return published
-    row = connection.execute(SILENT, {"published": published}).fetchone()
-    # Silent is who is quiet for longer.
-    return row[0] + timedelta(microseconds=1) if row and row[0] else None
+    found = [_promised(connection, published), _judged(connection, published)]
+    return min((instant for instant in found if instant is not None), default=None)
 
 
 def _promised(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
@@ -75,26 +72,20 @@ def _promised(connection: psycopg.Connection[Any], published: datetime) -> datet
         """,
         {"published": published},
     ).fetchone()
-    instants = [row[0] if row else None]
-    # After an upgrade, before the first tick, the mart is that of the version before.
-    found = connection.execute(
-        "select from pg_attribute where attrelid = to_regclass('marts.slo_performance') and attname = 'gives_up_at'"
-    ).fetchone()
-    if found is not None:
-        # An exception may have put off what is due; of those that are overdue there are few.
-        instants += connection.execute(
-            """
-            select least(
-                (
-                    select min(expected_end_at) from marts.slo_performance
-                    where outcome = 'not_due' and expected_end_at >= %(published)s
-                ),
-                (
-                    select min(gives_up_at) from marts.slo_performance
-                    where outcome = 'overdue' and gives_up_at >= %(published)s
-                )
-            )
-            """,
-            {"published": published},
-        ).fetchall()[0]
-    return min((instant for instant in instants if instant is not None), default=None)
+    return row[0] if row else None
+
+
+def _judged(connection: psycopg.Connection[Any], published: datetime) -> datetime | None:
+    """What the marts know of it; `published` where they do not say: then a tick is to be done."""
+    if connection.execute("select to_regclass('marts.sender_silence')").fetchone() == (None,):
+        # After an upgrade, before the first tick, the marts are those of the version before.
+        return published
+    if not are_free_to_read(connection, "marts.slo_performance", "marts.slo_job_performance"):
+        # They are made anew: who asks what is due does not wait for that.
+        return published
+    found = [
+        row[0]
+        for query in (JUDGED, SILENT)
+        if (row := connection.execute(query, {"published": published}).fetchone()) and row[0]
+    ]
+    return min(found, default=None)

@@ -231,3 +231,14 @@ def _like(connection: Connection, *, autocommit: bool = False, role: bool = True
     if not role:
         parameters["options"] = "-c timezone=UTC"
     return psycopg.connect(**parameters, password=info.password or None, autocommit=autocommit)
+
+
+def are_free_to_read(connection: psycopg.Connection[Any], *relations: str) -> bool:
+    """Whether these relations can be read now, without waiting for who makes them anew; until the transaction ends."""
+    names = sql.SQL(", ").join(sql.Identifier(*relation.split(".")) for relation in relations)
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("lock table {} in access share mode nowait").format(names))
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True

@@ -148,7 +148,7 @@ def test_incremental_equals_full(grown: Warehouse) -> None:
 def test_only_what_changed_is_computed(grown: Warehouse) -> None:
     def written(moment: datetime) -> int:
         report = grown.tick(moment)
-        return sum(one.inserted for one in report.publications if one.name == "job_trend")
+        return sum(one.inserted for one in report.publications if one.name == "forecast.job_trend")
 
     noon = as_of(DATES[119])
     assert written(noon + timedelta(minutes=1)) == 0

@@ -99,7 +99,9 @@ def assert_same(found: Tables, wanted: Tables) -> None:
 
 
 def test_a_dump_has_rows_in_every_mart(upgraded: Upgraded) -> None:
-    assert [name for name, rows in upgraded.marts.items() if not rows] == []
+    empty = {name for name, rows in upgraded.marts.items() if not rows}
+    # What opens incidents may have nothing to say, and eight dates show no trend.
+    assert {name for name in empty if not name.startswith("incident_")} <= {"job_duration_trend"}
     assert {"incident", "alert_outbox", "notice", "silence"} <= {
         name for name, rows in upgraded.ops.items() if rows
     }
@@ -240,14 +242,14 @@ def test_what_a_lone_date_had_opened_closes(
         migrate(home.settings)
         project = Project(home.settings)
         tick(project, dump.as_of)
-        after = home.tables("marts")
+        after, wanted = home.tables("marts"), expected(home.dump.revision, before)
         lone = {row["slo_id"]: row for row in after["slo_start"] if row["lone_dates"]}
         assert lone
         for mart in ("slo_performance", "slo_job_performance", "slo_job_run"):
             columns = list(before[mart][0])
             stays = [
                 row
-                for row in before[mart]
+                for row in wanted[mart]
                 if row["slo_id"] not in lone
                 or row["business_date"] >= (lone[row["slo_id"]]["start_date"] or "9999-12-31")
             ]

@@ -9,13 +9,16 @@
 {#- Deviations of a normal distribution below which 80 and 90 % lie. -#}
 {% macro forecast_deviations(level) -%} {{ {"p80": 0.8416, "p90": 1.2816}[level] }} {%- endmacro %}
 
-{#- Mean pinball loss of a quantile in minutes, over what has ended. -#}
+{#- Mean pinball loss of a quantile in minutes, over what has ended. Exact until it is rounded: no order changes it. -#}
 {% macro pinball_loss(level, quantile, ended_at) -%}
-    avg(
-        greatest(
-            {{ level }} * extract(epoch from {{ ended_at }} - {{ quantile }}),
-            ({{ level }} - 1) * extract(epoch from {{ ended_at }} - {{ quantile }})
-        )::double precision
-        / 60
-    )
+    round(
+        avg(
+            greatest(
+                {{ level }} * extract(epoch from {{ ended_at }} - {{ quantile }}),
+                ({{ level }} - 1) * extract(epoch from {{ ended_at }} - {{ quantile }})
+            )
+            / 60
+        ),
+        6
+    )::double precision
 {%- endmacro %}
