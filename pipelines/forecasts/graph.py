@@ -388,9 +388,11 @@ def may_be_late(slos: Slos, back: Latest) -> tuple[Floats, Ints]:
     return slack, hit
 
 
-def path(past: Habits, slos: Slos, ends: Floats, slo: int) -> list[int]:
-    """The jobs that an SLO's end comes from, the most upstream first: the last to end, and whom each waits for."""
-    middle = quantile(ends, 0.5)
+def path(past: Habits, slos: Slos, middle: Floats, slo: int) -> list[int]:
+    """The jobs that an SLO's end comes from, the most upstream first: the last to end, and whom each waits for.
+
+    `middle`: the median end of each job.
+    """
     jobs = slos.job[slos.first[slo] : slos.first[slo + 1]]
     if not len(jobs):
         return []

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.forecasts.ends import Floats, Ints
 from pipelines.forecasts.graph import Graph, Habits, History, Today, habits
+from pipelines.forecasts.tables import many_rows
 from pipelines.subject import Publication
 
 if TYPE_CHECKING:
@@ -134,9 +135,11 @@ class Bank:
 def read_upstream(connection: Connection) -> dict[JobKey, list[JobKey]]:
     """The edges of the catalog: whom each job waits for."""
     found: dict[JobKey, list[JobKey]] = {}
-    for application_id, job_id, upstream_application_id, upstream_job_id in connection.execute(
-        "select application_id, job_id, upstream_application_id, upstream_job_id"
-        " from intermediate.int_coming_job_edge order by 1, 2, 3, 4"
+    for application_id, job_id, upstream_application_id, upstream_job_id in many_rows(
+        connection,
+        "select coalesce(json_agg(json_build_array(application_id, job_id, upstream_application_id, upstream_job_id)"
+        " order by application_id, job_id, upstream_application_id, upstream_job_id), '[]')::text"
+        " from intermediate.int_coming_job_edge",
     ):
         found.setdefault((application_id, job_id), []).append((upstream_application_id, upstream_job_id))
     return found

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SCORED = 28
 """Dates of a series that is new here for which the journal is filled by replay, so that there is a score at once."""
+SCORED_AT_ONCE = 4_000
+"""Where many are new, so many occurrences in all."""
 # So many SLOs are read at once: their histories are in memory together.
 BATCH = 200
 
@@ -44,6 +46,8 @@ def learn(connection: Connection, is_rebuild: bool) -> list[Publication]:
         gone = 0
         touched = "select distinct slo_id from work.scope_occurrence order by slo_id"
     slos = [str(row[0]) for row in connection.execute(touched)]
+    since = before(connection)
+    dates = _dates_to_score(connection) if is_rebuild else SCORED
     written = 0
     noted = Publication("forecast.made", 0, 0, 0.0)
     for first in range(0, len(slos), BATCH):
@@ -51,7 +55,9 @@ def learn(connection: Connection, is_rebuild: bool) -> list[Publication]:
         kept, found = read_states(connection, some), {}
         made: list[Replayed] = []
         series = read_series(connection, some)
-        missing = not_made(connection, series, as_of)
+        missing = not_made(
+            connection, series, as_of, since, dict.fromkeys(series.keys() - kept.keys(), dates)
+        )
         for key, one in series.items():
             state = kept.get(key, State())
             if key in missing:
@@ -68,6 +74,21 @@ def moment(connection: Connection) -> float:
     """The tick's `as_of`, seconds since 1970."""
     row: Any = connection.execute("select extract(epoch from as_of)::float8 from control.tick").fetchone()
     return float(row[0])
+
+
+def before(connection: Connection) -> float:
+    """The `as_of` of the last tick that was published, seconds since 1970; 0 where there was none."""
+    row: Any = connection.execute(
+        "select extract(epoch from greatest(published_as_of, '1970-01-01'))::float8 from control.tick"
+    ).fetchone()
+    return float(row[0])
+
+
+def _dates_to_score(connection: Connection) -> int:
+    row: Any = connection.execute(
+        "select count(*) from (select distinct slo_id, slot from marts.slo_performance) as series"
+    ).fetchone()
+    return max(1, min(SCORED, SCORED_AT_ONCE // max(int(row[0]), 1)))
 
 
 def read_series(connection: Connection, slos: Sequence[str]) -> dict[Slot, Series]:
@@ -133,20 +154,31 @@ def note_made(connection: Connection, slos: Sequence[str], as_of: float) -> Publ
     if not slos:
         return Publication("forecast.made", 0, 0, 0.0)
     kept, series = read_states(connection, slos), read_series(connection, slos)
-    missing = not_made(connection, series, as_of)
+    missing = not_made(connection, series, as_of, before(connection))
     made = [_replayed(series[key], dates, kept.get(key, State()), as_of) for key, dates in missing.items()]
     return _note(connection, made, Publication("forecast.made", 0, 0, 0.0))
 
 
-def not_made(connection: Connection, series: Mapping[Slot, Series], as_of: float) -> dict[Slot, set[int]]:
-    """Dates (ordinals) of which a forecast is to be noted that was open at its moment and is not in the journal."""
+def not_made(
+    connection: Connection,
+    series: Mapping[Slot, Series],
+    as_of: float,
+    since: float,
+    new: Mapping[Slot, int] | None = None,
+) -> dict[Slot, set[int]]:
+    """Dates (ordinals) of which a forecast is to be noted that was open at its moment and is not in the journal.
+
+    Their moments lie after `since`; of those that are `new`, anywhere in so many of their newest dates.
+    """
     wanted: dict[Slot, set[tuple[int, int]]] = {}
     for key, one in series.items():
-        newest = np.argsort(one.date)[-SCORED:]
+        is_new = new is not None and key in new
+        newest = np.argsort(one.date)[-(new[key] if new is not None and is_new else SCORED) :]
         for lead in LEADS:
             at = one.due[newest] - lead * 60
-            is_open = (at <= as_of) & ~(one.end[newest] <= at)
+            is_open = (at <= as_of) & ~(one.end[newest] <= at) & ((at > since) | is_new)
             wanted.setdefault(key, set()).update((day, lead) for day in one.date[newest][is_open].tolist())
+    wanted = {key: pairs for key, pairs in wanted.items() if pairs}
     if not wanted:
         return {}
     oldest = min((day for pairs in wanted.values() for day, _ in pairs), default=1)

@@ -24,8 +24,8 @@ from pipelines.forecasts.jobs import (
     read_upstream,
     with_upstream,
 )
-from pipelines.forecasts.learn import Slot, moment, note_made, read_states
-from pipelines.forecasts.tables import exchange, instant, interval
+from pipelines.forecasts.learn import Slot, before, moment, note_made, read_states
+from pipelines.forecasts.tables import exchange, instant, interval, many_rows
 from pipelines.subject import Publication
 
 if TYPE_CHECKING:
@@ -114,13 +114,11 @@ def read_coming(connection: Connection) -> list[Coming]:
 
 def _falling_due(connection: Connection, coming: Sequence[Coming], as_of: float) -> set[str]:
     """SLOs of open occurrences for which a moment of the journal has come since the last tick."""
-    row: Any = connection.execute(
-        "select extract(epoch from greatest(published_as_of, '1970-01-01'))::float8 from control.tick"
-    ).fetchone()
+    since = before(connection)
     return {
         one.slo_id
         for one in coming
-        if one.is_open and any(float(row[0]) < one.due - lead * 60 <= as_of for lead in LEADS)
+        if one.is_open and any(since < one.due - lead * 60 <= as_of for lead in LEADS)
     }
 
 
@@ -171,12 +169,14 @@ def _through_jobs(
 def _made_of(connection: Connection, days: Sequence[date]) -> dict[tuple[str, date], list[JobKey]]:
     """The jobs of the daily occurrences of these dates."""
     found: dict[tuple[str, date], list[JobKey]] = {}
-    for slo_id, day, application_id, job_id in connection.execute(
-        "select slo_id, business_date, application_id, job_id from marts.slo_job_performance"
-        " where business_date = any(%s) and slot = '00:00' order by 1, 2, 3, 4",
+    for slo_id, day, application_id, job_id in many_rows(
+        connection,
+        "select coalesce(json_agg(json_build_array(slo_id, business_date, application_id, job_id)"
+        " order by slo_id, business_date, application_id, job_id), '[]')::text from marts.slo_job_performance"
+        " where business_date = any(%s) and slot = '00:00'",
         [list(days)],
     ):
-        found.setdefault((slo_id, day), []).append((application_id, job_id))
+        found.setdefault((slo_id, date.fromisoformat(day)), []).append((application_id, job_id))
     return found
 
 
@@ -201,11 +201,12 @@ def _day(
     slack, hit = graph.may_be_late(slos, back)
     own_states = [states.get((row.coming.slo_id, row.coming.slot), State()) for row in members]
     weights = graph.column_weights(own_states, of.columns, day.toordinal())
+    middle = graph.quantile(ends, 0.5)
     found = graph.forecast(slos, ends, of.today, own_states, weights) if len(of.columns) else None
     for place, row in enumerate(members):
         if hit[place] >= 0:
             row.slack, row.slack_slo = float(slack[place]), members[int(hit[place])].coming.slo_id
-        row.path = ["/".join(of.jobs[job]) for job in graph.path(of.habits, slos, ends, place)]
+        row.path = ["/".join(of.jobs[job]) for job in graph.path(of.habits, slos, middle, place)]
         is_heard = any(of.is_heard[of.place[key]] for key in keys[place])
         if found is None or not is_heard or found.dates[place] < ENOUGH:
             continue

@@ -24,6 +24,7 @@ from pipelines.forecasts.graph import (
     may_be_late,
     path,
     project,
+    quantile,
     slo_ends,
 )
 
@@ -187,4 +188,4 @@ def test_the_path_and_ends_of_an_slo() -> None:
     past, ends = chain()
     slos = Slos.of([[0, 1]], np.array([9000.0]))
     np.testing.assert_array_equal(slo_ends(slos, ends)[0], ends[:2].max(axis=0))
-    assert path(past, slos, ends, 0) == [0, 1]
+    assert path(past, slos, quantile(ends, 0.5), 0) == [0, 1]
