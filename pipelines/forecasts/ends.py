@@ -39,7 +39,7 @@ LOSS_HALF_LIFE = 60.0
 BLOCK = 64
 """A state stands on the lessons of the block before and of this one: a long past costs no more than two blocks."""
 # Who lost a tenth more than the best counts so much less: exp(-0.1 * this).
-SHARPNESS = 20.0
+SHARPNESS = 8.0
 STEP = 0.025
 """How far one forecast moves the level of p10 or p90."""
 OUTSIDE = 0.095
@@ -50,8 +50,8 @@ LEAST_LATER = 5
 GIVEN_UP = 7 * 86_400.0
 MISS_HALF_LIFE = 40.0
 
-# The smooth part: a symmetric Pareto about the median, scaled by the spread, as heavy as one past date.
-SMOOTH_DATES = 1.0
+# The smooth part: a symmetric Pareto about the median, scaled by the spread, as heavy as so many past dates.
+SMOOTH_DATES = 8.0
 SHAPE = 3.0
 LEAST_SPREAD = 5.0
 # A share of the distance from due (or midnight), by the number of dates.
