@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.forecasts.backtest import LEADS, Replayed, replay
 from pipelines.forecasts.ends import Series, State, advance
-from pipelines.forecasts.tables import instant, interval
+from pipelines.forecasts.tables import instant, interval, whole
 from pipelines.subject import Publication
 
 if TYPE_CHECKING:
@@ -211,10 +211,10 @@ def _note(connection: Connection, made: Iterable[Replayed], before: Publication)
             instant(one.as_of[row]),
             instant(one.due[row]),
             *(
-                instant(part[row])
+                whole(part[row])
                 for part in (one.forecast.p10, one.forecast.p50, one.forecast.p80, one.forecast.p90)
             ),
-            float(one.forecast.miss_probability[row]),
+            round(float(one.forecast.miss_probability[row]), 6),
             int(one.forecast.dates[row]),
             [instant(point) for point in one.point[row].tolist()],
             [interval(deviation) for deviation in one.deviation[row].tolist()],

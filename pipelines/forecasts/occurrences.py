@@ -25,7 +25,7 @@ from pipelines.forecasts.jobs import (
     with_upstream,
 )
 from pipelines.forecasts.learn import Slot, before, moment, note_made, read_states
-from pipelines.forecasts.tables import exchange, instant, interval, many_rows
+from pipelines.forecasts.tables import exchange, instant, interval, many_rows, whole
 from pipelines.subject import Publication
 
 if TYPE_CHECKING:
@@ -238,9 +238,9 @@ def _job_rows(
                 now.progress,
                 instant(now.started),
                 *(interval(float(part[place])) for part in duration),
-                *(instant(float(part[place])) for part in (middle, late)),
-                instant(float(back.start[place])),
-                instant(float(back.end[place])),
+                *(whole(float(part[place])) for part in (middle, late)),
+                whole(float(back.start[place])),
+                whole(float(back.end[place])),
                 members[slo].coming.slo_id if slo >= 0 else None,
                 int(dates[place]),
             )
@@ -257,8 +257,8 @@ def _occurrence(row: Row) -> tuple[Any, ...]:
         one.application_id,
         one.is_open,
         instant(one.due),
-        *(instant(end) for end in row.quantiles),
-        row.miss,
+        *(whole(end) for end in row.quantiles),
+        round(row.miss, 6),
         interval(row.slack),
         row.slack_slo,
         row.method,

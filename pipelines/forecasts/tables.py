@@ -30,6 +30,11 @@ def instant(seconds: float) -> datetime | None:
     return EPOCH_AT + timedelta(microseconds=round(min(max(seconds, _FIRST), _LAST) * 1e6))
 
 
+def whole(seconds: float) -> datetime | None:
+    """The first whole second not before: what another machine computes in its last digits makes no other row."""
+    return instant(math.ceil(seconds - 1e-3)) if math.isfinite(seconds) else None
+
+
 def interval(seconds: float) -> timedelta | None:
     """Seconds as an interval, to the second; nan, and what is infinite, as none."""
     return timedelta(seconds=round(min(max(seconds, -_LAST), _LAST))) if math.isfinite(seconds) else None
