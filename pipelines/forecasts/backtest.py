@@ -16,6 +16,7 @@ from pipelines.errors import DuemarkError
 from pipelines.forecasts import naive as rules
 from pipelines.forecasts.ends import Floats, Forecast, Ints, Series, State, advance, predict
 from pipelines.forecasts.score import Score, pinball, score
+from pipelines.forecasts.series import read_series
 
 if TYPE_CHECKING:
     from pipelines.warehouse.settings import Settings
@@ -191,7 +192,7 @@ def instant(seconds: float) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def read_series(settings: Settings, slos: Sequence[str] = ()) -> tuple[list[Series], float]:
+def read_past(settings: Settings, slos: Sequence[str] = ()) -> tuple[list[Series], float]:
     """All series of the marts, or those of some SLOs, and the moment as of which the marts are. As an analyst reads."""
     from pipelines.warehouse.connect import connect
 
@@ -199,32 +200,14 @@ def read_series(settings: Settings, slos: Sequence[str] = ()) -> tuple[list[Seri
         as_of: Any = connection.execute(
             "select extract(epoch from as_of)::float8 from marts.tick where as_of > '-infinity'"
         ).fetchone()
-        rows: list[tuple[Any, ...]] = connection.execute(
-            "select slo_id, slot, business_date, extract(epoch from expected_end_at)::float8,"
-            " extract(epoch from actual_end_at)::float8 from marts.slo_performance"
-            " where not is_waived and (cardinality(%(slos)s::text[]) = 0 or slo_id = any(%(slos)s))"
-            " order by slo_id, slot, business_date",
-            {"slos": list(slos)},
-        ).fetchall()
-    unknown = sorted(set(slos) - {row[0] for row in rows})
+        found = read_series(connection, slos or None)
+    unknown = sorted(set(slos) - {slo_id for slo_id, _ in found})
     if unknown:
         raise DuemarkError(
             f"There is no occurrence of {', '.join(unknown)}.",
             'duemark sql "select distinct slo_id from slo_performance" lists those that have any.',
         )
-    found: dict[tuple[str, str], list[tuple[date, float, float | None]]] = {}
-    for slo_id, slot, day, due, end in rows:
-        found.setdefault((slo_id, slot), []).append((day, due, end))
-    return [
-        Series(
-            slo_id,
-            slot,
-            np.array([day.toordinal() for day, _, _ in dates], np.int64),
-            np.array([due for _, due, _ in dates], float),
-            np.array([np.nan if end is None else end for _, _, end in dates], float),
-        )
-        for (slo_id, slot), dates in found.items()
-    ], np.inf if as_of is None else float(as_of[0])
+    return list(found.values()), np.inf if as_of is None else float(as_of[0])
 
 
 def backtest(
@@ -239,7 +222,7 @@ def backtest(
     """Replay what the marts hold, and write rows (csv, json) or scores (table)."""
     if first is not None and last is not None and first > last:
         raise DuemarkError(f"--from {first} is after --to {last}.", "Turn them about.")
-    series, until = read_series(settings, slos)
+    series, until = read_past(settings, slos)
     replays = [replay(one, leads, first, last, until) for one in series]
     if form == "csv":
         writer = csv.writer(out, lineterminator="\n")

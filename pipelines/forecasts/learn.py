@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.forecasts.backtest import LEADS, Replayed, replay
 from pipelines.forecasts.ends import Series, State, advance
+from pipelines.forecasts.series import Slot, read_series
 from pipelines.forecasts.tables import instant, interval, whole
 from pipelines.subject import Publication
 
@@ -23,9 +24,6 @@ SCORED_AT_ONCE = 4_000
 """Where many are new, so many occurrences in all."""
 # So many SLOs are read at once: their histories are in memory together.
 BATCH = 200
-
-Slot = tuple[str, str]
-"""An SLO and its slot."""
 
 
 def learn(connection: Connection, is_rebuild: bool) -> list[Publication]:
@@ -55,9 +53,7 @@ def learn(connection: Connection, is_rebuild: bool) -> list[Publication]:
         kept, found = read_states(connection, some), {}
         made: list[Replayed] = []
         series = read_series(connection, some)
-        missing = not_made(
-            connection, series, as_of, since, dict.fromkeys(series.keys() - kept.keys(), dates)
-        )
+        missing = not_made(connection, series, as_of, since, new=series.keys() - kept.keys(), dates=dates)
         for key, one in series.items():
             state = kept.get(key, State())
             if key in missing:
@@ -89,22 +85,6 @@ def _dates_to_score(connection: Connection) -> int:
         "select count(*) from (select distinct slo_id, slot from marts.slo_performance) as series"
     ).fetchone()
     return max(1, min(SCORED, SCORED_AT_ONCE // max(int(row[0]), 1)))
-
-
-def read_series(connection: Connection, slos: Sequence[str]) -> dict[Slot, Series]:
-    """All dates of all slots of these SLOs, as the marts have them."""
-    rows: Iterator[tuple[Any, ...]] = connection.execute(
-        "select slo_id, slot, array_agg(business_date - date '0001-01-01' + 1 order by business_date),"
-        " array_agg(extract(epoch from expected_end_at)::float8 order by business_date),"
-        " array_agg(coalesce(extract(epoch from actual_end_at)::float8, 'nan') order by business_date)"
-        " from marts.slo_performance where slo_id = any(%s) and not is_waived"
-        " group by slo_id, slot order by slo_id, slot",
-        [list(slos)],
-    )
-    return {
-        (slo_id, slot): Series(slo_id, slot, np.array(day, np.int64), np.array(due), np.array(end))
-        for slo_id, slot, day, due, end in rows
-    }
 
 
 def read_states(connection: Connection, slos: Sequence[str]) -> dict[Slot, State]:
@@ -164,16 +144,17 @@ def not_made(
     series: Mapping[Slot, Series],
     as_of: float,
     since: float,
-    new: Mapping[Slot, int] | None = None,
+    new: Collection[Slot] = (),
+    dates: int = SCORED,
 ) -> dict[Slot, set[int]]:
     """Dates (ordinals) of which a forecast is to be noted that was open at its moment and is not in the journal.
 
-    Their moments lie after `since`; of those that are `new`, anywhere in so many of their newest dates.
+    Their moments lie after `since`; of those that are `new`, anywhere in their newest `dates`.
     """
     wanted: dict[Slot, set[tuple[int, int]]] = {}
     for key, one in series.items():
-        is_new = new is not None and key in new
-        newest = np.argsort(one.date)[-(new[key] if new is not None and is_new else SCORED) :]
+        is_new = key in new
+        newest = np.argsort(one.date)[-(dates if is_new else SCORED) :]
         for lead in LEADS:
             at = one.due[newest] - lead * 60
             is_open = (at <= as_of) & ~(one.end[newest] <= at) & ((at > since) | is_new)

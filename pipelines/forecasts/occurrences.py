@@ -24,7 +24,8 @@ from pipelines.forecasts.jobs import (
     read_upstream,
     with_upstream,
 )
-from pipelines.forecasts.learn import Slot, before, moment, note_made, read_states
+from pipelines.forecasts.learn import before, moment, note_made, read_states
+from pipelines.forecasts.series import Slot
 from pipelines.forecasts.tables import exchange, instant, interval, many_rows, whole
 from pipelines.subject import Publication
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 ENOUGH = 10
 """Past dates of its jobs from which on an occurrence is forecast through them."""
 PAST_ENDS, THROUGH_JOBS = "past ends", "jobs"
-UNKNOWN_ZONE = "UTC"
 
 OCCURRENCE = (
     "slo_id", "business_date", "slot", "application_id", "is_open", "expected_end_at", "p10", "p50", "p80", "p90",
@@ -190,7 +190,7 @@ def _day(
     states: Mapping[Slot, State],
     as_of: float,
 ) -> list[tuple[Any, ...]]:
-    zone = Counter(row.coming.zone or UNKNOWN_ZONE for row in members).most_common(1)[0][0]
+    zone = Counter(row.coming.zone for row in members).most_common(1)[0][0]
     of = day_graph(bank, day, promised, jobs, zone, as_of)
     keys = [made_of[row.coming.slo_id, day] for row in members]
     slos = graph.Slos.of(
@@ -215,15 +215,14 @@ def _day(
             float(part[place]) for part in (found.p10, found.p50, found.p80, found.p90, found.p95)
         ]
         row.miss = float(found.miss_probability[place])
-    return _job_rows(bank, day, of, ends, back, members)
+    return _job_rows(bank, day, of, (middle, graph.quantile(ends, 0.8)), back, members)
 
 
 def _job_rows(
-    bank: Bank, day: date, of: Day, ends: Floats, back: graph.Latest, members: Sequence[Row]
+    bank: Bank, day: date, of: Day, ends: Sequence[Floats], back: graph.Latest, members: Sequence[Row]
 ) -> list[tuple[Any, ...]]:
-    """A row of JOB for each job that is not complete."""
+    """A row of JOB for each job that is not complete. `ends`: the medians of all jobs, and their p80."""
     duration = [graph.quantile(of.habits.duration, level) for level in (0.5, 0.8)]
-    middle, late = (graph.quantile(ends, level) + of.today.anchor for level in (0.5, 0.8))
     dates = (~np.isnan(of.habits.duration)).sum(axis=1)
     rows = []
     for place, key in enumerate(of.jobs):
@@ -238,7 +237,7 @@ def _job_rows(
                 now.progress,
                 instant(now.started),
                 *(interval(float(part[place])) for part in duration),
-                *(whole(float(part[place])) for part in (middle, late)),
+                *(whole(float(part[place]) + of.today.anchor) for part in ends),
                 whole(float(back.start[place])),
                 whole(float(back.end[place])),
                 members[slo].coming.slo_id if slo >= 0 else None,
