@@ -17,9 +17,8 @@ from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
+    from pipelines.console import Format
     from pipelines.landing.ingest import IngestReport
-
-Format = Literal["table", "csv", "json"]
 
 MOST_HOURS = 366 * 24
 # Lines of a table that somebody looks at.
@@ -316,21 +315,55 @@ def _count(number: int, what: str) -> str:
 
 
 @main.command()
-@click.argument("query")
+@click.argument("query", required=False)
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
 @SAFE
-def sql(query: str, form: Format, safe: bool) -> None:
+def sql(query: str | None, form: Format, safe: bool) -> None:
     """Ask the marts, as an analyst may: read only, and marts need no schema before their names.
 
-    `duemark sql "select * from slo_late"`. Instants are in UTC. A question may take five minutes
+    `duemark sql` alone lists the marts, `duemark sql "select * from slo_late"` asks one. Instants are in UTC; a table
+    shows durations to the second, csv and json as they are. A question may take five minutes
     (DUEMARK_ANALYST_STATEMENT_TIMEOUT), and ends when this command does.
     """
-    from pipelines.console import answer
+    from pipelines import console
 
     _only_for_csv(form, is_safe=safe)
-    answer(Settings.from_env(), query, form, is_safe=safe)
+    settings = Settings.from_env()
+    if query is not None:
+        console.answer(settings, query, form, is_safe=safe)
+    else:
+        _list_marts(settings, form, is_safe=safe)
+
+
+def _list_marts(settings: Settings, form: Format, *, is_safe: bool) -> None:
+    from itertools import groupby
+
+    from pipelines import console
+    from pipelines.reference import overview
+    from pipelines.transform.project import manifest_json
+    from pipelines.warehouse.grants import SCHEMAS
+
+    # What keeps KPIs from being made is reported by `check`.
+    logs.configure(default="ERROR")
+    marts = overview(manifest_json(settings))
+    if form != "table":
+        names = ("subject", "mart", "answers")
+        console.write_rows(names, [console.TEXT] * len(names), marts, form, sys.stdout, is_safe=is_safe)
+        return
+    page = click.get_current_context().make_formatter()
+    for subject, rows in groupby(marts, key=lambda row: row[0]):
+        with page.section(subject):
+            page.write_dl([(name, words) for _, name, words in rows])
+    beside = [f"ops.{table}" for table, roles in SCHEMAS["ops"].besides.items() if "analyst" in roles]
+    page.write_paragraph()
+    page.write_text(f"Beside them, for incidents and who was notified: {', '.join(beside)}.")
+    page.write_paragraph()
+    page.write_text(
+        'The columns of one: duemark sql "select * from slo_late limit 5"; what they mean: docs/marts.md.'
+    )
+    click.echo(page.getvalue().lstrip("\n"), nl=False)
 
 
 @main.command()

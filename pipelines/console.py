@@ -6,19 +6,21 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import psycopg
 
-from pipelines.errors import DuemarkError
+from pipelines.errors import DuemarkError, nearest
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
+TEXT = 25
 NUMBERS = {20, 21, 23, 700, 701, 1700}  # int8, int2, int4, float4, float8, numeric
 BOOLEAN = 16
 JSON_TYPES = {114, 3802}
+INTERVALS = {1186, 1187}  # and an array of them
 
 Row = Sequence[str | None]
 
@@ -26,12 +28,17 @@ Row = Sequence[str | None]
 # What spreadsheets take for a formula, or skip before one; the last four are the full-width forms.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+FRACTION = re.compile(r"(\d\d:\d\d:\d\d)\.\d+")
+# A name that the server does not know, in its words.
+UNKNOWN = re.compile(r'(?:relation|column) (?:"(?P<quoted>[^"]+)"|(?P<plain>\S+))')
+
+Format = Literal["table", "csv", "json"]
 
 
 def answer(
     settings: Settings,
     query: str,
-    form: Literal["table", "csv", "json"],
+    form: Format,
     out: TextIO | None = None,
     *,
     is_safe: bool = False,
@@ -48,12 +55,17 @@ def answer(
             # Prepared: one statement, so that none can end the transaction that is read only.
             cursor = connection.execute(query.encode(), prepare=True)
         except psycopg.Error as error:
-            raise _explained(error) from error
+            raise _explained(error, _meant(connection, query, error)) from error
         finally:
             # No notification of a question is sent, either.
             with suppress(psycopg.Error):
                 connection.rollback()
         result = cursor.pgresult
+        if result is not None and result.status == psycopg.pq.ExecStatus.EMPTY_QUERY:
+            raise DuemarkError(
+                "The question is empty.",
+                'Ask one: duemark sql "select * from slo_late"; `duemark sql` alone lists the marts.',
+            )
         if result is None or result.nfields == 0:
             return
         names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
@@ -62,18 +74,43 @@ def answer(
             [None if (v := result.get_value(r, c)) is None else v.decode() for c in range(len(names))]
             for r in range(result.ntuples)
         )
-        if form == "csv":
-            if is_safe:
-                out.write(safe_line(names))
-                out.writelines(safe_line(row) for row in rows)
-            else:
-                writer = csv.writer(out, lineterminator="\n")
-                writer.writerow(names)
-                writer.writerows(rows)
-        elif form == "json":
-            _write_json(names, types, rows, out)
+        write_rows(names, types, rows, form, out, is_safe=is_safe)
+
+
+def write_rows(
+    names: Sequence[str],
+    types: Sequence[int],
+    rows: Iterable[Row],
+    form: Format,
+    out: TextIO,
+    *,
+    is_safe: bool = False,
+) -> None:
+    """Write rows of PostgreSQL's texts. `types`: of the columns, by their oid.
+
+    A table is for people and shows durations to the second; csv and JSON have all of it.
+    """
+    if form == "csv":
+        if is_safe:
+            out.write(safe_line(names))
+            out.writelines(safe_line(row) for row in rows)
         else:
-            out.write(as_table(names, list(rows), right={i for i, t in enumerate(types) if t in NUMBERS}))
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows(rows)
+    elif form == "json":
+        _write_json(names, types, rows, out)
+    else:
+        durations = {i for i, t in enumerate(types) if t in INTERVALS}
+        shown = [
+            [_to_the_second(value) if i in durations else value for i, value in enumerate(row)]
+            for row in rows
+        ]
+        out.write(as_table(names, shown, right={i for i, t in enumerate(types) if t in NUMBERS}))
+
+
+def _to_the_second(value: str | None) -> str | None:
+    return None if value is None else FRACTION.sub(r"\1", value)
 
 
 def safe_line(cells: Iterable[str | None]) -> str:
@@ -128,14 +165,52 @@ def _as_json(value: str | None, type_oid: int) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _explained(error: psycopg.Error) -> DuemarkError:
+def _meant(connection: psycopg.Connection[Any], query: str, error: psycopg.Error) -> str:
+    """What was probably meant by a name that is not there, of what an analyst may read."""
+    said = UNKNOWN.search(error.diag.message_primary or "")
+    is_name = isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
+    if not is_name or said is None or error.diag.message_hint:
+        return ""
+    connection.rollback()
+    columns = _readable(connection)
+    unknown = (said["quoted"] or said["plain"]).rpartition(".")[2]
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        hint = nearest(unknown, columns)
+        return hint if hint.startswith("did you mean") else ""
+    words = set(re.findall(r"\w+", query.casefold()))
+    asked = [name for name in columns if name.rpartition(".")[2] in words]
+    known = (column for name in asked for column in columns[name])
+    return nearest(unknown, known, f"columns of {', '.join(asked)}")
+
+
+def _readable(connection: psycopg.Connection[Any]) -> Mapping[str, Sequence[str]]:
+    """Columns by relation, of the marts and, with their schema, of the tables beside them."""
+    rows = connection.execute(
+        """
+        select
+            case when nspname = 'marts' then relname else nspname || '.' || relname end,
+            array_agg(attname::text order by attnum)
+        from pg_class
+        inner join pg_namespace on pg_namespace.oid = relnamespace
+        inner join pg_attribute on attrelid = pg_class.oid and attnum > 0 and not attisdropped
+        where nspname in ('marts', 'ops') and relkind in ('r', 'v', 'm', 'p')
+            and has_table_privilege(pg_class.oid, 'select')
+        group by nspname, relname
+        """
+    ).fetchall()
+    return dict(rows)
+
+
+def _explained(error: psycopg.Error, meant: str = "") -> DuemarkError:
     diagnosis: Any = error.diag
     message = diagnosis.message_primary or str(error).strip()
     hints = [text for text in (diagnosis.message_detail, diagnosis.message_hint) if text]
     if "slo_performance_at" in message:
         hints.append("It is a function of a moment: slo_performance_at('2026-03-03T03:00:00Z').")
+    elif meant:
+        hints.append(f"{meant[0].upper()}{meant[1:]}")
     elif isinstance(error, psycopg.errors.UndefinedTable):
-        hints.append("The marts are listed in docs/marts.md; the first `duemark tick` makes them.")
+        hints.append("`duemark sql` alone lists the marts; the first `duemark tick` makes them.")
     if isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
         hints.append("`duemark sql` reads the marts and nothing else.")
     if isinstance(error, psycopg.errors.QueryCanceled):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,21 +22,33 @@ END = "<!-- The end of what is made. -->"
 FORMS = {"scoped": "table", "view": "view", "table_function": "function", "table": "table"}
 TYPES = {"timestamp with time zone": "timestamptz"}
 
+# What a description begins with, enough to tell and fit for a line; and a link of Markdown.
+BEGINNING = re.compile(r".{20,}?(?=[.;:,](?:\s|$))")
+LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")
+
 
 def reference(manifest: Mapping[str, Any]) -> str:
     """Every public mart of a manifest as Markdown: what it is, its key or its arguments, its columns."""
+    return "\n\n".join("\n".join(_mart(model)) for model in _marts(manifest))
+
+
+def overview(manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Every public mart in a line: its subject, its name, and what it is in a few words."""
+    found = []
+    for model in _marts(manifest):
+        text = LINK.sub(r"\1", _line(model["description"]))
+        beginning = BEGINNING.match(text)
+        found.append((_subject(model), str(model["name"]), beginning[0] if beginning else text))
+    return found
+
+
+def _marts(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     models = [
         node
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model" and node["access"] == "public"
     ]
-    parts = [
-        "\n".join(_mart(model))
-        for model in sorted(
-            models, key=lambda model: (_subject(model) != "slo", _subject(model), model["name"])
-        )
-    ]
-    return "\n\n".join(parts)
+    return sorted(models, key=lambda model: (_subject(model) != "slo", _subject(model), model["name"]))
 
 
 def renewed(page: str, manifest: Mapping[str, Any]) -> str:

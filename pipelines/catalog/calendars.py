@@ -7,12 +7,42 @@ dates after it would silently count its holidays as business dates.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from importlib import metadata
+from typing import Literal
 
-from pipelines.catalog.models import WEEKDAYS, Calendar, Fault, nearest
-from pipelines.errors import DuemarkError
+from pipelines.catalog.models import WEEKDAYS, Calendar, Fault
+from pipelines.errors import DuemarkError, nearest
+
+Reason = Literal["weekday", "included", "excluded", "holiday", "rest_day", "ended"]
+"""Why a date counts (the first two) or does not: a weekday that is none of the calendar's is a `rest_day`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarDay:
+    """A date of a calendar; `holiday` is the name of the one on it, whether the date counts or not."""
+
+    day: date
+    reason: Reason
+    holiday: str | None
+
+    @property
+    def is_business_date(self) -> bool:
+        """Whether an SLO of the calendar applies."""
+        return _counts(self.reason)
+
+
+def calendar_days(calendar: Calendar, start: date, end: date) -> Iterator[CalendarDay]:
+    """All dates from `start` to `end`, both included, in order. Raises as `business_dates` does."""
+    limit, rule = _limit(calendar), _Rule(calendar)
+    for day in _days(start, end):
+        if limit is not None and day > limit:
+            yield CalendarDay(day, "ended", None)
+        else:
+            yield CalendarDay(day, rule.reason(day), rule.holiday(day))
 
 
 def business_dates(calendar: Calendar, start: date, end: date) -> list[date]:
@@ -26,16 +56,8 @@ def business_dates(calendar: Calendar, start: date, end: date) -> list[date]:
         end = min(end, last)
     if end < start:
         return []
-    holidays = _HolidayList(calendar)
-    weekdays = {WEEKDAYS.index(name) for name in calendar.weekdays}
-    include, exclude = frozenset(calendar.include), frozenset(calendar.exclude)
-    dates = map(date.fromordinal, range(start.toordinal(), end.toordinal() + 1))
-    return [
-        day
-        for day in dates
-        if day not in exclude
-        and (day in include or (day.weekday() in weekdays and day not in holidays.of(day.year)))
-    ]
+    rule = _Rule(calendar)
+    return [day for day in _days(start, end) if _counts(rule.reason(day))]
 
 
 def last_date(calendar: Calendar) -> date | None:
@@ -95,42 +117,60 @@ def holiday_faults(calendar: Calendar) -> list[Fault]:
     return faults
 
 
-class _HolidayList:
-    """The holidays of one calendar, by year."""
+def _days(start: date, end: date) -> Iterator[date]:
+    return map(date.fromordinal, range(start.toordinal(), end.toordinal() + 1))
+
+
+def _counts(reason: Reason) -> bool:
+    return reason in {"weekday", "included"}
+
+
+class _Rule:
+    """What decides a date of one calendar, up to its end."""
 
     def __init__(self, calendar: Calendar) -> None:
+        self._weekdays = {WEEKDAYS.index(name) for name in calendar.weekdays}
+        self._include, self._exclude = frozenset(calendar.include), frozenset(calendar.exclude)
         rest = calendar.holidays
         self._country = None if rest is None else rest.country
         self._subdivision = None if rest is None else rest.subdivision
         self._categories = () if rest is None else rest.category_names
         self._market = calendar.market_code
 
-    def of(self, year: int) -> frozenset[date]:
+    def reason(self, day: date) -> Reason:
+        if day in self._exclude:
+            return "excluded"
+        if day in self._include:
+            return "included"
+        if self.holiday(day) is not None:
+            return "holiday"
+        return "weekday" if day.weekday() in self._weekdays else "rest_day"
+
+    def holiday(self, day: date) -> str | None:
         if self._country is None and self._market is None:
-            return frozenset()
-        return _holidays(self._country, self._subdivision, self._categories, self._market, year)
+            return None
+        return _holidays(self._country, self._subdivision, self._categories, self._market, day.year).get(day)
 
 
 @lru_cache(maxsize=4096)
 def _holidays(
     country: str | None, subdivision: str | None, categories: tuple[str, ...], market: str | None, year: int
-) -> frozenset[date]:
+) -> Mapping[date, str]:
+    """Names of the holidays of a year; where a country and a market share a date, the market's."""
     import holidays
 
-    dates: set[date] = set()
+    names: dict[date, str] = {}
     try:
         if country is not None:
-            dates.update(
-                holidays.country_holidays(country, subdiv=subdivision, categories=categories, years=year)
-            )
+            names |= holidays.country_holidays(country, subdiv=subdivision, categories=categories, years=year)
         if market is not None:
-            dates.update(holidays.financial_holidays(market, years=year))
+            names |= holidays.financial_holidays(market, years=year)
     except (NotImplementedError, ValueError) as error:
         raise DuemarkError(
             f"the holidays library {holidays_version()} cannot make the list: {error}",
             "change the calendar, or install the version of the library that knew it",
         ) from error
-    return frozenset(dates)
+    return names
 
 
 def _limit(calendar: Calendar) -> date | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.catalog.models import Excepted, Fault, Slo, nearest, time_of_day_text
+from pipelines.catalog.models import Excepted, Fault, Slo, time_of_day_text
+from pipelines.errors import nearest
 
 
 def exception_faults(one: Excepted, entries: Sequence[Slo]) -> list[Fault]:

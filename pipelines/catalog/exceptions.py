@@ -16,8 +16,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from pipelines.catalog.excepted import exception_faults
-from pipelines.catalog.models import Excepted, Slo, nearest
-from pipelines.errors import DuemarkError
+from pipelines.catalog.models import Excepted, Slo
+from pipelines.errors import DuemarkError, nearest
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -31,6 +30,7 @@ from pydantic_core import PydanticCustomError
 from pipelines.catalog import zones
 from pipelines.catalog.names import is_unseen
 from pipelines.durations import SECONDS, duration
+from pipelines.errors import nearest
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -51,18 +51,6 @@ STORED = "stored"
 """Context of a validation: what stands in the warehouse was taken by the rules of its day, and is not refused now."""
 
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)")
-
-
-def nearest(word: str, known: Iterable[str], name: str = "known") -> str:
-    """A hint for a word that is not known: the one that is probably meant, else what there is."""
-    names = sorted(set(known))
-    folded = {one.casefold(): one for one in reversed(names)}
-    close = get_close_matches(word.casefold(), list(folded), n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{folded[close[0]]}`?"
-    if not names:
-        return ""
-    return f"{name}: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
 
 
 def time_of_day_text(minutes: int) -> str:

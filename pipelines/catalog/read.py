@@ -41,9 +41,8 @@ from pipelines.catalog.models import (
     Job,
     Package,
     Slo,
-    nearest,
 )
-from pipelines.errors import DuemarkError
+from pipelines.errors import DuemarkError, nearest
 from pipelines.warehouse.settings import Settings
 
 __all__ = [

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.catalog.documents import CatalogFolderError, add_files, yaml_files
-from pipelines.errors import DuemarkError
+from pipelines.errors import DuemarkError, nearest
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -107,7 +107,6 @@ def restate(settings: Settings, slo_id: str, since: date) -> date | None:
     before that one any more: it is returned. Else what stood before `since` goes on to stand, and None is returned.
     Raises DuemarkError when the stored catalog has no such SLO.
     """
-    from pipelines.catalog.models import nearest
     from pipelines.warehouse.loads import begin_load, end_load
 
     store_catalog(settings)

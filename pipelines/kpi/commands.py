@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.catalog.kpis import KpiEntry as Entry
-from pipelines.catalog.models import duration_text, nearest
+from pipelines.catalog.models import duration_text
 from pipelines.catalog.read import CatalogError, Problem, read_kpis
 from pipelines.console import as_table
-from pipelines.errors import DuemarkError
+from pipelines.errors import DuemarkError, nearest
 from pipelines.kpi.compile.places import MODELS
 from pipelines.kpi.definitions.check import Checked, check, told
 from pipelines.kpi.grains import GRAINS

@@ -16,7 +16,7 @@ from sqlglot import TokenType, exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import ParseError, TokenError
 
-from pipelines.catalog.models import nearest
+from pipelines.errors import nearest
 
 Fault = tuple[int, str, str]
 """Offset in the text, what is wrong, and the way out."""

@@ -13,8 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.catalog.models import nearest
-from pipelines.errors import DuemarkError
+from pipelines.errors import DuemarkError, nearest
 from pipelines.landing import known_feeds
 from pipelines.landing.source import store_of
 from pipelines.warehouse.connect import connect

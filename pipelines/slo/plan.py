@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines.catalog.calendar_years import CalendarYear, missing_years, store_years
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.copy import copy_table
 from pipelines.warehouse.loads import begin_load, end_load
@@ -57,7 +58,7 @@ class _Planned(NamedTuple):
 
 
 def plan_promises(settings: Settings, as_of: datetime) -> int:
-    """Make promises up to some weeks past `as_of` where they are missing.
+    """Make promises up to some weeks past `as_of` where they are missing, and the dates of calendars.
 
     One load, and none when nothing is missing. Returns the last load up to which all statuses and versions have the
     promises they need; what comes after it is for the next tick.
@@ -65,16 +66,18 @@ def plan_promises(settings: Settings, as_of: datetime) -> int:
     with connect(settings, "ingest") as connection, connection.cursor() as cursor:
         # Before the look: what is committed in between is seen, and not counted on.
         seen = _last_load(cursor)
-        if not _gaps(cursor, as_of):
+        if not any(_missing(cursor, as_of)):
             return seen
         connection.rollback()
         load_id = begin_load(cursor)
-        gaps = _gaps(cursor, as_of)
-        if not gaps:
+        gaps, years = _missing(cursor, as_of)
+        if not gaps and not years:
             connection.rollback()
             return load_id - 1
         count = _store(cursor, load_id, gaps)
-        end_load(cursor, load_id, "promises", f"{len(gaps)} versions", count)
+        store_years(cursor, load_id, years)
+        source = f"{len(gaps)} versions, {len(years)} years of calendars"
+        end_load(cursor, load_id, "promises", source, count)
     if count > ANALYSE_ABOVE:
         with connect(settings, "ingest", autocommit=True) as connection:
             connection.execute("analyze catalog.promise, catalog.promise_job")
@@ -100,6 +103,13 @@ def _new_dates(cursor: psycopg.Cursor[Any]) -> tuple[date, date]:
     if row[0] is None:
         return date.max, date.min
     return row[0], row[1] + timedelta(days=30)
+
+
+def _missing(cursor: psycopg.Cursor[Any], as_of: datetime) -> tuple[list[_Gap], list[CalendarYear]]:
+    gaps = _gaps(cursor, as_of)
+    row = cursor.execute("select min(planned_from) from catalog.plan_coverage").fetchone()
+    starts = [gap.start for gap in gaps] + ([row[0]] if row and row[0] else [])
+    return gaps, missing_years(cursor, min(starts, default=None), as_of)
 
 
 def _gaps(cursor: psycopg.Cursor[Any], as_of: datetime) -> list[_Gap]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.catalog.calendars import business_dates, last_date
+from pipelines.catalog.calendars import business_dates, calendar_days, last_date
 from pipelines.catalog.models import WEEKDAYS, Calendar
 from pipelines.errors import DuemarkError
 
@@ -156,3 +156,25 @@ def test_any_calendar(
         last = last_date(one)
         known = business_dates(one, until - timedelta(days=40), until)
         assert not known or last == known[-1]
+
+
+def test_why_a_date_counts_or_does_not() -> None:
+    branches = calendar(
+        weekdays=WORKDAYS, holidays={"country": "US"}, include=["2026-07-03", "2026-07-05"], exclude=["2026-07-03"],
+        until="2026-07-06",
+    )  # fmt: skip
+    found = {one.day.day: one for one in calendar_days(branches, date(2026, 7, 1), date(2026, 7, 7))}
+    assert {day: (one.is_business_date, one.reason) for day, one in found.items()} == {
+        1: (True, "weekday"), 2: (True, "weekday"), 3: (False, "excluded"), 4: (False, "holiday"),
+        5: (True, "included"), 6: (True, "weekday"), 7: (False, "ended"),
+    }  # fmt: skip
+    assert (found[2].holiday, found[4].holiday) == (None, "Independence Day")
+    # Of a date that was excluded as well.
+    assert found[3].holiday == "Independence Day (observed)"
+
+
+def test_the_days_that_count_are_the_business_dates() -> None:
+    exchange = calendar(weekdays=WORKDAYS, holidays={"market": "NYSE"}, exclude=["2026-12-24"])
+    start, end = date(2025, 12, 1), date(2027, 1, 31)
+    counted = [one.day for one in calendar_days(exchange, start, end) if one.is_business_date]
+    assert counted == business_dates(exchange, start, end)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from pipelines.catalog import kpis as entries
-from pipelines.catalog.models import nearest
+from pipelines.errors import nearest
 from pipelines.kpi.definitions.telling import At
 from pipelines.kpi.definitions.variables import WithVariables
 from pipelines.kpi.definitions.versions import value_version, version

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.catalog import kpis as entries
-from pipelines.catalog.models import nearest
+from pipelines.errors import nearest
 from pipelines.kpi.definitions.telling import At, Definition
 from pipelines.kpi.definitions.words import Columns, article, exact, value_text, window_of
 from pipelines.kpi.expressions import (

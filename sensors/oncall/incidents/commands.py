@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from pipelines.catalog.models import nearest
 from pipelines.console import safe_line
-from pipelines.errors import DuemarkError
+from pipelines.errors import DuemarkError, nearest
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.evaluate import Line

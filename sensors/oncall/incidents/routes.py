@@ -37,9 +37,9 @@ from pipelines.catalog.documents import (
     read_document,
     yaml_files,
 )
-from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id, nearest
+from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id
 from pipelines.catalog.read import CatalogError, explain
-from pipelines.errors import DuemarkError
+from pipelines.errors import DuemarkError, nearest
 from sensors.oncall.incidents.files import file_fault
 from sensors.oncall.incidents.model import SEVERITIES, Incident, Rules, Severity, known_kinds
 from sensors.oncall.incidents.secrets import VARIABLE, secret_fault

@@ -1,1 +1,3 @@
-{{ config(materialized="view", schema="intermediate") }} {{ edges_of(ref("stg_job")) }}
+{{ config(materialized="view", schema="intermediate") }}
+
+with standing as (select * from {{ ref("stg_job") }} where not is_retired) {{ edges_of("standing") }}

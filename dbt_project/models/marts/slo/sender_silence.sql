@@ -160,3 +160,4 @@ cross join
                     and (upstream.application_id <> job.application_id or upstream.progress <> 'pending')
             )
     ) as missing
+where not application.is_retired

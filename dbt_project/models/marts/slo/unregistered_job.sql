@@ -9,7 +9,14 @@ select
     max(run.business_date) as last_business_date,
     min(run.first_status_at) as first_status_at
 from {{ ref("job_run") }} as run
-left join {{ ref("stg_job") }} as job using (application_id, job_id)
-left join {{ ref("stg_application") }} as application using (application_id)
+left join
+    {{ ref("stg_job") }} as job
+    on run.application_id = job.application_id
+    and run.job_id = job.job_id
+    and not job.is_retired
+left join
+    {{ ref("stg_application") }} as application
+    on run.application_id = application.application_id
+    and not application.is_retired
 where job.job_id is null
 group by run.application_id, run.job_id, application.application_id

@@ -1,15 +1,11 @@
-with
-    latest as (
-        select distinct on (application_id) *
-        from {{ source("catalog", "application_version") }}
-        where load_id <= {{ tick("published_high") }}
-        order by application_id, load_id desc
-    )
-
-select
+select distinct
+    on (application_id)
     application_id,
     coalesce(spec ->> 'name', application_id) as application_name,
+    spec ->> 'description' as description,
     spec ->> 'owner' as owner,
-    spec ->> 'timezone' as timezone
-from latest
-where not is_retired
+    spec ->> 'timezone' as timezone,
+    is_retired
+from {{ source("catalog", "application_version") }}
+where load_id <= {{ tick("published_high") }}
+order by application_id, load_id desc
