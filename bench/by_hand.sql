@@ -36,6 +36,7 @@ select
     min(status_at) filter (where status_code = 'START') as first_start_at,
     min(status_at) filter (where status_code = 'SUCCEED') as first_success_at,
     max(status_at) filter (where status_code = 'SUCCEED') as last_success_at,
+    min(status_at) filter (where status_code = 'FAIL') as first_fail_at,
     max(status_at) filter (where status_code = 'FAIL') as last_fail_at,
     (array_agg(status_code order by status_at desc, status_rank desc))[1] as last_status,
     (array_agg(host_id order by status_at desc, status_rank desc) filter (where host_id is not null))[1] as host_id
@@ -165,6 +166,7 @@ with
             count(run.run_key)::integer as run_count,
             min(run.first_start_at) as first_start_at,
             min(run.first_success_at) as first_success_at,
+            min(run.first_fail_at) as first_fail_at,
             max(run.last_success_at) as last_success_at,
             max(run.last_status_at) as last_status_at,
             (
@@ -209,6 +211,7 @@ select
     expected_end_at,
     case when first_success_at is null or first_start_at <= first_success_at then first_start_at end as actual_start_at,
     first_success_at as actual_end_at,
+    case when first_success_at is null or first_fail_at <= first_success_at then first_fail_at end as failed_at,
     case
         when first_success_at is not null then 'complete'
         when run_count = 0 then 'pending'
@@ -228,7 +231,7 @@ left join revised using (slo_id, business_date, slot, application_id, job_id);
 
 analyze by_hand.slo_job_performance;
 
-create table by_hand.slo_performance as
+create temp table verdict as
 with
     totals as (
         select
@@ -303,6 +306,109 @@ with
         inner join totals using (slo_id, business_date, slot)
     )
 
+select *
+from verdicts;
+
+create index way on by_hand.slo_job_performance (application_id, job_id, business_date);
+
+create temp table cause as
+with recursive
+    edge as materialized (
+        -- a simulated job waits for one other at most
+        select distinct on (application_id, job_id)
+            application_id,
+            job_id,
+            spec -> 'depends_on' -> 0 ->> 0 as upstream_application_id,
+            spec -> 'depends_on' -> 0 ->> 1 as upstream_job_id
+        from catalog.job_version
+        order by application_id, job_id, load_id desc
+    ),
+
+    way as (
+        select verdict.slo_id, verdict.business_date, verdict.slot, 0 as steps, job as stood
+        from verdict
+        inner join by_hand.slo_job_performance as job
+            on
+                verdict.slo_id = job.slo_id
+                and verdict.business_date = job.business_date
+                and verdict.slot = job.slot
+                and verdict.blocking_job = job.application_id || '/' || job.job_id
+        where verdict.outcome in ('late', 'overdue', 'missed')
+        union all
+        select way.slo_id, way.business_date, way.slot, way.steps + 1, upstream.stood
+        from way
+        inner join edge
+            on (way.stood).application_id = edge.application_id and (way.stood).job_id = edge.job_id
+        cross join lateral (
+            select job as stood
+            from by_hand.slo_job_performance as job
+            where
+                job.application_id = edge.upstream_application_id
+                and job.job_id = edge.upstream_job_id
+                and job.business_date <= (way.stood).business_date
+            order by
+                job.business_date desc,
+                (job.slo_id, job.slot) = ((way.stood).slo_id, (way.stood).slot) desc,
+                job.expected_end_at <= coalesce((way.stood).expected_start_at, (way.stood).expected_end_at) desc,
+                job.expected_end_at desc,
+                job.slo_id,
+                job.slot
+            limit 1
+        ) as upstream
+        where
+            coalesce(
+                (upstream.stood).actual_end_at
+                > greatest((way.stood).expected_start_at, (upstream.stood).expected_end_at),
+                true
+            )
+            and coalesce(
+                coalesce((way.stood).actual_start_at, (way.stood).actual_end_at) >= (upstream.stood).actual_end_at,
+                (way.stood).actual_start_at is null and (way.stood).actual_end_at is null
+            )
+    )
+
+select distinct on (slo_id, business_date, slot)
+    slo_id,
+    business_date,
+    slot,
+    (stood).application_id || '/' || (stood).job_id as cause_job,
+    (stood).business_date as cause_business_date,
+    not exists (
+        select
+        from by_hand.slo_job_performance as own
+        where
+            own.slo_id = way.slo_id
+            and own.business_date = way.business_date
+            and own.slot = way.slot
+            and own.application_id = (way.stood).application_id
+            and own.job_id = (way.stood).job_id
+    ) as is_upstream,
+    case
+        when (stood).failed_at is not null then 'failure'
+        when (stood).run_count = 0 then 'never_started'
+        when
+            (stood).actual_start_at - expected >= greatest(
+                coalesce(
+                    ((stood).actual_end_at - (stood).actual_start_at) - ((stood).expected_end_at - expected),
+                    ((stood).expected_end_at - expected) / 2
+                ),
+                interval '1 microsecond'
+            )
+            then 'late_start'
+        else 'long_run'
+    end as delay,
+    (stood).expected_start_at as cause_expected_start_at,
+    (stood).expected_end_at as cause_expected_end_at,
+    (stood).actual_start_at as cause_start_at,
+    (stood).actual_end_at as cause_end_at,
+    (stood).failed_at as cause_failed_at
+from way
+cross join lateral (select coalesce((stood).expected_start_at, (stood).expected_end_at) as expected) as due
+order by slo_id, business_date, slot, steps desc;
+
+drop index by_hand.way;
+
+create table by_hand.slo_performance as
 select
     slo_id,
     business_date,
@@ -323,6 +429,9 @@ select
     job_count,
     completed_job_count,
     blocking_job,
+    cause_job,
+    cause_business_date,
+    case when is_upstream then 'late_upstream' else delay end as cause_kind,
     case outcome
             when 'on_time' then 'On time: '
             when 'late' then 'Late: '
@@ -348,10 +457,50 @@ select
         end
         || ', due ' || to_char(expected_end_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS') || ' ' || timezone
         || case
+            when cause_job is null then ''
+            else
+                '; cause: ' || cause_job
+                || case
+                    when cause_business_date <> business_date then ' for ' || to_char(cause_business_date, 'YYYY-MM-DD')
+                    else ''
+                end
+                || case when is_upstream then ', upstream, ' else ' ' end
+                || concat_ws(
+                    ', ',
+                    case delay
+                        when 'failure'
+                            then 'failed at ' || to_char(cause_failed_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
+                        when 'never_started' then 'has not started'
+                        when 'late_start'
+                            then 'started late at '
+                            || to_char(cause_start_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
+                        else coalesce(
+                            'took too long from '
+                            || to_char(cause_start_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS'),
+                            'ended too late'
+                        )
+                    end,
+                    case
+                        when delay in ('never_started', 'late_start')
+                            then 'expected at '
+                                || to_char(cause_expected_start_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
+                    end,
+                    case
+                        when cause_job <> blocking_job
+                            then 'succeeded at ' || to_char(cause_end_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
+                    end,
+                    case
+                        when cause_job <> blocking_job and delay in ('never_started', 'long_run')
+                            then 'due ' || to_char(cause_expected_end_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
+                    end
+                )
+        end
+        || case
             when revisions > 0 then
                 '; revised since, last success '
                 || to_char(last_success_at at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
             else ''
         end
         || '.' as explanation
-from verdicts;
+from verdict
+left join cause using (slo_id, business_date, slot);

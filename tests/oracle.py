@@ -6,7 +6,7 @@ It shares nothing with the product: no SQL, no pandas, none of our modules. Wher
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -16,6 +16,8 @@ Status = Mapping[str, Any]
 received_at (aware); without it a status was received in another age, and `known_at` cannot be asked."""
 Row = dict[str, Any]
 JobKey = tuple[str, str]
+Key = tuple[str, date, str]
+"""SLO, business date, slot."""
 
 
 class PromisedJob(Protocol):
@@ -83,6 +85,8 @@ class Verdict:
     slo_performance: list[Row]
     job_run: list[Row]
     slo_job_run: list[Row]
+    jobs: Mapping[Key, Sequence[JobVerdict]] = field(default_factory=dict)
+    """How the jobs of each occurrence stand."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ def judge(
         by_slo.setdefault(promise.slo_id, []).append(promise)
 
     performance: list[Row] = []
+    jobs: dict[Key, Sequence[JobVerdict]] = {}
     bridge: list[Row] = []
     for slo_id, promised in by_slo.items():
         jobs_of_slo = {(job.application, job.job) for promise in promised for job in promise.jobs}
@@ -177,9 +182,9 @@ def judge(
                 due = _put_off(promise, covering)
                 gives_up_at = _gives_up_at(promise, due, (gives_up_after or {}).get(slo_id), dues)
                 is_waived = any(one.due is None for one in covering)
-                performance.append(
-                    _occurrence(promise, runs_of_jobs, as_of, due, gives_up_at, is_waived=is_waived)
-                )
+                stands = [_job(job, runs_of_jobs[job.application, job.job]) for job in promise.jobs]
+                jobs[slo_id, business_date, promise.slot] = stands
+                performance.append(_occurrence(promise, stands, as_of, due, gives_up_at, is_waived=is_waived))
                 bridge += [
                     {
                         "slo_id": slo_id,
@@ -207,6 +212,7 @@ def judge(
                 r["slo_id"], r["business_date"], r["slot"], r["application_id"], r["job_id"], r["run_key"]
             ),
         ),
+        jobs,
     )  # fmt: skip
 
 
@@ -339,16 +345,17 @@ def window_of(run: Run, windows: Sequence[Promised]) -> Promised:
 
 
 @dataclass(frozen=True)
-class _JobVerdict:
+class JobVerdict:
     promised: PromisedJob
     statuses: list[Status]
     started_at: datetime | None
     ended_at: datetime | None
+    failed_at: datetime | None
     has_failed: bool
     revisions: int
 
 
-def _job(promised: PromisedJob, runs: Sequence[Run]) -> _JobVerdict:
+def _job(promised: PromisedJob, runs: Sequence[Run]) -> JobVerdict:
     """How one job of an occurrence stands, over all its statuses."""
     statuses = _in_order(status for run in runs for status in run.statuses)
     successes = [status["status_at"] for status in statuses if status["status_code"] == "SUCCEED"]
@@ -365,19 +372,32 @@ def _job(promised: PromisedJob, runs: Sequence[Run]) -> _JobVerdict:
     has_failed = ended_at is None and bool(statuses) and statuses[-1]["status_code"] == "FAIL"
     # “What comes after the first SUCCEED is a revision: it is counted”
     revisions = 0 if ended_at is None else sum(status["status_at"] > ended_at for status in statuses)
-    return _JobVerdict(promised, statuses, min(starts, default=None), ended_at, has_failed, revisions)
+    # “a FAIL before its first SUCCEED”
+    fails = [
+        status["status_at"]
+        for status in statuses
+        if status["status_code"] == "FAIL" and (ended_at is None or status["status_at"] <= ended_at)
+    ]
+    return JobVerdict(
+        promised,
+        statuses,
+        min(starts, default=None),
+        ended_at,
+        min(fails, default=None),
+        has_failed,
+        revisions,
+    )
 
 
 def _occurrence(
     promise: Promised,
-    runs: Mapping[JobKey, Sequence[Run]],
+    jobs: Sequence[JobVerdict],
     as_of: datetime,
     due: datetime,
     gives_up_at: datetime,
     *,
     is_waived: bool,
 ) -> Row:
-    jobs = [_job(job, runs[job.application, job.job]) for job in promise.jobs]
     statuses = _in_order(status for job in jobs for status in job.statuses)
     is_complete = all(job.ended_at is not None for job in jobs)
     # “actual_start_at = earliest started, null if none”
@@ -428,10 +448,10 @@ def _occurrence(
     }
 
 
-def _blocking(jobs: Sequence[_JobVerdict]) -> str:
+def _blocking(jobs: Sequence[JobVerdict]) -> str:
     """The job to blame: the incomplete one, or the last to end."""
 
-    def blame(job: _JobVerdict) -> tuple[Any, ...]:
+    def blame(job: JobVerdict) -> tuple[Any, ...]:
         # “incomplete, with the latest expected end, most upstream, then id”; of complete ones the last to end
         latest = job.promised.expected_end_at if job.ended_at is None else job.ended_at
         return (
@@ -486,3 +506,160 @@ def _job_runs(application: str, job_id: str, business_date: date, runs: Sequence
             }
         )
     return rows
+
+
+@dataclass(frozen=True)
+class _Stand:
+    """How a job stood on a date: by a promise of an SLO, or by its runs alone."""
+
+    job: JobKey
+    business_date: date
+    occurrence: tuple[str, str] | None
+    """SLO and slot."""
+    expected_start_at: datetime | None
+    expected_end_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    failed_at: datetime | None
+    is_heard: bool
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """A job that was late, and the instant by which it was needed: its own start, or that of what comes after it."""
+
+    stand: _Stand
+    at: datetime
+
+
+def with_causes(verdict: Verdict, depends_on: Mapping[JobKey, Collection[JobKey]]) -> Verdict:
+    """The verdict with what made each row late; `depends_on`: whom each job waits for."""
+    graph = _Graph(verdict, depends_on)
+    rows = []
+    for row in verdict.slo_performance:
+        cause: Row = dict.fromkeys(("cause_job", "cause_business_date", "cause_kind"))
+        if row["outcome"] in {"late", "overdue", "missed"}:
+            own = verdict.jobs[row["slo_id"], row["business_date"], row["slot"]]
+            stand = graph.cause(row, own)
+            is_own = stand.job in {(job.promised.application, job.promised.job) for job in own}
+            cause = {
+                "cause_job": "/".join(stand.job),
+                "cause_business_date": stand.business_date,
+                "cause_kind": _why(stand) if is_own else "late_upstream",
+            }
+        rows.append({**row, **cause})
+    return replace(verdict, slo_performance=rows)
+
+
+def _why(stand: _Stand) -> str:
+    if stand.failed_at is not None:
+        return "failure"
+    if not stand.is_heard:
+        return "never_started"
+    began, due = stand.started_at, stand.expected_end_at
+    expected = stand.expected_start_at or due
+    if began is not None and expected is not None and due is not None and began > expected:
+        promised = due - expected
+        beyond = promised / 2 if stand.ended_at is None else (stand.ended_at - began) - promised
+        if began - expected >= beyond:
+            return "late_start"
+    return "long_run"
+
+
+class _Graph:
+    def __init__(self, verdict: Verdict, depends_on: Mapping[JobKey, Collection[JobKey]]) -> None:
+        self.depends_on = depends_on
+        self.promised: dict[JobKey, list[_Stand]] = {}
+        for (slo_id, business_date, slot), jobs in verdict.jobs.items():
+            for job in jobs:
+                stand = _promised_stand(job, business_date, (slo_id, slot))
+                self.promised.setdefault(stand.job, []).append(stand)
+        self.ran: dict[JobKey, dict[date, list[Row]]] = {}
+        for run in verdict.job_run:
+            dates = self.ran.setdefault((run["application_id"], run["job_id"]), {})
+            dates.setdefault(run["business_date"], []).append(run)
+
+    def cause(self, row: Row, own: Sequence[JobVerdict]) -> _Stand:
+        """From the blocking job upstream, as far as one waited for another that was not there."""
+        (blocking,) = (
+            job for job in own if f"{job.promised.application}/{job.promised.job}" == row["blocking_job"]
+        )
+        late = _needed(_promised_stand(blocking, row["business_date"], (row["slo_id"], row["slot"])), None)
+        while found := list(self._held_up_by(late, late.stand.job)):
+            late = min(found, key=self._blame)
+        return late.stand
+
+    def _blame(self, one: _Needed) -> tuple[Any, ...]:
+        # “the one that was there last (none yet = last of all), then most upstream, then id”
+        ended = one.stand.ended_at
+        return (
+            ended is not None,
+            -ended.timestamp() if ended else 0,
+            self._rank(one.stand.job),
+            one.stand.job,
+        )
+
+    def _rank(self, job: JobKey) -> int:
+        return max((self._rank(up) + 1 for up in self.depends_on.get(job, ())), default=0)
+
+    def _held_up_by(self, late: _Needed, job: JobKey) -> Iterator[_Needed]:
+        """What `late` waited for, of what `job` depends on: itself, or one that nothing is known of."""
+        day = late.stand.business_date
+        for upstream in self.depends_on.get(job, ()):
+            promised = [one for one in self.promised.get(upstream, []) if one.business_date <= day]
+            ran = [other for other in self.ran.get(upstream, {}) if other <= day]
+            latest = max([*(one.business_date for one in promised), *ran], default=None)
+            if latest is not None:
+                of_date = [one for one in promised if one.business_date == latest]
+                stand = self._of_slots(of_date, late) if of_date else self._ran(upstream, latest)
+                if _waited(late.stand, stand, late.at):
+                    yield _needed(stand, late.at)
+            if not promised and latest != day:
+                yield from self._held_up_by(late, upstream)
+
+    def _of_slots(self, stands: Sequence[_Stand], late: _Needed) -> _Stand:
+        # “of an intraday upstream the last slot due by the downstream's expected start, else its last”
+        for one in stands:
+            if one.occurrence == late.stand.occurrence:
+                return one
+        in_turn = sorted(stands, key=lambda one: (-_due(one).timestamp(), one.occurrence or ()))
+        return next((one for one in in_turn if _due(one) <= late.at), in_turn[0])
+
+    def _ran(self, job: JobKey, day: date) -> _Stand:
+        runs = self.ran[job][day]
+        ended = min((run["ended_at"] for run in runs if run["final_status"] == "SUCCEED"), default=None)
+        started = min((run["started_at"] for run in runs if run["started_at"] is not None), default=None)
+        failed = min((run["ended_at"] for run in runs if run["final_status"] == "FAIL"), default=None)
+        if ended is not None:
+            started = started if started is not None and started <= ended else None
+            failed = failed if failed is not None and failed <= ended else None
+        return _Stand(job, day, None, None, None, started, ended, failed, is_heard=True)
+
+
+def _promised_stand(job: JobVerdict, business_date: date, occurrence: tuple[str, str]) -> _Stand:
+    promised = job.promised
+    return _Stand(
+        (promised.application, promised.job), business_date, occurrence, promised.expected_start_at,
+        promised.expected_end_at, job.started_at, job.ended_at, job.failed_at, bool(job.statuses),
+    )  # fmt: skip
+
+
+def _needed(stand: _Stand, after: datetime | None) -> _Needed:
+    at = stand.expected_start_at or stand.expected_end_at or after
+    assert at is not None
+    return _Needed(stand, at)
+
+
+def _due(stand: _Stand) -> datetime:
+    assert stand.expected_end_at is not None
+    return stand.expected_end_at
+
+
+def _waited(late: _Stand, upstream: _Stand, needed_at: datetime) -> bool:
+    # “it was not there when the downstream job was expected to start”, nor when it had promised to be
+    promised = [at for at in (late.expected_start_at, upstream.expected_end_at) if at is not None]
+    is_there = upstream.ended_at is not None and upstream.ended_at <= max(promised, default=needed_at)
+    # “and that delayed the downstream (it had not started before the upstream was there)”
+    began = late.started_at or late.ended_at
+    has_waited = began is None or (upstream.ended_at is not None and began >= upstream.ended_at)
+    return not is_there and has_waited

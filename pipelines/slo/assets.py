@@ -64,7 +64,7 @@ def performance_metadata(
     rows = connection.execute(
         """
         select slo_id, business_date, nullif(slot, '00:00'), expected_end_at, late_by, outcome,
-            coalesce(waits_for, blocking_job), count(*) over ()
+            cause_job, count(*) over ()
         from marts.slo_late
         where not is_at_risk
         order by expected_end_at desc, slo_id, slot

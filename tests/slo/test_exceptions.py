@@ -160,7 +160,8 @@ def test_put_off_is_due_later_and_given_up_accordingly(warehouse: Warehouse) -> 
         "slo_performance", "explanation", where="business_date = '2026-03-02' and slo_id = 'loaded'"
     )
     assert said[0].endswith(
-        "due 2026-03-04 04:00:00 America/New_York, put off from 2026-03-03 03:00:00 (Year end)."
+        "due 2026-03-04 04:00:00 America/New_York, put off from 2026-03-03 03:00:00 (Year end);"
+        " cause: bank/load has not started."
     )
     assert_as_rebuilt(warehouse, "2026-03-04 11:01")
 

@@ -246,14 +246,14 @@ def test_an_slo_is_complete_only_when_all_its_jobs_are(bank: Warehouse) -> None:
     bank.tick("2026-03-03 11:00")
     explanation = (
         "Overdue: a job failed; 2 of 3 complete, waiting for support/load,"
-        " due 2026-03-03 05:00:00 America/New_York."
+        " due 2026-03-03 05:00:00 America/New_York; cause: support/load failed at 2026-03-03 03:30:00."
     )
     assert decisions() == ("overdue", None, 2, "support/load", explanation)
     bank.ingest(HEADER + "support,load,SUCCEED,2026-03-03T06:05:00-05:00,2026-03-02,r2,h1\n")
     bank.tick("2026-03-03 12:00")
     explanation = (
         "Late: all 3 jobs are complete, the last, support/load, at 2026-03-03 06:05:00,"
-        " due 2026-03-03 05:00:00 America/New_York."
+        " due 2026-03-03 05:00:00 America/New_York; cause: support/load failed at 2026-03-03 03:30:00."
     )
     assert decisions() == ("late", "2026-03-03 11:05", 3, "support/load", explanation)
 

@@ -17,7 +17,7 @@ from pipelines.catalog.models import Excepted
 from pipelines.catalog.read import read_catalog
 from pipelines.catalog.resolve import resolve
 from pipelines.slo.promises import Promise, PromiseJob, expand
-from tests.oracle import Exception_, Verdict, judge
+from tests.oracle import Exception_, Verdict, judge, with_causes
 from tests.transform.support import Documents, Row, Rows, Status
 
 # Saturday to Monday, over the night in which New York's clocks go forward (8 March 2026).
@@ -255,11 +255,13 @@ def verdict(
             gives_up = {} if entry.gives_up_after is None else {slo_id: entry.gives_up_after}
             dues = {slo_id: [(one.business_date, one.expected_end_at) for one in by_calendar]}
             parts.append(judge(statuses, promises, as_of, known_at, open_start, exceptions, gives_up, dues))
-    return Verdict(
+    judged = Verdict(
         slo_performance=[row for part in parts for row in part.slo_performance],
         job_run=judge(statuses, [], as_of, known_at).job_run,
         slo_job_run=[row for part in parts for row in part.slo_job_run],
+        jobs={key: jobs for part in parts for key, jobs in part.jobs.items()},
     )
+    return with_causes(judged, loaded.upstream)
 
 
 def assert_as_judged(marts: Rows, judged: Verdict) -> None:

@@ -82,6 +82,19 @@ DIFFERENCES: tuple[Difference, ...] = (
             "slo_late": lambda row, marts: row if given_up_at(row, marts) is None else None,
         }.items()
     ),
+    *(
+        Difference(
+            since="0021",
+            mart=mart,
+            why="`explanation` says the cause of what is late; slo_late waits for it, and asks who answers for it.",
+            then=lambda row, _, columns=columns: without(*columns)(row),
+        )
+        for mart, columns in {
+            "slo_performance": ("explanation",),
+            "incident_occurrence": ("explanation",),
+            "slo_late": ("explanation", "waits_for", "owner"),
+        }.items()
+    ),
 )
 
 # What tells when a tick ran, and whether it had to plan before it judged, not what of.

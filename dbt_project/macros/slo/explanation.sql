@@ -52,6 +52,7 @@
             || ')'
         else ''
     end
+    || {{ cause_text() }}
     || case
         when revisions > 0
         then '; revised since, last success ' || {{ local_text("last_success_at") }}
@@ -72,4 +73,48 @@
 
 {% macro local_text(column) -%}
     to_char({{ column }} at time zone timezone, 'YYYY-MM-DD HH24:MI:SS')
+{%- endmacro %}
+
+{#- Who is the cause and why, with the instants that say so; nothing where there is none. -#}
+{% macro cause_text() -%}
+    case
+        when cause_job is null
+        then ''
+        else
+            '; cause: '
+            || cause_job
+            || case
+                when cause_business_date <> business_date
+                then ' for ' || to_char(cause_business_date, 'YYYY-MM-DD')
+                else ''
+            end
+            || case when is_cause_upstream then ', upstream, ' else ' ' end
+            || concat_ws(
+                ', ',
+                case
+                    cause_delay
+                    when 'failure'
+                    then 'failed at ' || {{ local_text("cause_failed_at") }}
+                    when 'never_started'
+                    then 'has not started'
+                    when 'late_start'
+                    then 'started late at ' || {{ local_text("cause_start_at") }}
+                    else
+                        coalesce(
+                            'took too long from ' || {{ local_text("cause_start_at") }}, 'ended too late'
+                        )
+                end,
+                case
+                    when cause_delay in ('never_started', 'late_start')
+                    then 'expected at ' || {{ local_text("cause_expected_start_at") }}
+                end,
+                case
+                    when cause_job <> blocking_job then 'succeeded at ' || {{ local_text("cause_end_at") }}
+                end,
+                case
+                    when cause_job <> blocking_job and cause_delay in ('never_started', 'long_run')
+                    then 'due ' || {{ local_text("cause_expected_end_at") }}
+                end
+            )
+    end
 {%- endmacro %}

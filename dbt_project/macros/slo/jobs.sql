@@ -24,6 +24,7 @@
                 count(run.run_key)::integer as run_count,
                 min(run.first_start_at) as first_start_at,
                 min(run.first_success_at) as first_success_at,
+                min(run.first_fail_at) as first_fail_at,
                 max(run.last_success_at) as last_success_at,
                 max(run.last_status_at) as last_status_at,
                 min(run.first_ahead_success_at) as first_ahead_success_at,
@@ -68,6 +69,9 @@
             when first_success_at is null or first_start_at <= first_success_at then first_start_at
         end as actual_start_at,
         first_success_at as actual_end_at,
+        case
+            when first_success_at is null or first_fail_at <= first_success_at then first_fail_at
+        end as failed_at,
         case
             when first_success_at is not null
             then 'complete'

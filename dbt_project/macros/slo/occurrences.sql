@@ -33,10 +33,7 @@
                 on promise.slo_id = version.slo_id
                 and promise.load_id = version.load_id
                 and promise.entry_no = version.entry_no
-                and promise.business_date >= version.applies_from
-                and promise.business_date < version.applies_before
-                and promise.business_date <= coalesce(version.effective_to, 'infinity'::date)
-                and not version.is_retired
+                and {{ stands_on("version", "promise.business_date") }}
             left join
                 {{ starts }} as slo_start
                 on version.slo_id = slo_start.slo_id

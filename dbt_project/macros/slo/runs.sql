@@ -15,6 +15,7 @@
         min(status_at) filter (where status_code = 'START') as first_start_at,
         min(status_at) filter (where status_code = 'SUCCEED') as first_success_at,
         max(status_at) filter (where status_code = 'SUCCEED') as last_success_at,
+        min(status_at) filter (where status_code = 'FAIL') as first_fail_at,
         max(status_at) filter (where status_code = 'FAIL') as last_fail_at,
         min(status_at) filter (where status_code = 'SUCCEED' and is_ahead) as first_ahead_success_at,
         max(status_at) filter (where is_ahead) as last_ahead_at,
@@ -46,4 +47,21 @@
             from {{ statuses }}
         ) as statuses_with_run
     group by application_id, job_id, business_date, run_key
+{%- endmacro %}
+
+{#- What became of each run, by its first SUCCEED, else by its last status. -#}
+{% macro run_results(runs) -%}
+    select
+        *,
+        case
+            when first_success_at is null or first_start_at <= first_success_at then first_start_at
+        end as started_at,
+        case
+            when first_success_at is not null
+            then first_success_at
+            when last_status = 'FAIL'
+            then last_fail_at
+        end as ended_at,
+        case when first_success_at is not null then 'SUCCEED' else last_status end as final_status
+    from {{ runs }}
 {%- endmacro %}

@@ -4,9 +4,10 @@
   calls the same for any two clocks.
 -#}
 {#-
-  The verdict, one row per (slo_id, business_date, slot), as of `as_of`.
+  The verdict, one row per (slo_id, business_date, slot), as of `as_of`; with the cause where it is late, by `edges` and
+  `upstream` as causes_of takes them.
 -#}
-{% macro slo_verdicts(occurrences, jobs, as_of) -%}
+{% macro slo_verdicts(occurrences, jobs, as_of, edges, upstream) -%}
     with
         totals as (
             select
@@ -102,7 +103,15 @@
                 promise.timezone
             from {{ occurrences }} as promise
             inner join totals as occurrence using (slo_id, business_date, slot)
-        )
+        ),
+
+        late as (
+            select slo_id, business_date, slot, blocking_job
+            from verdicts
+            where outcome in ('late', 'overdue', 'missed')
+        ),
+
+        causes as ({{ causes_of("late", jobs, edges, upstream) }})
 
     select
         slo_id,
@@ -124,6 +133,10 @@
         job_count,
         completed_job_count,
         blocking_job,
+        cause_job,
+        cause_business_date,
+        case when is_cause_upstream then 'late_upstream' else cause_delay end as cause_kind,
         {{ explanation() }} as explanation
     from verdicts
+    left join causes using (slo_id, business_date, slot)
 {%- endmacro %}

@@ -16,3 +16,11 @@
     from {{ source("catalog", "slo_version") }} as slo_version
     where load_id <= {{ high }}
 {%- endmacro %}
+
+{#- A condition: the version is the one that promises for the date. Where an open start lies is said elsewhere. -#}
+{% macro stands_on(version, business_date) -%}
+    {{ business_date }} >= {{ version }}.applies_from
+    and {{ business_date }} < {{ version }}.applies_before
+    and {{ business_date }} <= coalesce({{ version }}.effective_to, 'infinity'::date)
+    and not {{ version }}.is_retired
+{%- endmacro %}

@@ -10,6 +10,7 @@
                 "outcome": "text",
                 "expected_end_at": "timestamptz",
                 "gives_up_at": "timestamptz",
+                "blocking_job": 'text collate "C"',
             },
         )
     }}
@@ -118,7 +119,7 @@ with
             )
     ),
 
-    final as (
+    by_own as (
         select slo_id, business_date
         from by_status
         union
@@ -133,6 +134,27 @@ with
         union
         select slo_id, business_date
         from by_exception
+    ),
+
+    by_cause as (
+        {{
+            downstream_of(
+                "by_own",
+                ref("scope_job_date"),
+                ref("int_coming_job_edge"),
+                performance_before,
+                tick("low"),
+                tick("high"),
+            )
+        }}
+    ),
+
+    final as (
+        select slo_id, business_date
+        from by_own
+        union
+        select slo_id, business_date
+        from by_cause
     )
 
 select slo_id, business_date

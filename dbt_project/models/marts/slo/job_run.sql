@@ -7,20 +7,7 @@ with
         inner join {{ ref("int_job_run") }} as run using (application_id, job_id, business_date)
     ),
 
-    timed as (
-        select
-            *,
-            case
-                when first_success_at is null or first_start_at <= first_success_at then first_start_at
-            end as started_at,
-            case
-                when first_success_at is not null
-                then first_success_at
-                when last_status = 'FAIL'
-                then last_fail_at
-            end as ended_at
-        from runs
-    ),
+    timed as ({{ run_results("runs") }}),
 
     final as (
         select
@@ -36,7 +23,7 @@ with
             started_at,
             ended_at,
             ended_at - started_at as duration,
-            case when first_success_at is not null then 'SUCCEED' else last_status end as final_status,
+            final_status,
             host_id
         from timed
     )

@@ -10,4 +10,12 @@
     )
 }}
 
-{{ slo_verdicts(ref("int_occurrence"), ref("slo_job_performance"), tick("as_of")) }}
+{{
+    slo_verdicts(
+        ref("int_occurrence"),
+        ref("slo_job_performance"),
+        tick("as_of"),
+        "select * from " ~ ref("int_coming_job_edge"),
+        upstream_in_marts(ref("slo_job_performance"), ref("job_run")),
+    )
+}}
