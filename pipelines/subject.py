@@ -122,6 +122,7 @@ class Subject:
             though no mart changes: a tick without dbt. None without one.
         generator: Its generated dbt models.
         constants: What the project's SQL takes of Python, by the variable of the environment in which dbt finds it.
+            Another value is another project, so that the next tick deploys it and is a rebuild.
         behind: Beginnings of names of its tables behind a mart that is a view, with that mart.
         assets: Specs of the tables that `prepare` fills, made of the manifest.
         kept: Specs of the tables that `publish` fills and that are no dbt models, made of the manifest.

@@ -7,9 +7,9 @@ end after `now` is not there yet. All instants are seconds since 1970 (UTC), bus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,17 @@ HALF_LIVES = (3.0, 7.0, 15.0, 40.0, 400.0)
 WEEKDAY_WEIGHTS = (1.0, 3.0, 50.0)
 BASES = ("due", "clock")
 """An end is kept as so much from its due time, or from midnight (UTC) of its date: a promise may move alone."""
+IS_CURVE = (False, True)
+"""Past dates count as they were, or as a curve of their mean and deviation."""
 CANDIDATES = tuple(
-    (basis, half, weight) for basis in BASES for half in HALF_LIVES for weight in WEEKDAY_WEIGHTS
+    (basis, is_curve, half, weight)
+    for basis in BASES
+    for is_curve in IS_CURVE
+    for half in HALF_LIVES
+    for weight in WEEKDAY_WEIGHTS
 )
 # Until losses tell: neither the newest dates alone nor all.
-FIRST_CHOICE = CANDIDATES.index(("due", 15.0, 1.0))
+FIRST_CHOICE = CANDIDATES.index(("due", False, 15.0, 1.0))
 
 LEADS = (7200.0, 3600.0, 1800.0, 600.0)
 """Seconds before the due time of the forecasts that a series learns from, once the end is known."""
@@ -38,8 +44,10 @@ KEPT = 400
 LOSS_HALF_LIFE = 60.0
 BLOCK = 64
 """A state stands on the lessons of the block before and of this one: a long past costs no more than two blocks."""
-# Who lost a tenth more than the best counts so much less: exp(-0.1 * this).
-SHARPNESS = 8.0
+# Who lost a tenth more than the best counts so much less, after many lessons: exp(-0.1 * this).
+SHARPNESS = 16.0
+# As if so many lessons more had gone alike for all: a few tell little.
+PATIENCE = 10.0
 STEP = 0.025
 """How far one forecast moves the level of p10 or p90."""
 OUTSIDE = 0.095
@@ -54,6 +62,11 @@ MISS_HALF_LIFE = 40.0
 SMOOTH_DATES = 8.0
 SHAPE = 3.0
 LEAST_SPREAD = 5.0
+# A curve is of the same shape, about a mean; its p80 is that of a normal distribution of the same deviation.
+SPREAD_OF_DEVIATION = 0.8416 / (SHAPE * (0.4 ** (-1 / SHAPE) - 1))
+# What is farther from the middle than so many spreads, and alone so among the newest dates, counts as if it were there.
+FAR = 3.0
+NEWEST = 10
 # A share of the distance from due (or midnight), by the number of dates.
 SPREAD_OF_FEW = 0.25
 SPREAD_OF_NONE = 60.0
@@ -117,16 +130,31 @@ class Taught:
         best = int(np.argmin(self.loss))
         return FIRST_CHOICE if self.loss[best] >= self.loss[FIRST_CHOICE] else best
 
-    def shares(self) -> tuple[str, Floats]:
-        """The basis of the choice, and how much each candidate of that basis counts."""
+    def shares(self) -> Shares:
+        """How much the candidates of the basis of the choice count."""
         choice = self.choice
         part = len(CANDIDATES) // len(BASES)
         loss = self.loss[choice // part * part :][:part]
-        if loss.min() <= 0:
-            share = (np.arange(part) == choice % part).astype(float)
-        else:
-            share = np.exp(-SHARPNESS * (loss / loss.min() - 1))
-        return CANDIDATES[choice][0], share / share.sum()
+        behind = (-SHARPNESS * (loss - loss.min()) / (loss.min() + PATIENCE)).reshape(len(IS_CURVE), -1)
+        best = behind.max(axis=1, keepdims=True)
+        share = np.exp(behind - best)
+        total = share.sum(axis=1)
+        dates, curves = share / total[:, None]
+        total *= np.exp(best[:, 0])
+        return Shares(CANDIDATES[choice][0], dates, curves, float(total[1] / total.sum()))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of the weightings of past dates (see `Past.weights`), as they were and as curves; each adds up to 1.
+
+    `of_curves`: what all curves count in a forecast.
+    """
+
+    basis: str
+    dates: Floats
+    curves: Floats
+    of_curves: float
 
 
 NOTHING = Taught()
@@ -140,6 +168,9 @@ class State:
     ends that it was told, `last` is the newest of them.
     """
 
+    FORM: ClassVar[float] = -2.0
+    """First in the bytes, and less for each newer form; the first form began with a count."""
+
     date: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     due: Floats = field(default_factory=lambda: np.empty(0))
     end: Floats = field(default_factory=lambda: np.empty(0))
@@ -150,7 +181,7 @@ class State:
 
     def as_bytes(self) -> bytes:
         """Float64 in a row; `from_bytes` reads them, to the last bit."""
-        parts = [np.array([self.learned, self.last])]
+        parts = [np.array([self.FORM, self.learned, self.last])]
         parts += [np.array([one.low, one.high, *one.loss]) for one in (self.taught, self.lately)]
         parts += [self.date, self.due, self.end]
         return np.concatenate([part.astype("<f8") for part in parts]).tobytes()
@@ -160,15 +191,15 @@ class State:
         """The state that `as_bytes` wrote. Raises ValueError where that was another form of it."""
         values = np.frombuffer(kept, "<f8").astype(float)
         width = 2 + len(CANDIDATES)
-        head = 2 + 2 * width
-        if len(values) < head or (len(values) - head) % 3:
+        head = 3 + 2 * width
+        if len(values) < head or values[0] != cls.FORM or (len(values) - head) % 3:
             raise ValueError("no state of this form")
         taught, lately = (
-            Taught(one[2:], float(one[0]), float(one[1])) for one in values[2:head].reshape(2, width)
+            Taught(one[2:], float(one[0]), float(one[1])) for one in values[3:head].reshape(2, width)
         )
         date, due, end = values[head:].reshape(3, -1)
         return cls(
-            date.astype(np.int64), due, end, taught, lately, learned=int(values[0]), last=float(values[1])
+            date.astype(np.int64), due, end, taught, lately, learned=int(values[1]), last=float(values[2])
         )
 
 
@@ -239,6 +270,66 @@ class Distribution:
         return found
 
 
+@dataclass(frozen=True)
+class Curves:
+    """A row each: a symmetric Pareto about `middle`, as wide as `spread`."""
+
+    middle: Floats
+    spread: Floats
+
+    def share_above(self, x: Floats) -> Floats:
+        """What lies above each of `x` (rows x points)."""
+        z = (x - self.middle[:, None]) / self.spread[:, None]
+        tail = 0.5 * (1 + np.abs(z) / SHAPE) ** -SHAPE
+        found: Floats = np.where(z > 0, tail, 1 - tail)
+        return found
+
+    def later_than_each(self, moments: Floats, levels: Floats) -> Floats:
+        """As of `Distribution.later_than_each`."""
+        above = self.share_above(moments)[:, :, None] * (1 - levels[:, None, :])
+        beyond = np.maximum(np.minimum(above, 1 - above), 1e-300)
+        reach = SHAPE * ((2 * beyond) ** (-1 / SHAPE) - 1)
+        reach *= self.spread[:, None, None]
+        found: Floats = np.maximum(
+            self.middle[:, None, None] + np.where(above < 0.5, reach, -reach), moments[:, :, None]
+        )
+        return found
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A row each: past dates as they were and as a curve, which counts `of_curve`; their quantiles are mixed."""
+
+    dates: Distribution
+    curve: Curves
+    of_curve: Floats
+
+    def share_above(self, x: Floats) -> Floats:
+        """For a row of instants: what lies above each."""
+        return self._mixed(self.dates.share_above(x), self.curve.share_above(x[:, None])[:, 0])
+
+    def is_above(self, x: Floats, now: Floats) -> Floats:
+        """For a row of instants: the share above each of what is above `now`."""
+        curve = self.curve.share_above(np.stack([x, now], axis=1))
+        dates = self.dates.share_above(x) / np.maximum(self.dates.share_above(now), 1e-300)
+        return self._mixed(np.minimum(dates, 1.0), np.minimum(curve[:, 0] / curve[:, 1], 1.0))
+
+    def later_than(self, now: Floats, levels: Floats) -> Floats:
+        """Quantiles at `levels` (rows x quantiles) of what is above `now`; never below it."""
+        return self.later_than_each(np.asarray(now, float)[:, None], levels)[:, 0]
+
+    def later_than_each(self, moments: Floats, levels: Floats) -> Floats:
+        """The same as of several `moments` (rows x moments): rows x moments x quantiles."""
+        return self._mixed(
+            self.dates.later_than_each(moments, levels), self.curve.later_than_each(moments, levels)
+        )
+
+    def _mixed(self, dates: Floats, curve: Floats) -> Floats:
+        share = self.of_curve.reshape(-1, *[1] * (dates.ndim - 1))
+        found: Floats = (1 - share) * dates + share * curve
+        return found
+
+
 def _interpolated(x: Floats, y: Floats, at: Floats) -> Floats:
     """numpy.interp row by row: `at` (rows x points) in `x` and `y` (rows x knots, x in order)."""
     rows = np.arange(len(x))[:, None]
@@ -293,6 +384,48 @@ def distribution(offset: Floats, weight: Floats, count: Ints) -> Distribution:
     return Distribution(at, above, middle, spread)
 
 
+def curves(offset: Floats, weight: Floats, count: Ints) -> Curves:
+    """Of rows as `distribution` takes them, in the order of their dates."""
+    rows, columns = offset.shape
+    if not columns:
+        return Curves(np.zeros(rows), np.full(rows, SPREAD_OF_NONE))
+    has_any, each = count > 0, np.arange(rows)
+    is_there = weight > 0
+    in_order = np.sort(np.where(is_there, offset, np.inf), axis=1)
+    low, middle, high = (
+        np.where(has_any, in_order[each, (share * count).astype(np.int64)], 0.0)
+        for share in (0.16, 0.5, 0.84)
+    )
+    far = FAR * np.maximum((high - low) / 2, LEAST_SPREAD)
+    is_new = is_there & (np.cumsum(is_there[:, ::-1], axis=1)[:, ::-1] <= NEWEST)
+    second = min(1, columns - 1)
+    lowest = np.partition(np.where(is_new, offset, np.inf), second, axis=1)[:, second]
+    highest = -np.partition(np.where(is_new, -offset, np.inf), second, axis=1)[:, second]
+    near = np.clip(
+        offset, np.minimum(middle - far, lowest)[:, None], np.maximum(middle + far, highest)[:, None]
+    )
+    near -= middle[:, None]
+    weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+    mean = (weight * near).sum(axis=1)
+    # Of few dates the mean itself is uncertain.
+    variance = (weight * (near - mean[:, None]) ** 2).sum(axis=1) * (1 + (weight**2).sum(axis=1))
+    spread = np.maximum(SPREAD_OF_DEVIATION * np.sqrt(variance), LEAST_SPREAD)
+    middle = middle + mean
+    few = np.maximum(spread, SPREAD_OF_FEW * np.abs(middle) / np.maximum(count, 1))
+    spread = np.where(count >= LEAST_LATER, spread, few)
+    return Curves(middle, np.where(has_any, spread, SPREAD_OF_NONE))
+
+
+def outlook(offset: Floats, weights: Floats, count: Ints, of_curve: Floats) -> Outlook:
+    """Of rows of past offsets, by date; `weights` (2 x rows x dates): those of dates as they were, and of the curve."""
+    as_dates, as_curve = weights
+    return Outlook(
+        distribution(offset, as_dates, count),
+        curves(offset, as_curve, count),
+        np.where(count > 0, of_curve, 0.0),
+    )
+
+
 @dataclass(frozen=True)
 class Past:
     """Past ends as a forecast uses them: an event for all dates that were due at one instant and ended at one."""
@@ -316,16 +449,20 @@ class Past:
         found /= np.maximum(found.sum(axis=2, keepdims=True), 1e-30)
         return found.reshape(len(HALF_LIVES) * len(WEEKDAY_WEIGHTS), by_age.shape[1])
 
-    def mixed(self, date: int, share: Floats) -> Floats:
-        """`share @ weights(date)`, for less."""
+    def mixed(self, date: int, share: Shares) -> tuple[Floats, Floats]:
+        """`share.dates @ weights(date)`, and the same of its curves, for less."""
         is_same = (self.weekdays & (1 << (date + 6) % 7)) > 0
         by_age = _BY_AGE[:, KEPT - len(self.end) :]
         same = by_age @ is_same
         heavier = np.array(WEEKDAY_WEIGHTS)
         total = np.maximum(same[:, None] * heavier + (by_age.sum(axis=1) - same)[:, None], 1e-30)
-        part = share.reshape(total.shape) / total
-        found: Floats = np.where(is_same, (part @ heavier) @ by_age, part.sum(axis=1) @ by_age)
-        return found
+
+        def by(shares: Floats) -> Floats:
+            part = shares.reshape(total.shape) / total
+            found: Floats = np.where(is_same, (part @ heavier) @ by_age, part.sum(axis=1) @ by_age)
+            return found
+
+        return by(share.dates), by(share.curves)
 
 
 def past(date: Ints, due: Floats, end: Floats, now: float) -> Past:
@@ -449,21 +586,34 @@ def _foreseen(
     is_one = bool(np.all(known.due - known.midnight == due - shifts["clock"]))
     bases = BASES[:1] if is_one else BASES
     weights = known.weights(date)
+    each = np.tile(weights, (len(bases), 1))
+    offset, shift = _by_basis(known, shifts, np.repeat(bases, len(weights)))
+    count, levels = np.full(len(each), len(known.end)), np.tile(LEVELS, (len(each), 1))
+    candidates = np.stack(
+        [
+            of.later_than_each(moments - shift, levels).reshape(len(bases), len(weights), len(moments), -1)
+            for of in (distribution(offset, each, count), curves(offset, each, count))
+        ],
+        axis=1,
+    ) + shift.reshape(len(bases), 1, -1, 1, 1)
+    candidates = np.tile(candidates, (len(BASES) // len(bases), 1, 1, 1, 1))
     shares = [lesson.shares() for lesson in lessons]
-    of_rows = [*np.repeat(bases, len(weights)), *(basis for basis, _ in shares)]
-    offsets = {basis: known.offsets(basis) for basis in BASES}
-    shift = np.array([shifts[basis] for basis in of_rows])
-    found = distribution(
-        np.stack([offsets[basis] for basis in of_rows]),
-        np.concatenate(
-            [np.tile(weights, (len(bases), 1)), *((share @ weights)[None] for _, share in shares)]
-        ),
-        np.full(len(of_rows), len(known.end)),
+    offset, shift = _by_basis(known, shifts, [share.basis for share in shares])
+    of_lessons = outlook(
+        offset,
+        np.stack([(share.dates @ weights, share.curves @ weights) for share in shares], axis=1),
+        count[: len(lessons)],
+        np.array([share.of_curves for share in shares]),
     )
-    levels = np.array([*[LEVELS] * (len(bases) * len(weights)), *((one.low, one.high) for one in lessons)])
-    instants = found.later_than_each(moments - shift[:, None], levels) + shift[:, None, None]
-    candidates = instants[: len(bases) * len(weights)]
-    return np.tile(candidates, (len(BASES) // len(bases), 1, 1)), instants[len(candidates) :]
+    bounds = np.array([(one.low, one.high) for one in lessons])
+    intervals = of_lessons.later_than_each(moments - shift, bounds) + shift[:, :, None]
+    return candidates.reshape(len(CANDIDATES), len(moments), -1), intervals
+
+
+def _by_basis(known: Past, shifts: Mapping[str, float], bases: Sequence[str]) -> tuple[Floats, Floats]:
+    """A row for each: past offsets, and what they are added to (as a column)."""
+    offsets = {basis: known.offsets(basis) for basis in BASES}
+    return np.stack([offsets[basis] for basis in bases]), np.array([[shifts[basis]] for basis in bases])
 
 
 def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Forecast:
@@ -480,16 +630,17 @@ def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Fo
     choice = np.array([state.taught.choice for state in states], np.int64)
     count = np.array([len(one.end) for one in known], np.int64)
     width = int(count.max(initial=0))
-    offset, weight = np.zeros((rows, width)), np.zeros((rows, width))
-    shift = np.empty(rows)
+    offset, weights = np.zeros((rows, width)), np.zeros((len(IS_CURVE), rows, width))
+    shift, of_curve = np.empty(rows), np.empty(rows)
     later = np.empty(rows, np.int64)
     for row, one in enumerate(known):
-        basis, share = states[row].taught.shares()
-        shift[row] = due[row] if basis == "due" else (date[row] - EPOCH) * 86_400.0
-        offset[row, : count[row]] = one.offsets(basis)
-        weight[row, : count[row]] = one.mixed(int(date[row]), share)
+        share = states[row].taught.shares()
+        of_curve[row] = share.of_curves
+        shift[row] = due[row] if share.basis == "due" else (date[row] - EPOCH) * 86_400.0
+        offset[row, : count[row]] = one.offsets(share.basis)
+        weights[:, row, : count[row]] = one.mixed(int(date[row]), share)
         later[row] = int((offset[row, : count[row]] > now[row] - shift[row]).sum())
-    found = distribution(offset, weight, count)
+    found = outlook(offset, weights, count, of_curve)
     low = np.array([state.taught.low for state in states])
     high = np.array([state.taught.high for state in states])
     levels = np.stack(
@@ -500,10 +651,8 @@ def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Fo
     quantiles = np.maximum.accumulate(np.maximum(quantiles, now[:, None]), axis=1)
     still = found.share_above(now - shift)
     never = np.array([one.given_up for one in known])
-    is_open = never + (1 - never) * still
-    miss = (never + (1 - never) * np.minimum(found.share_above(due - shift), still)) / np.maximum(
-        is_open, 1e-300
-    )
+    is_late = (1 - never) * still * found.is_above(due - shift, now - shift)
+    miss = (never + is_late) / np.maximum(never + (1 - never) * still, 1e-300)
     rule = np.where(later < LEAST_LATER, 3, 2)
     rule = np.where(count < LEAST_LATER, 1, rule)
     rule = np.where(count == 0, 0, rule)

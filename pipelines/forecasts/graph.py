@@ -21,7 +21,7 @@ from pipelines.forecasts.ends import (
     Floats,
     Ints,
     State,
-    distribution,
+    outlook,
 )
 from pipelines.forecasts.ends import past as known_past
 
@@ -285,20 +285,24 @@ def slo_ends(slos: Slos, ends: Floats) -> Floats:
 def forecast(
     slos: Slos, ends: Floats, today: Today, states: Sequence[State], weights: Floats
 ) -> GraphForecast:
-    """Of SLOs, from what `project` found; `weights` (SLOs x columns) are those of `column_weights`.
+    """Of SLOs, from what `project` found; `weights` (2 x SLOs x columns) are those of `column_weights`.
 
     p10 and p90 stand at the levels that each SLO's own past forecasts have come to.
     """
     found = slo_ends(slos, ends)
     is_there = ~np.isnan(found)
-    weight = np.where(is_there, np.maximum(weights, 1e-30), 0.0)
-    of = distribution(np.where(is_there, found, 0.0), weight, is_there.sum(axis=1))
+    of = outlook(
+        np.where(is_there, found, 0.0),
+        np.where(is_there, np.maximum(weights, 1e-30), 0.0),
+        is_there.sum(axis=1),
+        np.array([one.taught.shares().of_curves for one in states]),
+    )
     now, due = np.full(slos.size, today.now - today.anchor), slos.due - today.anchor
     low, high = (np.array([getattr(one.taught, level) for one in states]) for level in ("low", "high"))
     half = np.full(slos.size, 0.5)
     levels = np.stack([low, half, half + 0.3, high, np.maximum(0.95, (1 + high) / 2)], axis=1)
     quantiles = np.maximum.accumulate(of.later_than(now, levels), axis=1) + today.anchor
-    miss = np.minimum(of.share_above(due) / np.maximum(of.share_above(now), 1e-300), 1.0)
+    miss = of.is_above(due, now)
     p10, p50, p80, p90, p95 = np.maximum(quantiles, today.now).T
     return GraphForecast(
         p10,
@@ -312,19 +316,21 @@ def forecast(
 
 
 def column_weights(states: Sequence[State], columns: Ints, date: int) -> Floats:
-    """How much each past date counts for each SLO on `date`, as its state weighs them; 0: it does not know the date."""
-    found = np.zeros((len(states), len(columns)))
+    """How much each past date counts for each SLO on `date`, as its state weighs them; 0: it does not know the date.
+
+    2 x SLOs x columns: as they were, and for their curve.
+    """
+    found = np.zeros((2, len(states), len(columns)))
     place = {day: number for number, day in enumerate(columns.tolist())}
     for row, state in enumerate(states):
         before = int(np.searchsorted(state.date, date))
         known = ~np.isnan(state.end[:before])
         dates = state.date[:before][known]
         one = known_past(dates, np.arange(len(dates), dtype=float), np.zeros(len(dates)), np.inf)
-        _, share = state.taught.shares()
-        weight = one.mixed(date, share)
-        for day, value in zip(dates.tolist(), weight.tolist(), strict=True):
+        weights = np.stack(one.mixed(date, state.taught.shares()), axis=1)
+        for day, value in zip(dates.tolist(), weights, strict=True):
             if day in place:
-                found[row, place[day]] = value
+                found[:, row, place[day]] = value
     return found
 
 

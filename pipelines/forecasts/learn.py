@@ -47,7 +47,7 @@ def learn(connection: Connection, is_rebuild: bool) -> list[Publication]:
     since = before(connection)
     dates = _dates_to_score(connection) if is_rebuild else SCORED
     written = 0
-    noted = Publication("forecast.made", 0, 0, 0.0)
+    noted: list[Publication] = []
     for first in range(0, len(slos), BATCH):
         some = slos[first : first + BATCH]
         kept, found = read_states(connection, some), {}
@@ -62,8 +62,12 @@ def learn(connection: Connection, is_rebuild: bool) -> list[Publication]:
             found[key] = advance(state, one, as_of)
         written += _write_states(connection, kept, found)
         gone += _delete_states(connection, kept.keys() - found.keys())
-        noted = _note(connection, made, noted)
-    return [Publication("forecast.series", gone, written, time.monotonic() - started - noted.seconds), noted]
+        noted.append(_note(connection, made))
+    in_journal, for_it = sum(one.inserted for one in noted), sum(one.seconds for one in noted)
+    return [
+        Publication("forecast.series", gone, written, time.monotonic() - started - for_it),
+        Publication("forecast.made", 0, in_journal, for_it),
+    ]
 
 
 def moment(connection: Connection) -> float:
@@ -136,7 +140,7 @@ def note_made(connection: Connection, slos: Sequence[str], as_of: float) -> Publ
     kept, series = read_states(connection, slos), read_series(connection, slos)
     missing = not_made(connection, series, as_of, before(connection))
     made = [_replayed(series[key], dates, kept.get(key, State()), as_of) for key, dates in missing.items()]
-    return _note(connection, made, Publication("forecast.made", 0, 0, 0.0))
+    return _note(connection, made)
 
 
 def not_made(
@@ -181,7 +185,7 @@ def _replayed(series: Series, dates: set[int], kept: State, as_of: float) -> Rep
     return replay(series, LEADS, first, last, as_of, start)
 
 
-def _note(connection: Connection, made: Iterable[Replayed], before: Publication) -> Publication:
+def _note(connection: Connection, made: Iterable[Replayed]) -> Publication:
     started = time.monotonic()
     rows = [
         (
@@ -210,5 +214,4 @@ def _note(connection: Connection, made: Iterable[Replayed], before: Publication)
             " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing",
             rows,
         )
-    seconds = time.monotonic() - started
-    return Publication("forecast.made", 0, before.inserted + len(rows), before.seconds + seconds)
+    return Publication("forecast.made", 0, len(rows), time.monotonic() - started)

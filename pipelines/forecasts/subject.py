@@ -51,6 +51,12 @@ def _trends(connection: Connection, is_rebuild: bool) -> list[Publication]:
     return refresh(connection, is_rebuild)
 
 
+def _form() -> str:
+    from pipelines.forecasts.ends import State
+
+    return str(State.FORM)
+
+
 FORECASTS = Subject(
     name="forecasts",
     publish=(
@@ -61,7 +67,8 @@ FORECASTS = Subject(
     ),
     next_refresh=_next_refresh,
     kept=_kept,
-    constants=risk.CONSTANTS,
+    # No SQL reads the form: with another one the next tick is a rebuild, which makes all states anew.
+    constants=risk.CONSTANTS | {"DUEMARK_DBT_FORECAST_FORM": _form},
     behind={
         "forecast.series": "slo_forecast",
         "forecast.occurrence": "slo_forecast",

@@ -212,3 +212,46 @@ def test_rows_together_are_rows_alone() -> None:
 
 def test_no_rows_are_no_rows() -> None:
     assert len(predict([], np.empty(0, np.int64), np.empty(0), np.empty(0)).p50) == 0
+
+
+def test_a_curve_reads_what_is_later_than_now() -> None:
+    curve = ends.Curves(np.array([0.0, 600.0, -50.0]), np.array([5.0, 300.0, 1e4]))
+    moments, levels = (
+        np.tile([-1e5, -20.0, 0.0, 700.0, 1e6], (3, 1)),
+        np.tile([0.003, 0.5, 0.8, 0.997], (3, 1)),
+    )
+    found = curve.later_than_each(moments, levels)
+    assert (found >= moments[:, :, None]).all()
+    np.testing.assert_allclose(
+        curve.share_above(found.reshape(3, -1)).reshape(found.shape),
+        curve.share_above(moments)[:, :, None] * (1 - levels[:, None, :]),
+        rtol=1e-6,
+    )
+
+
+def test_a_curve_has_the_mean_of_its_dates_and_no_outlier_moves_it_far() -> None:
+    rng = np.random.default_rng(1)
+    offset = 60 * rng.uniform(-40, -20, (1, 90))
+    weight, count = rng.uniform(0.1, 1, (1, 90)), np.array([90])
+    found = ends.curves(offset, weight, count)
+    assert found.middle == pytest.approx(np.average(offset, axis=1, weights=weight), abs=1e-6)
+    outlier = offset.copy()
+    outlier[0, -5] = 3000 * 60
+    assert abs(ends.curves(outlier, weight, count).middle - found.middle) < 120
+    # A second one among the newest dates is no outlier any more.
+    outlier[0, -2] = 3000 * 60
+    assert ends.curves(outlier, weight, count).middle - found.middle > 1800
+    # What is not there does not count.
+    gaps = np.where(np.arange(90) % 3, weight, 0.0)
+    there = gaps[0] > 0
+    some = ends.curves(np.where(there, offset, 0.0), gaps, np.array([there.sum()]))
+    alone = ends.curves(offset[:, there], gaps[:, there], np.array([there.sum()]))
+    assert some.middle == pytest.approx(alone.middle)
+    assert some.spread == pytest.approx(alone.spread)
+
+
+def test_a_state_of_another_form_is_none() -> None:
+    kept = np.frombuffer(fit(noisy(30)).as_bytes(), "<f8")
+    for other in (kept[1:], np.append(kept, 0.0), np.concatenate([[30.0], kept[1:]])):
+        with pytest.raises(ValueError, match="no state of this form"):
+            State.from_bytes(other.astype("<f8").tobytes())
