@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 
 import pipelines.subjects  # noqa: F401 # hands the subjects in
 from pipelines import failures, logs
-from pipelines.durations import duration
+from pipelines.durations import LONGEST, SECONDS, duration
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pipelines.console import Format
     from pipelines.landing.ingest import IngestReport
 
-MOST_HOURS = 366 * 24
 # Lines of a table that somebody looks at.
 MOST_SHOWN = 500
 # Beyond, promises would be made for centuries.
@@ -452,11 +452,11 @@ def status(as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--interval", default=10.0, show_default=True, metavar="SECONDS", help="From look to look.")
+@click.option("--interval", default="10s", show_default=True, metavar="DURATION", help="From look to look.")
 @click.option(
     "--once", is_flag=True, help="Look once, as from cron: say what is wrong; exit code 1 when anything is."
 )
-def watch(interval: float, once: bool) -> None:
+def watch(interval: str, once: bool) -> None:
     """Watch Duemark itself from outside: tell of failed runs and checks, dead processes, undelivered alerts.
 
     A process of its own, which needs nothing but the database: run it where the rest cannot take it down. `up` runs
@@ -465,7 +465,8 @@ def watch(interval: float, once: bool) -> None:
     from sensors.oncall.watch.outside import run
 
     logs.configure()
-    sys.exit(run(Settings.from_env(), interval, once=once))
+    seconds = _length(interval, "--interval", "s").total_seconds()
+    sys.exit(run(Settings.from_env(), seconds, once=once))
 
 
 @main.command()
@@ -599,6 +600,7 @@ def kpi_validate(path: Path | None) -> None:
 
 
 @main.command()
+@click.argument("incident_id", type=int, metavar="[ID]", required=False)
 @click.option("--all", "everything", is_flag=True, help="Those that are over, too, the newest first.")
 @click.option("--kind", help="Of one kind: overdue, late, failed, …")
 @click.option("--application", help="Of one application.")
@@ -613,14 +615,26 @@ def kpi_validate(path: Path | None) -> None:
 )
 @SAFE
 def incidents(
-    everything: bool, kind: str | None, application: str | None, slo: str | None,
+    incident_id: int | None, everything: bool, kind: str | None, application: str | None, slo: str | None,
     replay: tuple[datetime, datetime] | None, detail: bool, form: Format, safe: bool,
 ) -> None:  # fmt: skip
-    """List what is open: what is wrong, since when, and who took it on."""
+    """List what is open: what is wrong, since when, and who took it on; or tell the whole story of one.
+
+    Of ID it says what it is of and what caused it, who was told what and when, whether it was delivered, who took it
+    on, and how it ended.
+    """
     from sensors.oncall.incidents import commands
 
     _only_for_csv(form, is_safe=safe)
     settings = Settings.from_env()
+    if incident_id is not None:
+        found = commands.story(settings, incident_id)
+        if form == "json":
+            text = commands.as_json(found.as_dict())
+        else:
+            text = found.as_text() if form == "table" else commands.render(found.events, form, is_safe=safe)
+        click.echo(text, nl=False)
+        return
     if replay:
         result = commands.replay_days(settings, replay[0].date(), replay[1].date())
         click.echo(commands.render(commands.replay_rows(result, detail=detail), form, is_safe=safe), nl=False)
@@ -632,6 +646,10 @@ def incidents(
     if form == "table" and len(rows) > MOST_SHOWN:
         click.echo(f"the first {MOST_SHOWN} are shown; --format csv and json have all", err=True)
         rows = rows[:MOST_SHOWN]
+    if said := commands.not_judged(settings):
+        click.echo(said, err=True)
+        if form == "table" and not rows:
+            return
     click.echo(commands.render(rows, form, columns=commands.INCIDENT_COLUMNS, is_safe=safe), nl=False)
 
 
@@ -664,14 +682,16 @@ def judge(as_of: str | None, form: Format, safe: bool) -> None:
 
 
 @main.command()
-@click.argument("incident_id", type=int, metavar="ID")
+@click.argument("incident_ids", type=int, metavar="ID...", nargs=-1, required=True)
 @click.option("--by", help="Who takes it on; default: the name you are logged in by.")
-def ack(incident_id: int, by: str | None) -> None:
-    """Say that somebody has taken an incident on: it is not repeated or escalated any more."""
+def ack(incident_ids: tuple[int, ...], by: str | None) -> None:
+    """Say that somebody has taken incidents on: they are not repeated or escalated any more."""
     from sensors.oncall.incidents import commands
 
-    row = commands.acknowledge(Settings.from_env(), incident_id, by=by)
-    click.echo(f"{row['incident_id']} {row['title']}: acknowledged by {row['acknowledged_by']}")
+    settings = Settings.from_env()
+    for incident_id in incident_ids:
+        row = commands.acknowledge(settings, incident_id, by=by)
+        click.echo(f"{row['incident_id']} {row['title']}: acknowledged by {row['acknowledged_by']}")
 
 
 @main.command()
@@ -679,13 +699,13 @@ def ack(incident_id: int, by: str | None) -> None:
 @click.option("--slo", help="Silence an SLO.")
 @click.option("--kind", help="Silence a kind of incident.")
 @click.option("--everything", is_flag=True, help="Silence all.")
-@click.option("--for", "hours", type=float, metavar="HOURS", help="For so many hours from now.")
+@click.option("--for", "length", metavar="DURATION", help="For so long from now, such as 4h or 30m.")
 @click.option("--until", metavar="T", help="Until then, ISO 8601 with an offset.")
 @click.option("--reason", help="Why; whoever wonders will read it.")
 @click.option("--end", "ended", type=int, metavar="ID", help="End a silence now.")
 def silence(
     application: str | None, slo: str | None, kind: str | None, everything: bool,
-    hours: float | None, until: str | None, reason: str | None, ended: int | None,
+    length: str | None, until: str | None, reason: str | None, ended: int | None,
 ) -> None:  # fmt: skip
     """Keep incidents from being told for a while; without options, list the silences that last.
 
@@ -696,16 +716,28 @@ def silence(
     settings = Settings.from_env()
     if ended is not None:
         commands.end_silence(settings, ended)
-    elif application or slo or kind or everything or reason or hours is not None or until:
-        if hours is not None and not 0 < hours <= MOST_HOURS:
-            raise DuemarkError(
-                f"A silence cannot last {hours} hours.", f"Give hours up to {MOST_HOURS}, a year."
-            )
+    elif application or slo or kind or everything or reason or length is not None or until:
         commands.silence(
             settings, reason=reason or "", application=application, slo=slo, kind=kind, everything=everything,
-            end=_instant(until), duration=None if hours is None else timedelta(hours=hours),
+            end=_instant(until), duration=None if length is None else _length(length, "--for", "h"),
         )  # fmt: skip
     click.echo(commands.render([commands.silence_row(one) for one in commands.silences(settings)]), nl=False)
+
+
+def _length(text: str, option: str, bare: Literal["h", "s"]) -> timedelta:
+    """A duration of an option. A number counts units of `bare`, as it did before they were written, and is told so."""
+    found = duration(text)
+    if found is None and re.fullmatch(r"\d{1,4}(\.\d{1,4})?", text):
+        found = min(float(text) * timedelta(seconds=SECONDS[bare]), LONGEST)
+        click.echo(
+            f"{option} {text} is taken for {text}{bare}: a number without a unit will be refused.", err=True
+        )
+    if not found:
+        raise DuemarkError(
+            f"{option} {text} is no length of time.",
+            "Write a whole number and a unit, such as 90s, 30m, 4h or 2d.",
+        )
+    return found
 
 
 @main.command()

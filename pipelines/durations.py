@@ -18,3 +18,14 @@ def duration(text: str) -> timedelta | None:
     match = _DURATION.fullmatch(text)
     found = timedelta(seconds=int(match[1]) * SECONDS[match[2]]) if match else None
     return None if found is None or found > LONGEST else found
+
+
+def spelled(length: timedelta) -> str:
+    """A length of time for people, by the same units: `45s`, `1h 5m`, `2d 3h`; the two largest that it has."""
+    left = round(abs(length).total_seconds())
+    parts = []
+    for unit, size in SECONDS.items():
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -150,6 +151,23 @@ def _check_application_id(value: str, info: ValidationInfo) -> str:
     return _check_id(value, info)
 
 
+def _check_web_address(value: str, info: ValidationInfo) -> str:
+    if info.context == STORED:
+        return value
+    hint = "write it whole: https://wiki.example.org/runbooks/overdrafts"
+    try:
+        parts = urlsplit(value)
+        is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        has_login = parts.username is not None
+    except ValueError:
+        is_whole = has_login = False
+    if not is_whole or any(one.isspace() or is_unseen(one) for one in value):
+        raise refuse(f"{shown(value)} is no web address", hint)
+    if has_login:
+        raise refuse(f"{shown(value)} has a name or a password in it", "remove what stands before the @")
+    return value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -169,6 +187,7 @@ Id = Annotated[str, AfterValidator(_check_id)]
 Reference = Annotated[str, Field(min_length=1, max_length=2 * MAX_LENGTH + 1)]
 """A job of the same application, or `application/job`."""
 ApplicationId = Annotated[str, AfterValidator(_check_application_id)]
+WebAddress = Annotated[str, AfterValidator(_check_web_address)]
 Zone = Annotated[str, AfterValidator(_check_zone)]
 TimeOfDay = Annotated[
     int, BeforeValidator(_parse_time_of_day), PlainSerializer(time_of_day_text, when_used="json")
@@ -314,6 +333,9 @@ class Job(Entry):
     depends_on: tuple[Reference, ...] = Field(
         default=(), description="jobs it waits for; `application/job` across applications"
     )
+    runbook: WebAddress | None = Field(
+        default=None, description="where it says what to do when it fails, such as https://wiki/â¦"
+    )
     restartable: bool = Field(default=True, description="whether it may simply be started again")
     streaming: bool = Field(default=False, description="never ends, so no SLO may name it")
 
@@ -403,6 +425,9 @@ class Slo(Entry):
     id: Id = Field(description="the id of the SLO")
     name: str | None = Field(default=None, description="what people call it; default: the id")
     description: str | None = None
+    runbook: WebAddress | None = Field(
+        default=None, description="where it says what to do when it is late, such as https://wiki/â¦"
+    )
     application: ApplicationId = Field(description="the id of an application")
     calendar: Id = Field(description="the id of a calendar")
     timezone: Zone | None = Field(default=None, description="an IANA zone; default: the application's")

@@ -34,6 +34,8 @@ LAST_ASSET_PART = Style(ASSET_PART.plain | {"/"}, "~", 200)
 """The same with slashes, which many schedulers put into the ids of jobs. Only the last part of a key may have them."""
 WORD = Style(frozenset(_LOWER), "_", 63)
 """A word in Python, SQL and Dagster; to begin with a letter it needs one before it. PostgreSQL cuts at 63."""
+PAGE_PART = Style(frozenset(_LOWER + "_-"), "~", 100)
+"""A part of a page's name, which is that of a file and in an address: some systems do not tell upper case apart."""
 
 
 def safe_name(text: str, style: Style) -> str:
@@ -44,6 +46,14 @@ def safe_name(text: str, style: Style) -> str:
         return name
     end = 2 * style.mark + hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]
     return name[: style.longest - len(end)] + end
+
+
+def page_name(kind: str, *ids: str) -> str:
+    """The name, without `.html`, of the page of a thing: `slo-overdraft-report`, `job-overdrafts.charge-overdrafts`.
+
+    A dot stands between ids, and in none of them: no two things have one page.
+    """
+    return f"{kind}-{'.'.join(safe_name(one, PAGE_PART) for one in ids)}"
 
 
 def distinct_words(texts: Iterable[str]) -> dict[str, str]:

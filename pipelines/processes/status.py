@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from pipelines.durations import spelled
 from pipelines.errors import DuemarkError
 from pipelines.orchestration.dagster_private.tables import are_there, heartbeats
 from pipelines.warehouse import embedded
@@ -199,7 +200,7 @@ def _landing(settings: Settings, now: datetime) -> PartStatus:
     age = now - oldest
     facts = {"files": len(files), "oldest_seconds": round(age.total_seconds())}
     return PartStatus(
-        "landing", age <= LANDING_AGE, f"{_waits(len(files), 'file')}, the oldest for {_age(age)}", facts
+        "landing", age <= LANDING_AGE, f"{_waits(len(files), 'file')}, the oldest for {spelled(age)}", facts
     )
 
 
@@ -221,7 +222,7 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
     failed = ""
     if last.failures and last.failed_at:
         times = "once" if last.failures == 1 else f"{last.failures} times in a row"
-        failed = f"it has failed {times}, last {_age(now - last.failed_at)} ago: {last.reason}"
+        failed = f"it has failed {times}, last {spelled(now - last.failed_at)} ago: {last.reason}"
     high, published_at, as_of, needs_rebuild = _one(
         connection,
         "select published_high, published_at, nullif(published_as_of, '-infinity'), needs_rebuild from control.tick",
@@ -240,20 +241,24 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
         "begun_at": last.begun_at,
     }
     if last.failures >= TICK_FAILURES:
-        stands = f"the marts stand as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {_age(now - published_at)} ago"
+        stands = (
+            f"the marts stand as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {spelled(now - published_at)} ago"
+        )
         return PartStatus("tick", False, f"{failed}; {stands}", facts)
-    reason = f"loads up to {high}, as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {_age(now - published_at)} ago"
+    reason = (
+        f"loads up to {high}, as of {as_of:%Y-%m-%d %H:%M:%S}Z, published {spelled(now - published_at)} ago"
+    )
     if found.since is None:
         return PartStatus("tick", True, f"{reason}; nothing waits", facts)
     age = now - (found.loads_since or found.since)
     if needs_rebuild:
-        what = f"a rebuild waits, for {_age(age)}"
+        what = f"a rebuild waits, for {spelled(age)}"
     elif found.loads:
-        what = f"{_waits(found.loads, 'load')}, for {_age(age)}"
+        what = f"{_waits(found.loads, 'load')}, for {spelled(age)}"
     else:
-        what = f"a due time has passed since, {_age(age)} ago"
+        what = f"a due time has passed since, {spelled(age)} ago"
     if last.begun_at is not None:
-        what += f"; one is under way since {_age(now - last.begun_at)}"
+        what += f"; one is under way since {spelled(now - last.begun_at)}"
     if failed:
         what += f"; {failed}"
     return PartStatus(
@@ -278,12 +283,12 @@ def _daemon(settings: Settings, now: datetime) -> PartStatus:
     newest = min(ages.values())
     facts = {kind: round(age.total_seconds()) for kind, age in ages.items()}
     if newest > HEARTBEAT_AGE:
-        return PartStatus("daemon", False, f"no heartbeat for {_age(newest)}: `duemark up`", facts)
+        return PartStatus("daemon", False, f"no heartbeat for {spelled(newest)}: `duemark up`", facts)
     if ages[oldest] > HEARTBEAT_AGE:
         return PartStatus(
-            "daemon", False, f"its {oldest} part gave no heartbeat for {_age(ages[oldest])}", facts
+            "daemon", False, f"its {oldest} part gave no heartbeat for {spelled(ages[oldest])}", facts
         )
-    return PartStatus("daemon", True, f"heartbeat {_age(newest)} ago", facts)
+    return PartStatus("daemon", True, f"heartbeat {spelled(newest)} ago", facts)
 
 
 def _locations(settings: Settings) -> PartStatus:
@@ -310,7 +315,7 @@ def _watcher(connection: psycopg.Connection[Any], now: datetime) -> PartStatus:
     rows = connection.execute("select watcher, looked_at from ops.watcher order by watcher").fetchall()
     ages = {str(name): now - at for name, at in rows}
     facts = {name: round(age.total_seconds()) for name, age in ages.items()}
-    seen = ", ".join(f"{name} looked {_age(age)} ago" for name, age in ages.items())
+    seen = ", ".join(f"{name} looked {spelled(age)} ago" for name, age in ages.items())
     if not any(age <= WATCHER_AGE for age in ages.values()):
         reason = f"nobody watches ({seen})" if seen else "nobody ever watched"
         return PartStatus("watcher", False, f"{reason}: `duemark up`, or `duemark watch`", facts)
@@ -336,7 +341,7 @@ def _delivery(connection: psycopg.Connection[Any], now: datetime) -> PartStatus:
     if not count:
         return PartStatus("delivery", True, f"nothing waits{said}", {"messages": 0, "undeliverable": lost})
     age = now - oldest
-    reason = f"{_waits(count, 'message')}, the oldest for {_age(age)}" + (
+    reason = f"{_waits(count, 'message')}, the oldest for {spelled(age)}" + (
         f"; last error: {error}" if error else ""
     )
     reason += said
@@ -410,11 +415,3 @@ def _bytes(count: int) -> str:
             return f"{value:.0f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
-
-
-def _age(age: timedelta) -> str:
-    seconds = max(round(age.total_seconds()), 0)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -146,6 +146,11 @@ def _address(name: str, text: str) -> str | None:
     return text or None
 
 
+def _site(name: str, text: str) -> str | None:
+    found = _address(name, text)
+    return found and found.rstrip("/")
+
+
 def _folders(name: str, text: str) -> tuple[Path, ...]:  # noqa: ARG001 - what is no absolute path is passed over
     return tuple(Path(one) for one in text.split(os.pathsep) if Path(one).is_absolute())
 
@@ -235,6 +240,7 @@ class Settings:
     file_routes = Variable(
         "DUEMARK_FILE_ROUTES", "", "folders below which `file:` routes may have absolute paths", _folders
     )
+    url = Variable("DUEMARK_URL", "", "where the pages of the board are served; alerts link to them", _site)
     deadman_url = Variable(
         "DUEMARK_DEADMAN_URL", "", "what the watcher calls as long as it can see and tell", _address
     )

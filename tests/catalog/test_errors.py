@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent, indent
@@ -50,8 +51,8 @@ def calendar(lines: str) -> dict[str, str]:
 
 
 SLO_KEYS = [
-    *("id", "name", "description", "application", "calendar", "timezone", "objective", "warn_before"),
-    *("gives_up_after", "every", "jobs", "effective_from", "effective_to"),
+    *("id", "name", "description", "runbook", "application", "calendar", "timezone", "objective"),
+    *("warn_before", "gives_up_after", "every", "jobs", "effective_from", "effective_to"),
 ]
 CLOCK = 'write "HH:MM" in quotes, hours 0 to 47: "03:00", or "27:00" for 03:00 the next day'
 DURATION = "write a whole number and a unit: 90s, 10m, 2h or 1d, at most 366d"
@@ -553,6 +554,29 @@ def test_restartable(write: Write) -> None:
         "expected true or false, found the text maybe",
         "write true or false",
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "message", "hint"),
+    [
+        ("wiki.example.org/x", '"wiki.example.org/x" is no web address', "write it whole: https://wiki"),
+        ("ftp://wiki/x", '"ftp://wiki/x" is no web address', "write it whole: https://wiki"),
+        ("https:///x", '"https:///x" is no web address', "write it whole: https://wiki"),
+        ("https://[wiki", '"https://[wiki" is no web address', "write it whole: https://wiki"),
+        ("https://wiki/a b", '"https://wiki/a b" is no web address', "write it whole: https://wiki"),
+        (
+            "https://me:secret@wiki/x",
+            '"https://…@wiki/x" has a name or a password in it',
+            "remove what stands before the @",
+        ),
+    ],
+)
+def test_a_runbook_is_a_web_address(write: Write, address: str, message: str, hint: str) -> None:
+    text = json.dumps(address)
+    job = {"jobs/one.yml": f"jobs:\n  - {{id: one, application: deposits, runbook: {text}}}\n"}
+    found = told(write(job | slo(f'runbook: {text}\njobs: [{{job: charge, end: "03:00"}}]\n')))
+    assert [one[2:4] for one in found] == [("jobs[0].runbook", message), ("slos[0].runbook", message)]
+    assert all(one[4].startswith(hint) for one in found)
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 from pipelines.catalog.names import (
     ASSET_PART,
     LAST_ASSET_PART,
+    PAGE_PART,
     WORD,
     Style,
     distinct_words,
     is_unseen,
     joined_name,
+    page_name,
     readable,
     safe_name,
 )
 
-STYLES = [ASSET_PART, LAST_ASSET_PART, WORD]
+STYLES = [ASSET_PART, LAST_ASSET_PART, WORD, PAGE_PART]
 # Texts that are near each other, and such as look like what another one becomes.
 CHARACTERS = st.sampled_from("aAbB09 _-./~ü\u0308u日😀\"'[]:")
 IDS = st.one_of(st.text(CHARACTERS, min_size=1, max_size=6), st.text(min_size=1, max_size=250)).filter(
@@ -105,3 +107,17 @@ def test_joined_names_can_be_read() -> None:
     assert re.fullmatch(r"marts__odd_day___[0-9a-f]{12}", joined_name(["marts", "odd day"]))
     assert re.fullmatch(r"(long_){9}l___[0-9a-f]{12}", joined_name(["long_" * 20 + "end"], longest=61))
     assert joined_name(["a"], whole=1) != joined_name(["a"], whole=2)
+
+
+def test_pages_have_readable_names_that_no_file_system_confuses() -> None:
+    assert page_name("slo", "overdraft-report") == "slo-overdraft-report"
+    assert page_name("job", "overdrafts", "charge-overdrafts") == "job-overdrafts.charge-overdrafts"
+    assert page_name("slo", "Über/b.c") == "slo-~c3~9cber~2fb~2ec"
+
+
+@given(st.sets(st.tuples(IDS, IDS), min_size=2, max_size=6))
+@hypothesis_settings(deadline=None)
+def test_no_two_jobs_have_one_page(jobs: set[tuple[str, str]]) -> None:
+    names = {page_name("job", *job) for job in jobs}
+    assert len({name.casefold() for name in names}) == len(jobs)
+    assert all(len(f"{name}.html") <= 255 for name in names)

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import structlog
+from click.testing import CliRunner, Result
 
 from pipelines.catalog.store import store_catalog
+from pipelines.cli import main
 from pipelines.errors import DuemarkError
+from pipelines.warehouse.connect import connect
 from sensors.definitions import build_defs
 from sensors.oncall.incidents.commands import (
     INCIDENT_COLUMNS,
@@ -21,8 +25,11 @@ from sensors.oncall.incidents.commands import (
     silence,
     silence_row,
     silences,
+    story,
 )
 from sensors.oncall.incidents.dagster_sensors import delivery_sensor, incidents_sensor
+from sensors.oncall.incidents.delivery import deliver
+from sensors.oncall.incidents.evaluate import evaluate
 from sensors.oncall.incidents.judge import look
 from tests.incidents.conftest import Bank, at
 
@@ -123,6 +130,97 @@ def test_misspelled_names_match_nothing_and_are_refused(overdue: Bank) -> None:
     with pytest.raises(DuemarkError, match="no kind of incident 'overdu'"):
         incidents(overdue.settings, kind="overdu")
     assert len(incidents(overdue.settings, show="all", limit=1)) == 1
+
+
+def run(bank: Bank, *arguments: str) -> Result:
+    before = structlog.get_config()
+    try:
+        return CliRunner().invoke(main, arguments, env=bank.settings.as_env())
+    finally:
+        # A command sets up logging for its own stderr, which is closed when it is over.
+        structlog.configure(**before)
+
+
+def test_the_whole_story_of_one(overdue: Bank) -> None:
+    deliver(overdue.settings, at("05:31"))
+    acknowledge(overdue.settings, 1, by="ann", now=at("05:32"))
+    overdue.sends("core/a", "SUCCEED 05:40", run="r2")
+    overdue.at("05:41")
+    (told,) = [one for one in overdue.all() if one.key == ("overdue", "slo-a", "2026-03-03 00:00")]
+    found = story(overdue.settings, told.incident_id, now=at("05:42"))
+    assert [(one["event"], one["to"], one["delivery"]) for one in found.events] == [
+        ("found", "", ""),
+        ("opened", "all", "delivered 05:31Z"),
+        ("acknowledged", "", ""),
+        ("over", "", ""),
+        ("resolved", "all", "waits"),
+    ]
+    assert found.events[2]["said"] == "by ann"
+    assert found.events[3]["said"].startswith("late: Late: core/a succeeded at 2026-03-03 05:40:00")
+    text = run(overdue, "incidents", str(told.incident_id)).stdout
+    assert f"{told.incident_id}  Overdue: The load, 2026-03-03\ncritical, resolved (late)\n" in text
+    assert "delivered 05:31Z" in text
+    (under,) = [one for one in overdue.open().values() if one.slo_id == "slo-c"]
+    content = json.loads(run(overdue, "incidents", str(under.incident_id), "--format", "json").stdout)
+    assert content["cause"]["title"] == "Overdue: slo-b, 2026-03-03"
+    assert "Cause: desk/c has not reported" in content["said"]
+    table = run(overdue, "incidents", str(told.incident_id), "--format", "csv").stdout
+    assert table.splitlines()[0] == "at,event,to,delivery,said"
+    nobody = run(overdue, "incidents", "999")
+    assert (nobody.exit_code, nobody.stdout) == (2, "")
+    assert "There is no incident 999." in nobody.stderr
+
+
+def test_where_nobody_judged_it_says_so(bank: Bank) -> None:
+    said = run(bank, "incidents")
+    assert (said.exit_code, said.stdout) == (0, "")
+    assert "There was no tick yet, so nothing could be judged" in said.stderr
+    bank.usual_day()
+    bank.tick("03:01")
+    said = run(bank, "incidents")
+    assert said.stdout == ""
+    assert "Nobody has judged the marts yet: `duemark judge` does so once" in said.stderr
+    assert run(bank, "incidents", "--format", "json").stdout == "[]\n"
+    evaluate(bank.settings, at("03:01"))
+    assert "Nobody" not in run(bank, "incidents").stderr
+    bank.tick("03:02")
+    assert "Nobody" not in run(bank, "incidents").stderr
+    with connect(bank.settings, "transform") as connection:
+        connection.execute("update control.tick set published_at = published_at - interval '10 minutes'")
+    said = run(bank, "incidents")
+    assert "Nobody has judged the last tick" in said.stderr
+    assert "Overdue: The load" in said.stdout
+
+
+def test_several_are_taken_on_at_once(overdue: Bank) -> None:
+    ids = [str(row["incident_id"]) for row in incidents(overdue.settings)[:2]]
+    done = run(overdue, "ack", *ids, "--by", "ann")
+    assert (done.exit_code, len(done.stdout.splitlines())) == (0, 2)
+    assert run(overdue, "ack").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "length", "said"),
+    [
+        ("4h", timedelta(hours=4), ""),
+        ("90m", timedelta(minutes=90), ""),
+        ("4", timedelta(hours=4), "--for 4 is taken for 4h: a number without a unit will be refused."),
+        ("0.5", timedelta(minutes=30), "--for 0.5 is taken for 0.5h"),
+        ("0h", None, "--for 0h is no length of time."),
+        ("4 hours", None, "--for 4 hours is no length of time."),
+        ("-1h", None, "--for -1h is no length of time."),
+        ("400d", None, "--for 400d is no length of time."),
+    ],
+)
+def test_lengths_are_spelled_as_in_the_catalog(
+    bank: Bank, given: str, length: timedelta | None, said: str
+) -> None:
+    store_catalog(bank.settings)
+    done = run(bank, "silence", "--slo", "slo-a", f"--for={given}", "--reason", "x")
+    assert said in done.stderr
+    made = silences(bank.settings)
+    assert [one.ends_at - one.starts_at for one in made] == ([length] if length else [])
+    assert done.exit_code == (0 if length else 2)
 
 
 def test_the_sensors(bank: Bank) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +22,11 @@ import pytest
 
 from pipelines.processes.status import _delivery
 from pipelines.warehouse.connect import connect
-from sensors.oncall.incidents.delivery import Delivered, backlog, deliver, wait_after
+from pipelines.warehouse.settings import Settings
+from sensors.oncall.incidents.delivery import Delivered, Message, backlog, deliver, send, wait_after
 from sensors.oncall.incidents.evaluate import evaluate, remind
 from sensors.oncall.incidents.model import DELIVERY_FAILED, Ending
-from sensors.oncall.incidents.routes import load_routes
+from sensors.oncall.incidents.routes import Route, Routes, load_routes
 from tests.incidents.conftest import Bank, Hook, at
 from tests.waiting import HUNG, until
 
@@ -48,7 +54,7 @@ def test_it_arrives_once_with_what_one_needs_to_know(overdue: Callable[..., Bank
     (message,) = hook.taken()
     assert message["title"] == "Overdue: The load, 2026-03-03"
     assert message["type"] == "failure"
-    assert "waiting for core/a" in message["message"]
+    assert "Cause: core/a has not reported" in message["message"]
     assert "Owner: team:core" in message["message"]
     assert "duemark ack 1" in message["message"]
 
@@ -192,7 +198,7 @@ def test_messages_of_one_incident_keep_their_order(overdue: Callable[..., Bank],
     # The end is due now, the opening in ten seconds: the end waits for it.
     assert deliver(bank.settings, at("03:01")) == Delivered(pending=2)
     assert deliver(bank.settings, at("03:02")).delivered == 2
-    assert [message["title"][-6:] for message in hook.taken()] == ["-03-03", "(over)"]
+    assert [message["title"].partition("2026-03-03")[2] for message in hook.taken()] == ["", " (over: late)"]
     assert [message["type"] for message in hook.taken()] == ["failure", "success"]
 
 
@@ -293,3 +299,84 @@ def test_an_incident_and_its_message_are_written_together_or_not_at_all(bank: Ba
         finally:
             connection.execute("alter table ops.alert_outbox drop constraint full_disk")
     assert evaluate(bank.settings, at("03:01")).messages == 1
+
+
+# What a service shows
+
+
+@dataclass
+class Mailbox:
+    """An SMTP server on loopback that keeps what it is sent."""
+
+    server: socketserver.ThreadingTCPServer
+    received: list[EmailMessage] = field(default_factory=list)
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.say("220 here")
+            for line in iter(self.rfile.readline, b""):
+                command = line.strip().upper()
+                if command == b"DATA":
+                    self.say("354 go on")
+                    content = b"".join(iter(self.rfile.readline, b".\r\n"))
+                    message = email.message_from_bytes(content, policy=email.policy.default)
+                    made.received.append(message)
+                self.say("221 bye" if command == b"QUIT" else "250 well")
+
+        def say(self, text: str) -> None:
+            self.wfile.write(f"{text}\r\n".encode())
+
+    made = Mailbox(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler))
+    made.server.daemon_threads = True
+    threading.Thread(target=made.server.serve_forever, daemon=True).start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+BODY = "Due 03:00 EST, a < b.\nCause: core/load_all*x failed.\nRunbook: https://wiki.example.org/a?b=1&c=2"
+
+
+def sent(settings: Settings, to: str) -> str:
+    message = Message(7, "r", "opened", "critical", "Overdue: A & B <x>", BODY, {}, at("03:01"), 0)
+    return send(settings, Routes({"r": Route(id="r", to=to)}), message)
+
+
+def test_a_mail_looks_right_as_text_and_as_html(tmp_path: Path, mailbox: Mailbox) -> None:
+    port = mailbox.server.server_address[1]
+    to = f"mailto://127.0.0.1:{port}?from=duemark@example.org&to=ann@example.org"
+    assert sent(Settings.from_env({"DUEMARK_HOME": str(tmp_path)}), to) == ""
+    (mail,) = mailbox.received
+    assert mail["Subject"] == "Overdue: A & B <x>"
+    plain, rich = (mail.get_body((form,)) for form in ("plain", "html"))
+    assert plain is not None
+    assert rich is not None
+    assert [line.strip() for line in plain.get_content().strip().splitlines()] == [
+        *BODY.splitlines(),
+        "Notice 7",
+    ]
+    said = rich.get_content()
+    assert "Due 03:00 EST, a &lt; b.<br/>" in said
+    assert "<b>Cause:</b> core/load_all*x failed.<br/>" in said
+    assert '<a href="https://wiki.example.org/a?b=1&amp;c=2">' in said
+
+
+@pytest.mark.parametrize(
+    ("form", "lines"),
+    [
+        ("", BODY.splitlines()),
+        ("?format=html", ["Due 03:00 EST, a &lt; b.<br/>", "<b>Cause:</b> core/load_all*x failed.<br/>"]),
+        ("?format=markdown", ["**Cause:** core/load\\_all\\*x failed."]),
+    ],
+)
+def test_each_service_gets_the_form_that_it_shows(
+    tmp_path: Path, hook: Hook, form: str, lines: list[str]
+) -> None:
+    assert sent(Settings.from_env({"DUEMARK_HOME": str(tmp_path)}), hook.url + form) == ""
+    (message,) = hook.taken()
+    assert message["title"] == "Overdue: A & B <x>"
+    for line in lines:
+        assert line in message["message"]

@@ -50,7 +50,7 @@ def test_overdue_opens_once_is_told_once_and_resolves_into_late(bank: Bank) -> N
     assert (late.key.kind, late.resolution) == ("late", "late")
     assert bank.messages() == [
         ("opened", "Overdue: The load, 2026-03-03"),
-        ("resolved", "Overdue: The load, 2026-03-03 (over)"),
+        ("resolved", "Overdue: The load, 2026-03-03 (over: late)"),
     ]
 
 
@@ -102,7 +102,7 @@ def test_what_waits_upstream_is_grouped_and_told_when_it_stays(bank: Bank) -> No
     bank.sends("core/a", "START 05:32", "SUCCEED 05:40", run="r2")
     bank.at("05:41")
     assert bank.grouping() == {"overdue slo-b": None, "overdue slo-c": "overdue slo-b"}
-    assert bank.messages()[1:] == [("resolved", "Overdue: The load, 2026-03-03 (over)")]
+    assert bank.messages()[1:] == [("resolved", "Overdue: The load, 2026-03-03 (over: late)")]
     remind(bank.settings, at("05:55"))
     assert len(bank.messages()) == 2
     remind(bank.settings, at("05:56"))
@@ -112,7 +112,7 @@ def test_what_waits_upstream_is_grouped_and_told_when_it_stays(bank: Bank) -> No
     bank.at("05:59")
     assert bank.open() == {}
     # Of c nobody had heard; so nobody hears of its end.
-    assert bank.messages()[3:] == [("resolved", "Overdue: slo-b, 2026-03-03 (over)")]
+    assert bank.messages()[3:] == [("resolved", "Overdue: slo-b, 2026-03-03 (over: late)")]
 
 
 def test_an_upstream_that_turns_out_to_be_the_cause_takes_over(bank: Bank) -> None:
@@ -188,8 +188,8 @@ routes:
     bank.tick("03:40")
     evaluate(bank.settings, at("05:40"))
     assert sorted(bank.outbox()[3:]) == [
-        ("all", "resolved", f"{title} (over)"),
-        ("boss", "resolved", f"{title} (over)"),
+        ("all", "resolved", f"{title} (over: late)"),
+        ("boss", "resolved", f"{title} (over: late)"),
     ]
 
 
@@ -696,5 +696,5 @@ def test_an_ending_says_what_happened(bank: Bank) -> None:
         "out": "withdrawn",
     }
     assert ended["calendar"][1] == "The calendar x was changed: nothing is due of 2026-03-04 any more."
-    assert "due 2026-03-04 09:00:00 UTC, and no longer 2026-03-04 03:00:00 UTC" in ended["moved"][1]
+    assert "due 2026-03-04 09:00 UTC, and no longer 2026-03-04 03:00 UTC" in ended["moved"][1]
     assert ended["out"][1] == "The SLO out was taken out of the catalog."

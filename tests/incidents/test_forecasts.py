@@ -48,7 +48,7 @@ def test_a_late_start_is_told_before_the_due_time_and_silent_once_it_came_true(b
     (incident,) = [one for one in bank.open().values() if one.key.subject == "slo-a"]
     assert incident.severity == "warning"
     assert incident.title == "At risk: The load, 2026-03-03"
-    assert "Due 2026-03-03 03:00:00 UTC; it is likely to be there at 2026-03-03 03:2" in incident.message
+    assert "Due 2026-03-03 03:00 UTC; it is likely to be there at 2026-03-03 03:2" in incident.message
     assert "A miss: " in incident.message
     assert "by 22 past dates" in incident.message
     # What waits for it stands under it: one message.

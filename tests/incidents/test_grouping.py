@@ -82,7 +82,7 @@ def told(
     made = notices(
         Situation(rows, [], heard or {}, silences or []), Routes({one.id: one for one in routes}), now
     )
-    return [(one.route, one.event, one.title) for one in made]
+    return [(one.route, one.event, one.title) for one in made.sent]
 
 
 def test_a_root_that_a_route_does_not_hear_of_mutes_nothing_there() -> None:

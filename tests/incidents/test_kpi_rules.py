@@ -78,20 +78,15 @@ def test_one_row_goes_on_while_it_is_bad_and_changes_its_severity() -> None:
     assert next_day.detail["first_period"] == "2026-03-05"
 
 
-def test_members_stand_under_their_total_and_else_under_the_first() -> None:
+def test_members_stand_under_their_total_and_else_alone() -> None:
     bad = [standing(member="b"), standing(member="a"), standing()]
     causes = {one.key.occurrence: one.cause for one in threshold_incidents(bad, [], [], NOW)}
     total = Key("kpi_threshold", "share", "day")
     assert causes == {"day": None, 'day {"application": "a"}': total, 'day {"application": "b"}': total}
     members = threshold_incidents(bad[:2], [], [], NOW)
-    assert [one.cause for one in members] == [None, members[0].key]
+    assert [one.cause for one in members] == [None, None]
     assert members[0].application_id == "a"
     assert members[0].title == "Critical: On-time share (application a)"
-    # Who was there first leads on.
-    row = opened(members[1])
-    again = threshold_incidents(bad[:2], [row], [], NOW)
-    assert [one.cause for one in again] == [None, row.key]
-    assert again[0].key == row.key
 
 
 def test_it_is_held_while_an_slo_it_waits_for_is_overdue() -> None:

@@ -221,12 +221,13 @@ def incident(number: int, severity: Severity = "warning", cause: int | None = No
 
 
 def test_a_digest_names_the_worst_first() -> None:
-    open_ = [incident(number) for number in range(1, 30)] + [incident(30, "critical")]
-    (message,) = notices(Situation(open_, [], {}, []), Routes({"r": Route(id="r", to="file:x")}), MIDNIGHT)
+    open_ = [incident(number) for number in range(1, 60)] + [incident(60, "critical")]
+    routes = Routes({"r": Route(id="r", to="file:x")})
+    (message,) = notices(Situation(open_, [], {}, []), routes, MIDNIGHT).sent
     assert message.severity == "critical"
-    assert message.body.splitlines()[0] == "title 30 · 30"
+    assert message.body.splitlines()[0] == "title 60 · duemark ack 60"
     assert message.body.splitlines()[-1] == "and 10 more: duemark incidents"
-    assert len(message.incidents) == 30
+    assert len(message.incidents) == 60
 
 
 def test_a_route_may_hear_what_is_grouped() -> None:
@@ -234,7 +235,7 @@ def test_a_route_may_hear_what_is_grouped() -> None:
     routes = Routes(
         {"all": Route(id="all", to="file:x"), "each": Route(id="each", to="file:x", grouped=True)}
     )
-    made = notices(Situation(open_, [], {}, []), routes, MIDNIGHT)
+    made = notices(Situation(open_, [], {}, []), routes, MIDNIGHT).sent
     assert [(one.route, one.title) for one in made] == [
         ("all", "title 1"),
         ("each", "title 1"),

@@ -75,7 +75,9 @@ def watched(house: Watched) -> Watched:
         tables = [sql.Identifier(str(row[0])) for row in rows if row[0] not in kept]
         connection.execute(sql.SQL("truncate {} restart identity").format(sql.SQL(", ").join(tables)))
     with connect(house.settings, "operate") as connection:
-        connection.execute("truncate ops.incident, ops.alert_outbox, ops.notice, ops.watch, ops.watcher")
+        connection.execute(
+            "truncate ops.incident, ops.alert_outbox, ops.notice, ops.held, ops.watch, ops.watcher"
+        )
         connection.execute("set role transform")
         connection.execute("update control.tick set published_at = null")
     (house.settings.home / "alerts.jsonl").unlink(missing_ok=True)

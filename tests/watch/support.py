@@ -157,11 +157,18 @@ class Watched:
         self.now = max(self.now, datetime.now(UTC))
         return run.run_id
 
-    def check(self, *, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> None:
+    def check(
+        self,
+        *,
+        passed: bool,
+        severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+        asset: str = "marts/table",
+        name: str = "unique",
+    ) -> None:
         self.instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
-                asset_key=dg.AssetKey(["marts", "table"]),
-                check_name="unique",
+                asset_key=dg.AssetKey(asset.split("/")),
+                check_name=name,
                 passed=passed,
                 severity=severity,
                 description="3 rows twice",

@@ -134,6 +134,55 @@ def test_whether_slos_are_met_is_told_as_incidents_of_the_slos(watched: Watched)
     assert watched.look().opened == []
 
 
+def incident(
+    watched: Watched, kind: str, subject: str, occurrence: str = "", *, is_over: bool = False
+) -> None:
+    with connect(watched.settings, "operate") as connection:
+        connection.execute(
+            """
+            insert into ops.incident
+                (kind, subject, occurrence, severity, title, message, detail, began_at, opened_at, last_seen_at,
+                 tell_from, resolved_at, resolution)
+            select
+                %(kind)s, %(subject)s, %(occurrence)s, 'warning', 't', 'm', '{"feed": "job_status"}', now(), now(),
+                now(), now(), case when %(over)s then now() end, case when %(over)s then 'expired' end
+            """,
+            {"kind": kind, "subject": subject, "occurrence": occurrence, "over": is_over},
+        )
+
+
+def opened(watched: Watched) -> list[str]:
+    return [one.key.subject for one in watched.look().opened]
+
+
+def test_what_incidents_tell_is_not_told_again_of_a_check(watched: Watched) -> None:
+    checks = ("registered_jobs", "rejected_share", "quarantined_files")
+    with connect(watched.settings, "ingest") as connection:
+        (file_id,) = connection.execute(
+            "insert into raw.landed_file (feed, path, status, size_bytes, message)"
+            " values ('job_status', 'a.csv', 'quarantined', 1, 'no header')"
+            " returning landed_file_id"
+        ).fetchone() or ("",)
+    # Whose facts no incident has told, because nobody judges, say: the check tells them.
+    for name in checks:
+        watched.check(passed=False, asset="raw/job_status", name=name)
+    assert sorted(opened(watched)) == sorted(f"raw/job_status {name}" for name in checks)
+    for name in checks:
+        watched.check(passed=True, asset="raw/job_status", name=name)
+    watched.look()
+    incident(watched, "unregistered_job", "core/stray")
+    # It need not be open any more: once told is told.
+    incident(watched, "rejected_records", "a.csv", str(file_id), is_over=True)
+    for name in checks:
+        watched.check(passed=False, asset="raw/job_status", name=name)
+    # Of other assets, and other checks of this one, it is told.
+    watched.check(passed=False, asset="raw/metric_input", name="rejected_share")
+    watched.check(passed=False, asset="raw/job_status", name="unique")
+    assert sorted(opened(watched)) == ["raw/job_status unique", "raw/metric_input rejected_share"]
+    watched.later(30)
+    assert opened(watched) == []
+
+
 # 3: sensors that raise
 
 

@@ -84,6 +84,19 @@ def brought_up_to_date(row: Incident, wanted: Wanted, now: datetime) -> Incident
     return changed
 
 
+def reopened(row: Incident, wanted: Wanted, now: datetime) -> Incident:
+    """An incident that was over and is wanted again: nobody has taken it on as it is now."""
+    was = replace(
+        _unacknowledged(row),
+        resolved_at=None,
+        resolution=None,
+        resolved_into_id=None,
+        cause_id=None,
+        tell_from=now,
+    )
+    return brought_up_to_date(was, wanted, now)
+
+
 def _unacknowledged(one: Incident) -> Incident:
     return replace(one, acknowledged_at=None, acknowledged_by=None, acknowledged_with_id=None)
 

@@ -7,6 +7,7 @@ import getpass
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,9 +19,11 @@ from pipelines.errors import DuemarkError, nearest
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.evaluate import Line
-from sensors.oncall.incidents.model import known_kinds
+from sensors.oncall.incidents.facts import Facts, Known
+from sensors.oncall.incidents.model import Event, Incident, known_kinds
 from sensors.oncall.incidents.notices import Silence
-from sensors.oncall.incidents.store import read_silences
+from sensors.oncall.incidents.store import read_incidents, read_silences
+from sensors.oncall.incidents.texts import Telling, facts_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "csv", "json"]
 Row = dict[str, Any]
+# A tick is judged within ten seconds; one that nobody judges for so long, nobody does.
+PATIENCE = timedelta(minutes=5)
 
 
 # Incidents
@@ -98,6 +103,140 @@ def incidents(
             },
         )
         return cursor.fetchall()
+
+
+def not_judged(settings: Settings) -> str:
+    """Why a list of incidents says nothing of how things stand, and the way out; empty where it does."""
+    with connect(settings, "operate") as connection:
+        row = connection.execute(
+            """
+            select
+                tick.published_at is not null, evaluation.evaluated_at is not null,
+                tick.published_at is distinct from evaluation.published_at
+                    and tick.published_at < clock_timestamp() - %(patience)s
+            from control.tick as tick, ops.evaluation as evaluation
+            """,
+            {"patience": PATIENCE},
+        ).fetchone()
+    has_tick, is_judged, is_behind = row or (False, False, False)
+    if not has_tick:
+        return "There was no tick yet, so nothing could be judged: `duemark up`, or `duemark tick && duemark judge`."
+    if not is_judged:
+        return (
+            "Nobody has judged the marts yet: `duemark judge` does so once, `duemark up` every ten seconds."
+        )
+    if is_behind:
+        return (
+            "Nobody has judged the last tick: this is as of the one before. `duemark judge`, or `duemark up`."
+        )
+    return ""
+
+
+# The story of one
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is known of one incident.
+
+    `said`: what a message would say now. `events`: dicts of at, event, to (route), delivery, and what was said.
+    `cause`: what it is grouped under; `grouped`: what is open under it. `silences`: those that cover it.
+    """
+
+    incident: Incident
+    said: str
+    events: list[Row]
+    cause: Incident | None
+    grouped: list[Incident]
+    silences: list[Silence]
+
+    def as_dict(self) -> Row:
+        """For JSON."""
+        one = self.incident
+        return facts_of(one) | {
+            "severity": one.severity,
+            "title": one.title,
+            "said": self.said,
+            "acknowledged_at": one.acknowledged_at,
+            "acknowledged_by": one.acknowledged_by,
+            "acknowledged_with": one.acknowledged_with_id,
+            "resolved_at": one.resolved_at,
+            "cause": None
+            if self.cause is None
+            else {"incident_id": self.cause.incident_id, "title": self.cause.title},
+            "grouped": [{"incident_id": each.incident_id, "title": each.title} for each in self.grouped],
+            "silences": [silence_row(each) for each in self.silences],
+            "events": self.events,
+        }
+
+    def as_text(self, width: int | None = None) -> str:
+        """For people."""
+        one = self.incident
+        state = f"resolved ({one.resolution})" if one.resolved_at is not None else "open"
+        lines = [f"{one.incident_id}  {one.title}", f"{one.severity}, {state}", "", self.said, ""]
+        lines += [
+            f"Silenced until {_short(each.ends_at)} by {each.created_by}: {each.reason}"
+            for each in self.silences
+        ]
+        return "\n".join(lines).rstrip("\n") + "\n\n" + render(self.events, width=width)
+
+
+def story(settings: Settings, incident_id: int, *, now: datetime | None = None) -> Story:
+    """The whole story of one incident: what it is of, who was told what and when, who took it on, how it ended.
+
+    Raises:
+        DuemarkError: there is no such incident.
+    """
+    with connect(settings, "operate") as connection, connection.cursor() as cursor:
+        found = read_incidents(cursor, "incident_id = %s", [incident_id])
+        if not found:
+            raise DuemarkError(
+                f"There is no incident {incident_id}.", "`duemark incidents --all` lists them."
+            )
+        (one,) = found
+        cause = read_incidents(cursor, "incident_id = %s", [one.cause_id])
+        grouped = read_incidents(cursor, "cause_incident_id = %s and resolved_at is null", [incident_id])
+        event: Event = "opened" if one.resolved_at is None else "resolved"
+        facts = Known(cursor).facts(found).get(incident_id, Facts())
+        telling = Telling(one, event, facts, grouped, cause[0] if cause else None, site=settings.url)
+        silences = [each for each in read_silences(cursor) if each.covers(one, now or datetime.now(UTC))]
+        return Story(one, telling.body, _events(cursor, one), telling.root, grouped, silences)
+
+
+def _events(cursor: psycopg.Cursor[Any], one: Incident) -> list[Row]:
+    rows = cursor.execute(
+        """
+        select
+            told_at, notice.event, notice.route,
+            case
+                when undeliverable_at is not null then 'undeliverable'
+                when delivered_at is not null
+                    then 'delivered ' || to_char(delivered_at at time zone 'UTC', 'HH24:MI"Z"')
+                when attempts > 0 then format('refused %%s times: %%s', attempts, last_error)
+                else 'waits'
+            end,
+            title, body
+        from ops.notice inner join ops.alert_outbox using (outbox_id)
+        where incident_id = %s
+        order by outbox_id
+        """,
+        [one.incident_id],
+    ).fetchall()
+    events = [_event(one.opened_at, "found", said=f"it holds since {_short(one.began_at)}")]
+    if one.acknowledged_at is not None:
+        along = f", along with {one.acknowledged_with_id}" if one.acknowledged_with_id else ""
+        events.append(_event(one.acknowledged_at, "acknowledged", said=f"by {one.acknowledged_by}{along}"))
+    if one.resolved_at is not None:
+        events.append(_event(one.resolved_at, "over", said=f"{one.resolution}: {one.message}"))
+    # What happened before who was told of it.
+    for at, event, route, delivery, title, body in rows:
+        changed = next((line for line in body.splitlines() if line.startswith("Changed: ")), "")
+        events.append(_event(at, event, route, delivery, changed or title))
+    return sorted(events, key=lambda event: event["at"])
+
+
+def _event(at: datetime, event: str, to: str = "", delivery: str = "", said: str = "") -> Row:
+    return {"at": at, "event": event, "to": to, "delivery": delivery, "said": said}
 
 
 def _refuse_unknown(
@@ -348,7 +487,7 @@ INCIDENT_COLUMNS = (
     "grouped_under",
     "message",
 )
-_LONG = frozenset({"title", "message", "reason"})
+_LONG = frozenset({"title", "message", "reason", "said", "delivery"})
 
 
 def render(
@@ -365,7 +504,7 @@ def render(
     `is_safe`: a CSV has no formulas for a spreadsheet.
     """
     if output == "json":
-        return json.dumps(rows, default=_plain, indent=2, ensure_ascii=False) + "\n"
+        return as_json(rows)
     if output == "csv":
         lines = io.StringIO()
         if rows and is_safe:
@@ -394,6 +533,11 @@ def render(
     text = io.StringIO()
     Console(file=text, width=width or 160).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def as_json(value: object) -> str:
+    """Rows, or one, as JSON."""
+    return json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n"
 
 
 def _text(value: object) -> str | None:

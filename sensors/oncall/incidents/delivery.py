@@ -10,6 +10,7 @@ Messages of one incident reach a route in their order; others do not wait for on
 from __future__ import annotations
 
 import fcntl
+import html
 import json
 import os
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ from sensors.oncall.incidents.files import open_route
 from sensors.oncall.incidents.marts import single_row
 from sensors.oncall.incidents.routes import MissingVariableError, Routes, expand
 from sensors.oncall.incidents.secrets import hide
+from sensors.oncall.incidents.texts import as_html
 
 if TYPE_CHECKING:
     import psycopg
@@ -214,12 +216,14 @@ def _notify(target: str, message: Message) -> str:
     sender = apprise.Apprise()
     sender.add(service)
     kind = "success" if message.event in {"resolved", "back_on_track"} else _TYPES[message.severity]
-    result = sender.notify(
-        body=f"{message.body}\nNotice {message.outbox_id}",
-        title=message.title,
-        notify_type=kind,
-        timeout=SEND_SECONDS,
-    )
+    title, body = message.title, f"{message.body}\nNotice {message.outbox_id}"
+    # What shows more than text is given HTML, of which apprise makes what the service has: HTML, Markdown, or its own.
+    form = service.resolve_format()
+    if form != apprise.NotifyFormat.TEXT:
+        form, body = apprise.NotifyFormat.HTML, as_html(body)
+        # A service without subjects has it in its body.
+        title = title if service.title_maxlen > 0 else html.escape(title, quote=False)
+    result = sender.notify(body=body, title=title, notify_type=kind, body_format=form, timeout=SEND_SECONDS)
     if result:
         return ""
     return (

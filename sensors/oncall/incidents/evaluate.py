@@ -127,7 +127,7 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_
     routes, problems = current_routes(cursor, settings, now)
     mark = marts.read_mark(cursor)
     if mark.as_of is None or not marts.has_views(cursor):
-        return Summary(messages=tell(cursor, routes, now), problems=problems)
+        return Summary(messages=tell(cursor, routes, now, site=settings.url), problems=problems)
     # Taken out: one that is done again, or fails, leaves none.
     before = homes.of(settings).take(MEMORY)
     if before is not None and before.mark.published_at != mark.evaluated_published_at:
@@ -156,12 +156,14 @@ def _evaluate(cursor: Cursor, settings: Settings, now: datetime, learned: list[_
         look.ending,
         now=now,
         regroup_after=routes.rules.regroup_after,
+        reopens_within=routes.rules.flaps_within,
         standing=standing,
     )
     # What was over before the first look is kept, and nobody is woken up for it.
     over = [] if mark.is_first else look.news(done.over)
     still = [one for one in everything if one.key.kind not in decided] + done.open
-    messages = tell(cursor, routes, now, over, sorted(still, key=lambda one: one.incident_id))
+    standing = sorted(still, key=lambda one: one.incident_id)
+    messages = tell(cursor, routes, now, over, standing, site=settings.url)
     look.memory.incidents = versions
     learned.append(look.memory)
     cursor.execute(
@@ -194,7 +196,9 @@ def remind(settings: Settings, now: datetime | None = None) -> Summary:
             # The evaluation tells too, and first closes what is over.
             return Summary(mark.as_of, is_complete=False)
         routes, problems = current_routes(cursor, settings, moment)
-        summary = Summary(mark.as_of, messages=tell(cursor, routes, moment), problems=problems)
+        summary = Summary(
+            mark.as_of, messages=tell(cursor, routes, moment, site=settings.url), problems=problems
+        )
         if mark.as_of is not None and summary.messages:
             cursor.execute("update ops.evaluation set evaluated_at = greatest(evaluated_at, %s)", [moment])
         return _with_lines(cursor, summary)
@@ -349,6 +353,11 @@ class _Look:
             found |= {
                 key.slo_id for key, one in before.occurrences.items() if first <= one.expected_end_at <= last
             }
+        found |= {
+            key.slo_id
+            for key, one in before.occurrences.items()
+            if one.flaps_until is not None and one.flaps_until <= self._as_of
+        }
         return found
 
     def _last_statuses(self, applications: Iterable[str]) -> dict[str, datetime]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines.durations import spelled
 from sensors.oncall.incidents.model import (
     CAME_TRUE,
     Ending,
@@ -49,6 +50,7 @@ class Risk:
     past_dates: int
     slack: timedelta | None
     slack_slo: str | None
+    zone: str = "UTC"
 
     @property
     def incident(self) -> Key:
@@ -60,7 +62,7 @@ def read_risks(cursor: Cursor) -> list[Risk]:
     """As of the last tick, in the order of their keys."""
     rows = cursor.execute(
         "select slo_id, business_date, slot, path, name, application_id, expected_end_at, p50, p80,"
-        " miss_probability, is_at_risk, rule, past_dates, slack, slack_slo"
+        " miss_probability, is_at_risk, rule, past_dates, slack, slack_slo, timezone"
         " from marts.incident_forecast order by 1, 2, 3"
     ).fetchall()
     return [Risk(OccurrenceKey(*row[:3]), tuple(_job(job) for job in row[3]), *row[4:]) for row in rows]
@@ -128,7 +130,7 @@ def risk_incidents(
 
 def _wanted(risk: Risk, as_of: datetime) -> Wanted:
     slot = "" if risk.key.slot == "00:00" else f" {risk.key.slot}"
-    due, likely, late = (instant_text(at) for at in (risk.expected_end_at, risk.p50, risk.p80))
+    due, likely, late = (instant_text(at, risk.zone) for at in (risk.expected_end_at, risk.p50, risk.p80))
     message = [f"Due {due}; it is likely to be there at {likely}, four times in five by {late}."]
     message.append(f"A miss: {risk.miss_probability:.0%}, by {risk.past_dates} past dates.")
     if len(risk.path) > 1:
@@ -139,9 +141,9 @@ def _wanted(risk: Risk, as_of: datetime) -> Wanted:
         message.append("It takes longer than ever seen.")
     if risk.slack is not None and risk.slack_slo is not None:
         message.append(
-            f"It may end {_spelled(risk.slack)} after it is due before {risk.slack_slo} is late, too."
+            f"It may end {spelled(risk.slack)} after it is due before {risk.slack_slo} is late, too."
             if risk.slack >= timedelta()
-            else f"{risk.slack_slo} needs it {_spelled(-risk.slack)} before it is due."
+            else f"{risk.slack_slo} needs it {spelled(-risk.slack)} before it is due."
         )
     return Wanted(
         key=risk.incident,
@@ -162,12 +164,6 @@ def _wanted(risk: Risk, as_of: datetime) -> Wanted:
             "path": ["/".join(job) for job in risk.path],
         },
     )
-
-
-def _spelled(length: timedelta) -> str:
-    hours, minutes = divmod(round(length / timedelta(minutes=1)), 60)
-    parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes or not hours else ""]
-    return " ".join(part for part in parts if part)
 
 
 def read_verdict(cursor: Cursor, key: OccurrenceKey) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sensors.oncall.incidents.model import Ending, Incident, Key, Rules, Wanted
-from sensors.oncall.incidents.rules import as_it_stands
+from sensors.oncall.incidents.rules import as_it_stands, instant_text
 
 if TYPE_CHECKING:
     import psycopg
@@ -142,7 +142,7 @@ def _wanted(one: Sent, latest: datetime, received_at: datetime, incident: Incide
         severity="warning",
         title=f"Statuses from the future: {one.application_id}",
         message=f"{one.application_id} sent {count} status{'es' if count > 1 else ''} from the future of their receipt:"
-        f" up to {latest:%Y-%m-%d %H:%M:%S}Z, received {received_at:%Y-%m-%d %H:%M:%S}Z, of {_jobs(one)}."
+        f" up to {instant_text(latest)}, received {instant_text(received_at)}, of {_jobs(one)}."
         f" {_of_hosts(hosts)} A status is held until its time comes, so what was done in time may seem overdue.",
         began_at=incident.began_at if incident is not None else received_at,
         seen_at=received_at,

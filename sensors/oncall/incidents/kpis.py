@@ -64,6 +64,10 @@ class Standing:
         return Key("kpi_threshold", self.kpi_id, f"{self.grain} {self.dimension_key}".rstrip())
 
     @property
+    def is_total(self) -> bool:
+        return self.dimension_key == ""
+
+    @property
     def what(self) -> str:
         """Name, and which member."""
         said = dimensions_said(self.dimensions)
@@ -90,8 +94,8 @@ def threshold_incidents(
 ) -> list[Wanted]:
     """What should be open: one for each total and member whose newest closed period is bad.
 
-    Members stand under their total's, where that is bad too; else under the first of them. `slos`: what should be open
-    of SLOs; `missed`: SLOs that are given up for now (`read_missed`).
+    Members stand under their total's, where that is bad too: it is the same fact. Else each stands alone, for none
+    causes another. `slos`: what should be open of SLOs; `missed`: SLOs that are given up for now (`read_missed`).
     """
     standing = {one.key: one for one in open_ if one.key.kind == "kpi_threshold"}
     overdue: dict[str, Wanted] = {}
@@ -99,35 +103,34 @@ def threshold_incidents(
         if slo.key.kind == "overdue" and not slo.is_over and slo.slo_id:
             overdue.setdefault(slo.slo_id, slo)
     wanted: list[Wanted] = []
-    leaders: dict[str, Key] = {}
-    ids = {key: one.incident_id for key, one in standing.items()}
-    for one in sorted(
-        found, key=lambda one: (one.dimension_key != "", one.key not in ids, ids.get(one.key, 0), one.key)
-    ):
+    totals: dict[str, Key] = {}
+    for one in sorted(found, key=lambda one: (not one.is_total, one.key)):
         before = standing.get(one.key)
         if one.severity is None:
             # No value says nothing: what was bad stays so until a period is well.
             if before is not None and one.status == "no_data":
-                wanted.append(replace(as_it_stands(before), cause=leaders.get(one.kpi_id)))
-                leaders.setdefault(one.kpi_id, one.key)
+                wanted.append(replace(as_it_stands(before), cause=totals.get(one.kpi_id)))
+                if one.is_total:
+                    totals[one.kpi_id] = one.key
             continue
         limit = as_of - max(FORGOTTEN, 3 * LENGTHS[one.grain])
         if not is_recent(one.grain, one.end, as_of) and (before is None or one.end < limit):
             continue
         late = next((overdue[slo] for slo in one.slos if slo in overdue), None)
-        cause = leaders.get(one.kpi_id)
+        cause = totals.get(one.kpi_id)
         if late is None and any(slo in missed for slo in one.slos):
             if before is not None and not before.detail.get("is_held"):
                 # It was told before there was anything to wait for.
                 wanted.append(replace(as_it_stands(before), cause=cause))
-                leaders.setdefault(one.kpi_id, one.key)
+                if one.is_total:
+                    totals[one.kpi_id] = one.key
             continue
         message = f"{one.said}."
         if late is not None:
             cause = late.cause or late.key
             message += f" Held: its data wait for {late.detail.get('name') or late.slo_id}, which is overdue."
-        else:
-            leaders.setdefault(one.kpi_id, one.key)
+        elif one.is_total:
+            totals[one.kpi_id] = one.key
         first = before.detail if before is not None else {}
         wanted.append(
             Wanted(

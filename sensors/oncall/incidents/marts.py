@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ VIEWS = (
     "marts.incident_forecast",
     "marts.incident_past_risk",
     "marts.job_duration_trend",
+    "marts.incident_job",
     "marts.incident_job_edge",
     "marts.incident_known_application",
     "marts.incident_known_job",
@@ -185,8 +186,9 @@ def read_occurrences(
     `slo_ids`: only of these SLOs.
     """
     keys = {
-        OccurrenceKey(o.slo_id, o.business_date, o.slot or "")
-        for o in open_
+        OccurrenceKey(o.slo_id, o.business_date, o.slot or ""): o.key.kind
+        # Of several of one occurrence the last counts.
+        for o in sorted(open_, key=lambda one: one.key.kind == "failed")
         if o.slo_id and o.business_date and (slo_ids is None or o.slo_id in slo_ids)
     }
     ordered = sorted(keys)
@@ -247,7 +249,7 @@ def read_occurrences(
                 where incident.kind = 'late' and incident.subject = one.slo_id
                     and incident.occurrence = one.business_date || ' ' || one.slot
             ),
-            one.gives_up_at, one.is_waived, one.is_retired
+            one.gives_up_at, one.is_waived, one.is_retired, one.timezone
         from candidates
         inner join marts.incident_occurrence as one using (slo_id, business_date, slot)
         order by slo_id, business_date, slot
@@ -255,6 +257,16 @@ def read_occurrences(
         parameters,
     ).fetchall()
     jobs = _jobs_of(cursor, [OccurrenceKey(*row[:3]) for row in rows])
+    failing = [
+        key for row in rows if keys.get(key := OccurrenceKey(*row[:3])) == "failed" or row[6] == "failed"
+    ]
+    for key, failures in _failures_of(cursor, failing).items():
+        jobs[key] = tuple(
+            _with_failures(job, failures[job.key], rules, as_of, is_told=keys.get(key) == "failed")
+            if job.key in failures
+            else job
+            for job in jobs[key]
+        )
     return [
         Occurrence(
             key=(key := OccurrenceKey(*row[:3])),
@@ -272,6 +284,7 @@ def read_occurrences(
             is_late_known=row[13],
             gives_up_at=row[14],
             is_waived=row[15],
+            zone=row[17],
             jobs=jobs.get(key, ()),
         )
         for row in rows
@@ -345,6 +358,37 @@ def _jobs_of(cursor: Cursor, keys: Sequence[OccurrenceKey]) -> dict[OccurrenceKe
         for row in rows:
             found[OccurrenceKey(*row[:3])].append(_job(row[3:]))
     return {key: tuple(jobs) for key, jobs in found.items()}
+
+
+def _failures_of(
+    cursor: Cursor, keys: Sequence[OccurrenceKey]
+) -> dict[OccurrenceKey, dict[JobKey, tuple[int, datetime]]]:
+    """How often jobs of these occurrences failed, and when last."""
+    found: dict[OccurrenceKey, dict[JobKey, tuple[int, datetime]]] = defaultdict(dict)
+    if keys:
+        rows = cursor.execute(
+            """
+            select slo_id, business_date, slot, application_id, job_id, count(*)::integer, max(run.ended_at)
+            from unnest(%s::text[], %s::date[], %s::text[]) as wanted (slo_id, business_date, slot)
+            inner join marts.slo_job_run using (slo_id, business_date, slot)
+            inner join marts.job_run as run using (application_id, job_id, business_date, run_key)
+            where run.final_status = 'FAIL' and run.ended_at is not null
+            group by slo_id, business_date, slot, application_id, job_id
+            """,
+            [[key.slo_id for key in keys], [key.business_date for key in keys], [key.slot for key in keys]],
+        )
+        for *key, application_id, job_id, count, last_at in rows:
+            found[OccurrenceKey(*key)][application_id, job_id] = count, last_at
+    return found
+
+
+def _with_failures(
+    job: JobState, failures: tuple[int, datetime], rules: Rules, as_of: datetime, *, is_told: bool
+) -> JobState:
+    count, last_at = failures
+    until = rules.flaps_until(count, last_at)
+    is_flapping = is_told and job.progress == "running" and until is not None and until > as_of
+    return replace(job, failures=count, flaps_until=until if is_flapping else None)
 
 
 class MartGraph:

@@ -60,7 +60,8 @@ OTHER_KINDS = (
 Event = Literal["opened", "repeated", "escalated", "resolved", "back_on_track"]
 
 # Resolutions that are better news than the end of an incident.
-BACK_ON_TRACK = frozenset({"on_time", "restarted", "recovered"})
+RESTARTED = "restarted"
+BACK_ON_TRACK = frozenset({"on_time", RESTARTED, "recovered"})
 
 # How a risk ends that came true: untold, because the incident that it became is.
 CAME_TRUE = "came_true"
@@ -118,12 +119,28 @@ class Rules:
     event_open: timedelta = timedelta(days=1)
     """An incident of records, which nothing puts right by itself, ends when it is acknowledged or after so long."""
     digest_above: int = 10
-    """More messages than this to one route at once become one message that lists them."""
+    """More incidents than this, told to one route within `digest_within`, are a storm: told in digests."""
+    digest_within: timedelta = timedelta(minutes=15)
+    digest_every: timedelta = timedelta(minutes=5)
+    """In a storm a route is sent one message in so long; at most `regroup_after`, or all would be told too late."""
+    flaps_within: timedelta = timedelta(hours=1)
+    """A job that failed twice counts as failed until it has not failed for so long, or is complete.
+
+    As long as schedulers take for their own tries, and less than what a person who was told needs to mend it for good.
+    """
+
+    def flaps_until(self, failures: int, last_failed_at: datetime) -> datetime | None:
+        """Until when a job that runs again, after so many failures, counts as failed; None: it does not."""
+        return last_failed_at + self.flaps_within if failures > 1 else None
 
 
 @dataclass(frozen=True)
 class JobState:
-    """A job of an occurrence, as of the moment of judging. `changed_at`: its last status; `ended_at`: when complete."""
+    """A job of an occurrence, as of the moment of judging. `changed_at`: its last status; `ended_at`: when complete.
+
+    `failures`: its runs that failed, known where an incident `failed` needs it. `flaps_until`: of one that failed again
+    and again and runs now, until when it counts as failed.
+    """
 
     key: JobKey
     progress: str
@@ -132,6 +149,8 @@ class JobState:
     upstream_rank: int = 0
     changed_at: datetime | None = None
     ended_at: datetime | None = None
+    failures: int = 0
+    flaps_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +206,7 @@ class Occurrence:
     is_late_known: bool = False
     gives_up_at: datetime | None = None
     is_waived: bool = False
+    zone: str = "UTC"
 
     def incident(self, kind: str) -> Key:
         """Key of its incident of `kind`."""
@@ -221,18 +241,24 @@ class Occurrence:
 
     @property
     def is_failed(self) -> bool:
-        return self.progress == "failed" and self.outcome in {"not_due", "overdue"} and not self.is_waived
+        is_failing = self.progress == "failed" or self.flaps_until is not None
+        return is_failing and self.outcome in {"not_due", "overdue"} and not self.is_waived
+
+    @cached_property
+    def flaps_until(self) -> datetime | None:
+        """Until when a job that runs again counts as failed; None: none does."""
+        return max((job.flaps_until for job in self.jobs if job.flaps_until is not None), default=None)
 
     @cached_property
     def troubled_jobs(self) -> tuple[JobState, ...]:
-        """The jobs to blame: all that are incomplete once it is overdue, before that those that failed.
+        """The jobs to blame: all that are incomplete once it is overdue, before that those that fail.
 
         None of what was waived or given up: nobody waits for it.
         """
         if self.is_waived or self.outcome == "missed":
             return ()
         wanted = {"pending", "running", "failed"} if self.outcome == "overdue" else {"failed"}
-        return tuple(job for job in self.jobs if job.progress in wanted)
+        return tuple(job for job in self.jobs if job.progress in wanted or job.flaps_until is not None)
 
     @cached_property
     def troubled_keys(self) -> frozenset[JobKey]:

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
+from sensors.oncall.incidents.facts import Facts, Knowledge
 from sensors.oncall.incidents.model import (
     BACK_ON_TRACK,
+    CAME_TRUE,
     SEVERITIES,
     UNDELIVERABLE,
     Event,
@@ -19,14 +20,11 @@ from sensors.oncall.incidents.model import (
     Told,
 )
 from sensors.oncall.incidents.routes import Route, Routes
+from sensors.oncall.incidents.texts import IS_END, WORDS, Telling, facts_of, said_of
 
-_WORDS: dict[Event, str] = {
-    "opened": "",
-    "repeated": "still open",
-    "escalated": "not acknowledged",
-    "resolved": "over",
-    "back_on_track": "back on track",
-}
+NOTHING_KNOWN = Knowledge()
+# A digest lists so many; it says how many more there are.
+DIGEST_LINES = 50
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,14 @@ class Silence:
 
 
 @dataclass(frozen=True)
+class Recent:
+    """How many incidents a route was told of of late, and when last."""
+
+    count: int = 0
+    last_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Situation:
     """All that telling depends on.
 
@@ -67,13 +73,41 @@ class Situation:
     silences: Sequence[Silence]
     since: Mapping[str, datetime] = field(default_factory=dict)
     """When routes came, of those that were not there from the begin."""
+    recent: Mapping[str, Recent] = field(default_factory=dict)
+    """By route, what it was sent within `Rules.digest_within`."""
+    held: Mapping[str, Sequence[tuple[Incident, Event]]] = field(default_factory=dict)
+    """By route, what was held back for its next digest; it may be over by now."""
 
 
-def notices(situation: Situation, routes: Routes, now: datetime) -> list[Notice]:
-    """The messages that are due at `now`, a list per route in the order in which they are to be sent.
+@dataclass(frozen=True)
+class Held:
+    """What a route is told in its next digest."""
+
+    route: str
+    incident_id: int
+    event: Event
+
+
+@dataclass(frozen=True)
+class Notices:
+    """The messages that are due, a list per route in the order in which they are to be sent; and what is held back."""
+
+    sent: list[Notice]
+    held: list[Held]
+
+
+def notices(
+    situation: Situation,
+    routes: Routes,
+    now: datetime,
+    knowledge: Knowledge = NOTHING_KNOWN,
+    site: str | None = None,
+) -> Notices:
+    """What is due at `now`.
 
     What is open and neither silenced nor acknowledged is told at every route that it matches, or its root is told
-    there: only a root that is told itself keeps what is grouped under it from being told (see `_is_told_under`).
+    there: only a root that is told itself keeps what is grouped under it from being told (see `_is_told_under`). In a
+    storm (see `_is_held_back`) a route is sent one message each `Rules.digest_every`, of all that is due there.
     """
     due: dict[str, list[tuple[Incident, Event]]] = defaultdict(list)
     for one in situation.over:
@@ -105,16 +139,82 @@ def notices(situation: Situation, routes: Routes, now: datetime) -> list[Notice]
     for one in situation.open:
         if one.cause_id is not None:
             grouped[one.cause_id].append(one)
-    made = []
-    for route_id, items in due.items():
-        if len(items) > routes.rules.digest_above:
-            made.append(_digest(route_id, items, grouped))
+    singles: list[tuple[str, Incident, Event]] = []
+    made: dict[str, list[Notice]] = {}
+    held: list[Held] = []
+    for route_id in routes.routes:
+        items = due.get(route_id, []) + _still_held(route_id, due.get(route_id, []), situation, now)
+        is_storm = _is_storm(route_id, items, situation, routes)
+        if is_storm and _is_held_back(route_id, items, situation, routes, now):
+            held += [Held(route_id, one.incident_id, event) for one, event in items]
+        elif is_storm and len(items) > 1:
+            made[route_id] = [_digest(route_id, items, grouped)]
         else:
-            made += [
-                _single(route_id, one, event, grouped.get(one.incident_id, []), known.get(one.cause_id or 0))
-                for one, event in items
-            ]
-    return made
+            singles += [(route_id, one, event) for one, event in items]
+    facts = knowledge.facts([*{one.incident_id: one for _, one, _ in singles}.values()]) if singles else {}
+    repeated = {(one.incident_id, route_id) for route_id, one, event in singles if event == "repeated"}
+    before = knowledge.before(repeated) if repeated else {}
+    for route_id, one, event in singles:
+        telling = Telling(
+            one,
+            event,
+            facts.get(one.incident_id, Facts()),
+            grouped.get(one.incident_id, []),
+            known.get(one.cause_id or 0),
+            before.get((one.incident_id, route_id)),
+            site,
+        )
+        made.setdefault(route_id, []).append(_single(route_id, telling))
+    return Notices([one for route_id in routes.routes for one in made.get(route_id, [])], held)
+
+
+def _still_held(
+    route_id: str, due: Sequence[tuple[Incident, Event]], situation: Situation, now: datetime
+) -> list[tuple[Incident, Event]]:
+    """Of what was held back what is over by now: its end, or that it was there at all. What is open is due anew."""
+    again = {one.incident_id for one, _ in due}
+    return [
+        (one, event)
+        for one, event in situation.held.get(route_id, ())
+        if one.resolved_at is not None
+        and one.incident_id not in again
+        and one.resolution != CAME_TRUE
+        and event in {"opened", *IS_END}
+        and not any(silence.covers(one, now) for silence in situation.silences)
+    ]
+
+
+def _is_storm(
+    route_id: str, items: Sequence[tuple[Incident, Event]], situation: Situation, routes: Routes
+) -> bool:
+    """Whether more is told than anybody reads one by one; it lasts as long as something is held back."""
+    recent = situation.recent.get(route_id, Recent())
+    is_held = bool(situation.held.get(route_id))
+    return is_held or recent.count + len(items) > routes.rules.digest_above
+
+
+def _is_held_back(
+    route_id: str,
+    items: Sequence[tuple[Incident, Event]],
+    situation: Situation,
+    routes: Routes,
+    now: datetime,
+) -> bool:
+    """Whether the next digest is yet to come; none of `items` has been untold for as long as it may be."""
+    last_at = situation.recent.get(route_id, Recent()).last_at
+    if last_at is None or now >= last_at + routes.rules.digest_every:
+        return False
+    latest = now - routes.rules.regroup_after
+
+    def is_long_due(one: Incident, event: Event) -> bool:
+        told = situation.told.get((one.incident_id, route_id))
+        is_news = event == "opened" or (
+            event == "repeated" and told is not None and told.last < one.tell_from
+        )
+        # One that left its group has waited for that long already.
+        return is_news and (one.opened_at <= latest or one.tell_from > one.opened_at)
+
+    return not any(is_long_due(one, event) for one, event in items if one.resolved_at is None)
 
 
 def _is_told_under(
@@ -200,7 +300,11 @@ def _event_of_end(one: Incident, route: Route, situation: Situation, now: dateti
 
 def next_due(situation: Situation, routes: Routes, now: datetime) -> datetime | None:
     """A moment after `now` at which time alone may make a notice due, silences aside; None without one."""
-    moments = []
+    moments = [
+        recent.last_at + routes.rules.digest_every
+        for route_id, recent in situation.recent.items()
+        if recent.last_at is not None and situation.held.get(route_id)
+    ]
     for one in situation.open:
         moments.append(one.tell_from)
         if one.acknowledged_at is not None:
@@ -216,36 +320,19 @@ def next_due(situation: Situation, routes: Routes, now: datetime) -> datetime | 
     return min((moment for moment in moments if moment > now), default=None)
 
 
-def _single(
-    route: str, one: Incident, event: Event, grouped: Sequence[Incident], root: Incident | None
-) -> Notice:
-    is_end = event in {"resolved", "back_on_track"} or one.resolved_at is not None
-    severity: Severity = "info" if is_end else one.severity
-    word = _WORDS[event]
-    title = f"{one.title} ({word})" if word else one.title
-    lines = [one.message]
-    if owner := one.detail.get("owner"):
-        lines.append(f"Owner: {owner}")
-    if root is not None and not is_end:
-        taken = f", acknowledged by {root.acknowledged_by}" if root.acknowledged_by else ""
-        lines.append(f"Grouped under {root.incident_id}: {root.title}{taken}")
-    if grouped:
-        names = [child.title for child in grouped[:10]]
-        rest = len(grouped) - len(names)
-        lines.append("Grouped under it: " + "; ".join(names) + (f"; and {rest} more" if rest > 0 else ""))
-    if event == "escalated":
-        lines.append(f"Open since {one.opened_at:%Y-%m-%d %H:%M} UTC, and nobody acknowledged it.")
-    lines.append(f"Incident {one.incident_id}" + ("" if is_end else f": duemark ack {one.incident_id}"))
+def _single(route: str, telling: Telling) -> Notice:
+    one = telling.incident
+    severity: Severity = "info" if telling.is_end else one.severity
     return Notice(
         route=route,
-        event=event,
+        event=telling.event,
         incidents=(one,),
-        events=(event,),
+        events=(telling.event,),
         severity=severity,
-        title=title,
-        body="\n".join(lines),
-        payload=_facts(one) | {"grouped": [child.incident_id for child in grouped]},
-        grouped=tuple(grouped),
+        title=telling.title,
+        body=telling.body,
+        payload=telling.payload,
+        grouped=tuple(telling.grouped),
     )
 
 
@@ -255,20 +342,25 @@ def _digest(
     worst = max((one.severity for one, _ in items), key=SEVERITIES.index)
     counts: dict[str, int] = defaultdict(int)
     for one, event in items:
-        counts[f"{one.key.kind.replace('_', ' ')}{' ' + _WORDS[event] if _WORDS[event] else ''}"] += 1
+        counts[f"{one.key.kind.replace('_', ' ')}{' ' + WORDS[event] if WORDS[event] else ''}"] += 1
     summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     order = sorted(items, key=lambda item: (-SEVERITIES.index(item[0].severity), item[0].incident_id))
     lines = []
-    for one, event in order[:20]:
-        said = [_WORDS[event]] if _WORDS[event] else []
+    for one, event in order[:DIGEST_LINES]:
+        said = [word] if (word := said_of(one, event)) else []
         if under := grouped.get(one.incident_id):
             said.append(f"{len(under)} grouped under it")
         words = f" ({', '.join(said)})" if said else ""
-        lines.append(f"{one.title}{words} · {one.incident_id}")
+        what = f"{one.title}{words}"
+        lines.append(
+            f"{what} · {one.incident_id}"
+            if one.resolved_at is not None
+            else f"{what} · duemark ack {one.incident_id}"
+        )
     if len(order) > len(lines):
         lines.append(f"and {len(order) - len(lines)} more: duemark incidents")
     facts = [
-        _facts(one)
+        facts_of(one)
         | {"event": event, "grouped": [child.incident_id for child in grouped.get(one.incident_id, ())]}
         for one, event in order
     ]
@@ -283,19 +375,3 @@ def _digest(
         payload={"incidents": facts},
         grouped=tuple(child for one, _ in items for child in grouped.get(one.incident_id, ())),
     )
-
-
-def _facts(one: Incident) -> dict[str, Any]:
-    return {
-        "incident_id": one.incident_id,
-        "kind": one.key.kind,
-        "subject": one.key.subject,
-        "occurrence": one.key.occurrence,
-        "application_id": one.application_id,
-        "slo_id": one.slo_id,
-        "business_date": one.business_date.isoformat() if one.business_date else None,
-        "slot": one.slot,
-        "began_at": one.began_at.isoformat(),
-        "opened_at": one.opened_at.isoformat(),
-        "resolution": one.resolution,
-    }

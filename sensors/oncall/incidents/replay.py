@@ -23,11 +23,13 @@ from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents import marts, rules, silence
-from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
+from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped, reopened
 from sensors.oncall.incidents.evaluate import slo_wanted
 from sensors.oncall.incidents.forecasts import NO_RISKS, Risks, past_risks
 from sensors.oncall.incidents.model import (
+    RESTARTED,
     Ending,
+    Event,
     Incident,
     JobKey,
     JobState,
@@ -35,10 +37,11 @@ from sensors.oncall.incidents.model import (
     Notice,
     Occurrence,
     OccurrenceKey,
+    Rules,
     Told,
     Wanted,
 )
-from sensors.oncall.incidents.notices import Situation, next_due, notices
+from sensors.oncall.incidents.notices import Recent, Situation, next_due, notices
 from sensors.oncall.incidents.routes import Route, Routes, load_routes
 from sensors.oncall.incidents.rules import JobDate, Standing, Window
 
@@ -91,8 +94,9 @@ class PastJob:
     upstream_rank: int
     failures: list[tuple[datetime, datetime | None]] = field(default_factory=list)
 
-    def at(self, moment: datetime) -> JobState:
-        """How it stood."""
+    def at(self, moment: datetime, flaps: Rules | None = None) -> JobState:
+        """How it stood; `flaps`: by which rules it counts as failed although it runs again, where that was told."""
+        begun = [begin for begin, _ in self.failures if begin <= moment]
         failed = [begin for begin, end in self.failures if begin <= moment and (end is None or moment < end)]
         if self.actual_end_at is not None and self.actual_end_at <= moment:
             progress, changed = "complete", self.actual_end_at
@@ -103,6 +107,8 @@ class PastJob:
         else:
             progress, changed = "pending", None
         ended = self.actual_end_at if progress == "complete" else None
+        until = flaps.flaps_until(len(begun), max(begun)) if flaps is not None and begun else None
+        is_flapping = progress == "running" and until is not None and until > moment
         return JobState(
             self.key,
             progress,
@@ -111,6 +117,8 @@ class PastJob:
             self.upstream_rank,
             changed,
             ended,
+            len(begun),
+            until if is_flapping else None,
         )
 
 
@@ -147,9 +155,11 @@ class PastOccurrence:
         if self.actual_end_at is not None:
             yield self.actual_end_at
 
-    def at(self, moment: datetime, *, is_watched: bool, is_late_known: bool) -> Occurrence:
+    def at(
+        self, moment: datetime, *, is_watched: bool, is_late_known: bool, flaps: Rules | None = None
+    ) -> Occurrence:
         """How it stood."""
-        jobs = tuple(job.at(moment) for job in self.jobs)
+        jobs = tuple(job.at(moment, flaps) for job in self.jobs)
         end = self.actual_end_at if self.actual_end_at is not None and self.actual_end_at <= moment else None
         states = {job.progress for job in jobs}
         if end is not None:
@@ -241,6 +251,9 @@ class _Memory:
     told: dict[tuple[int, str], Told] = field(default_factory=dict)
     late: set[OccurrenceKey] = field(default_factory=set)
     opened: Counter[str] = field(default_factory=Counter)
+    sent: dict[str, list[tuple[datetime, int]]] = field(default_factory=dict)
+    held: dict[str, list[tuple[Incident, Event]]] = field(default_factory=dict)
+    restarted: dict[Key, Incident] = field(default_factory=dict)
     last_id: int = 0
 
     def step(
@@ -259,7 +272,10 @@ class _Memory:
         answered = set()
         for row, end in todo.resolved:
             del self.standing[row.incident_id]
-            over.append(replace(row, resolved_at=now, resolution=end.resolution, message=end.message))
+            ended = replace(row, resolved_at=now, resolution=end.resolution, message=end.message)
+            over.append(ended)
+            if end.resolution == RESTARTED:
+                self.restarted[row.key] = ended
             answered |= {row.key[1:]} if row.key.kind == "overdue" else set()
         for row, one in todo.updated:
             self.standing[row.incident_id] = brought_up_to_date(row, one, now)
@@ -275,16 +291,29 @@ class _Memory:
         regroup_after = self.routes.rules.regroup_after
         for moved in regrouped(before, list(self.standing.values()), wanted, now, regroup_after):
             self.standing[moved.incident_id] = moved
-        made = notices(self.situation(over), self.routes, now)
-        for notice in made:
+        situation = self.situation(now, over)
+        due = notices(situation, self.routes, now)
+        were_held = {
+            each.incident_id: each for held in self.held.values() for each, _ in held if each.resolved_at
+        }
+        rows = self.standing | {each.incident_id: each for each in over} | were_held
+        self.held = {}
+        for each in due.held:
+            self.held.setdefault(each.route, []).append((rows[each.incident_id], each.event))
+        for notice in due.sent:
+            self.sent.setdefault(notice.route, []).append((now, len(notice.incidents)))
             for incident in notice.incidents:
                 key = (incident.incident_id, notice.route)
                 known = self.told.get(key)
                 is_news = known is None or known.last < incident.tell_from
                 self.told[key] = Told(now if known is None or is_news else known.first, now)
-        return made
+        return due.sent
 
     def _open(self, one: Wanted, now: datetime) -> Incident:
+        before = self.restarted.get(one.key)
+        since = now - self.routes.rules.flaps_within
+        if before is not None and before.resolved_at is not None and before.resolved_at > since:
+            return reopened(before, one, now)
         self.last_id += 1
         self.opened[one.key.kind] += 1
         return Incident(
@@ -295,16 +324,28 @@ class _Memory:
             resolution=one.resolution if one.is_over else None,
         )  # fmt: skip
 
-    def situation(self, over: Sequence[Incident] = ()) -> Situation:
+    def situation(self, now: datetime, over: Sequence[Incident] = ()) -> Situation:
         """What telling depends on."""
-        return Situation(list(self.standing.values()), over, self.told, ())
+        rules = self.routes.rules
+        since = now - max(rules.digest_within, rules.digest_every)
+        recent = {}
+        for route, sent in self.sent.items():
+            self.sent[route] = late = [(at, count) for at, count in sent if at > since]
+            if late:
+                recent[route] = Recent(sum(count for _, count in late), max(at for at, _ in late))
+        now_known = {one.incident_id: one for one in over} | self.standing
+        held = {
+            route: [(now_known.get(one.incident_id, one), event) for one, event in found]
+            for route, found in self.held.items()
+        }
+        return Situation(list(self.standing.values()), over, self.told, (), recent=recent, held=held)
 
-    def occurrences(self) -> set[OccurrenceKey]:
-        """Those of which an incident is open."""
+    def occurrences(self, kind: str | None = None) -> set[OccurrenceKey]:
+        """Those of which an incident is open, of a kind or of any."""
         return {
             OccurrenceKey(row.slo_id, row.business_date, row.slot or "")
             for row in self.standing.values()
-            if row.slo_id and row.business_date
+            if row.slo_id and row.business_date and kind in {None, row.key.kind}
         }
 
     def causes(self) -> dict[Key, Key | None]:
@@ -370,6 +411,13 @@ def replay_of(
     agenda = {_tick(start)}
     agenda |= {_tick(at) for _, _, one in entering for at in one.instants() if start <= at <= end}
     agenda |= {
+        _tick(begin + limits.flaps_within)
+        for _, _, one in entering
+        for job in one.jobs
+        for begin, _ in job.failures[1:]
+        if begin <= end
+    }
+    agenda |= {
         _tick(one.expected_end_at + limits.watch) for _, _, one in entering if one.actual_end_at is None
     }
     queue = sorted(moment for moment in agenda if start <= moment <= end)
@@ -387,12 +435,13 @@ def replay_of(
             active[entering[entered][1]] = entering[entered][2]
             entered += 1
         graph.moment = moment
-        watched = memory.occurrences()
+        watched, failing = memory.occurrences(), memory.occurrences("failed")
         standing = [
             one.at(
                 moment,
                 is_watched=_is_watched(one, due, limits, moment) or one.key in watched,
                 is_late_known=one.key in memory.late,
+                flaps=limits if one.key in failing else None,
             )
             for one in active.values()
         ]
@@ -419,7 +468,7 @@ def replay_of(
             is_old = is_old and (one.gives_up_at is None or one.gives_up_at < moment)
             if is_over or is_old:
                 del active[key]
-        if (later := next_due(memory.situation(), routes, moment)) is not None and _tick(later) <= end:
+        if (later := next_due(memory.situation(moment), routes, moment)) is not None and _tick(later) <= end:
             heapq.heappush(queue, _tick(later))
     return Replay(start, end, sent, dict(memory.opened))
 

@@ -37,7 +37,7 @@ from pipelines.catalog.documents import (
     read_document,
     yaml_files,
 )
-from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id
+from pipelines.catalog.models import STORED, ApplicationId, Duration, Entry, Fault, Id, duration_text
 from pipelines.catalog.read import CatalogError, explain
 from pipelines.errors import DuemarkError, nearest
 from sensors.oncall.incidents.files import file_fault
@@ -165,8 +165,24 @@ class RuleSettings(Entry):
         default=Rules.digest_above,
         ge=1,
         strict=True,
-        description="more messages at once become one, such as 10",
+        description="more than so many told within `digest_within` are told in digests, such as 10",
     )
+    digest_within: Duration = Field(
+        default=Rules.digest_within, description="how far back they count, such as 15m"
+    )
+    digest_every: Duration = Field(
+        default=Rules.digest_every, description="how long from digest to digest, such as 5m"
+    )
+    flaps_within: Duration = Field(
+        default=Rules.flaps_within, description="a job that fails again so soon goes on failing, such as 1h"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.digest_every > self.regroup_after:
+            hint = f"at most `regroup_after`, {duration_text(self.regroup_after)}: nothing may stay untold for longer"
+            _refuse([(("digest_every",), "digests would come too late", hint)])
+        return self
 
     def rules(self) -> Rules:
         """The same as the rules take them."""

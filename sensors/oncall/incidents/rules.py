@@ -12,8 +12,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
 
 from sensors.oncall.incidents.model import (
+    RESTARTED,
     Ending,
     Incident,
     JobKey,
@@ -92,7 +94,12 @@ def slo_incidents(occurrences: Iterable[Occurrence], as_of: datetime) -> list[Wa
             wanted.append(one.overdue.but(seen_at=as_of))
         if one.is_failed:
             ends = [job.changed_at for job in one.jobs if job.progress == "failed" and job.changed_at]
-            wanted.append(one.wanted("failed", "warning", max(ends, default=as_of), as_of))
+            failed = one.wanted("failed", "warning", max(ends, default=as_of), as_of)
+            often = max((job.failures for job in one.jobs), default=0)
+            if often > 1:
+                title = failed.title.replace("Failed", f"Failed {often} times", 1)
+                failed = failed.but(title=title, detail={**failed.detail, "failures": often})
+            wanted.append(failed)
         if one.outcome == "late" and not one.is_late_known:
             late = one.wanted("late", "warning", one.expected_end_at, as_of)
             wanted.append(late.but(is_over=True, resolution="late"))
@@ -131,10 +138,12 @@ def slo_ending(incident: Incident, now_stands: Occurrence | None, fate: Callable
     if incident.key.kind == "failed" and not now_stands.is_failed:
         if now_stands.progress == "pending":
             return Ending("retracted", f"The statuses that said so are not there any more. {said}")
-        return Ending("restarted", f"Running again. {said}")
+        return Ending(RESTARTED, f"Running again. {said}")
     if now_stands.outcome == "not_due":
         if incident.key.kind == "overdue" and now_stands.expected_end_at != incident.began_at:
-            before, now = instant_text(incident.began_at), instant_text(now_stands.expected_end_at)
+            before, now = (
+                instant_text(at, now_stands.zone) for at in (incident.began_at, now_stands.expected_end_at)
+            )
             return Ending("changed", f"The promise was changed: due {now}, and no longer {before}. {said}")
         return Ending("not_due", f"The marts show an earlier moment, when it was not due. {said}")
     return Ending("unwatched", f"Still not complete, and due for too long to be watched any longer. {said}")
@@ -578,9 +587,9 @@ def group_by(
 # Words
 
 
-def instant_text(moment: datetime) -> str:
-    """An instant as messages have it."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+def instant_text(moment: datetime, zone: str = "UTC") -> str:
+    """An instant as messages have it, on the clocks of a zone: `2026-11-24 03:00 EST`."""
+    return f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M %Z}"
 
 
 def count_of(number: int, noun: str, plural: str = "") -> str:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pipelines.durations import spelled
 from sensors.oncall.incidents.model import Detail, Key, Occurrence, OccurrenceKey, Rules, Wanted
 from sensors.oncall.incidents.rules import Missed, Waits, count_of, instant_text, listed
 
@@ -146,7 +147,9 @@ def sender_silences(
         key = Key(KIND, application)
         message = f"Nothing was heard from {application} since {instant_text(last)}"
         if pause is not None:
-            message += f", and at that time of day it is usually silent for {_minutes(pause)} at most"
+            message += (
+                f", and at that time of day it is usually silent for {spelled(_whole_minutes(pause))} at most"
+            )
         wanted.append(
             Wanted(
                 key=key,
@@ -180,9 +183,5 @@ def wholly_explained(
     }
 
 
-def _minutes(pause: timedelta) -> str:
-    minutes = math.ceil(pause / timedelta(minutes=1))
-    hours, rest = divmod(minutes, 60)
-    if not hours:
-        return count_of(minutes, "minute")
-    return count_of(hours, "hour") + (f" and {count_of(rest, 'minute')}" if rest else "")
+def _whole_minutes(pause: timedelta) -> timedelta:
+    return timedelta(minutes=math.ceil(pause / timedelta(minutes=1)))

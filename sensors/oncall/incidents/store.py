@@ -16,20 +16,23 @@ from pipelines.catalog.read import CatalogError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.locks import Lock, take_to_commit
 from pipelines.warehouse.settings import Settings
-from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped
+from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped, reopened
+from sensors.oncall.incidents.facts import Known
 from sensors.oncall.incidents.marts import single_row
 from sensors.oncall.incidents.model import (
     CAME_TRUE,
     DELIVERY_FAILED,
+    RESTARTED,
     UNDELIVERABLE,
     Ending,
+    Event,
     Incident,
     Key,
     Notice,
     Told,
     Wanted,
 )
-from sensors.oncall.incidents.notices import Silence, Situation, notices
+from sensors.oncall.incidents.notices import Recent, Silence, Situation, notices
 from sensors.oncall.incidents.routes import OWN_APPLICATION, Routes, load_routes
 
 if TYPE_CHECKING:
@@ -135,17 +138,21 @@ def reconcile(
     *,
     now: datetime,
     regroup_after: timedelta = timedelta(),
+    reopens_within: timedelta = timedelta(),
     standing: Sequence[Incident] | None = None,
 ) -> Reconciled:
     """Make the open incidents of `kinds` those that are wanted: open, update and close rows.
 
     For whoever reports kinds of its own: call it within `in_transaction`, and `tell` after it. Idempotent. `standing`:
-    the open ones of these kinds, where they were read already.
+    the open ones of these kinds, where they were read already. `reopens_within`: what was restarted and fails again so
+    soon is the same incident.
     """
     wanted = list(wanted)
     standing = open_incidents(cursor, kinds) if standing is None else standing
     todo = changes(standing, wanted, ending)
-    opened = _insert(cursor, todo.opened, now)
+    again = _reopen(cursor, todo.opened, now, reopens_within)
+    reopened = {one.key for one in again}
+    opened = _insert(cursor, [one for one in todo.opened if one.key not in reopened], now) + again
     changed = [brought_up_to_date(row, one, now) for row, one in todo.updated]
     _rewrite(cursor, changed)
     into = {
@@ -189,6 +196,28 @@ def reconcile(
         open=list((still_open | moved).values()),
         updated=len(changed) + len(moved),
     )
+
+
+def _reopen(cursor: Cursor, wanted: Sequence[Wanted], now: datetime, within: timedelta) -> list[Incident]:
+    """Of what is to be opened what was restarted a short while ago, open again: told once more, by the same number."""
+    failed = {one.key: one for one in wanted if one.key.kind == "failed"}
+    if not failed or not within:
+        return []
+    found = {
+        row.key: reopened(row, failed[row.key], now)
+        for row in read_incidents(
+            cursor,
+            "kind = 'failed' and resolution = %s and resolved_at > %s and (subject, occurrence) in"
+            " (select * from unnest(%s::text[], %s::text[]))",
+            [RESTARTED, now - within, [key.subject for key in failed], [key.occurrence for key in failed]],
+        )
+    }
+    cursor.executemany(
+        "update ops.incident set resolved_at = null, resolution = null where incident_id = %s",
+        [(one.incident_id,) for one in found.values()],
+    )
+    _rewrite(cursor, list(found.values()))
+    return list(found.values())
 
 
 def _rewrite(cursor: Cursor, rows: Sequence[Incident]) -> None:
@@ -266,11 +295,13 @@ def tell(
     now: datetime,
     over: Sequence[Incident] = (),
     standing: Sequence[Incident] | None = None,
+    site: str | None = None,
 ) -> int:
     """Write what has to be told now to the outbox; returns how many messages.
 
     `over`: closed in this transaction; `standing`: all that is open, of any kind, where it was read already.
-    What waits for a route that the catalog has no more is given up first, and told to the others.
+    `site`: where the pages of the board are served. What waits for a route that the catalog has no more is given up
+    first, and told to the others.
     """
     standing = open_incidents(cursor) if standing is None else standing
     given_up = _give_up(cursor, routes, standing, now)
@@ -294,11 +325,53 @@ def tell(
         told=told,
         silences=read_silences(cursor, "starts_at <= %(now)s and ends_at > %(now)s", {"now": now}),
         since=since,
+        recent=_recent(cursor, now - max(routes.rules.digest_within, routes.rules.digest_every), now),
+        held=_held(cursor, [*standing, *over]),
     )
-    made = notices(situation, routes, now)
-    for notice in made:
+    due = notices(situation, routes, now, Known(cursor), site)
+    for notice in due.sent:
         enqueue(cursor, notice, now)
-    return len(made)
+    held = {
+        (route, one.incident_id, event) for route, found in situation.held.items() for one, event in found
+    }
+    if held != {(one.route, one.incident_id, one.event) for one in due.held}:
+        cursor.execute("delete from ops.held")
+        cursor.executemany(
+            "insert into ops.held (route, incident_id, event) values (%s, %s, %s)",
+            [(one.route, one.incident_id, one.event) for one in due.held],
+        )
+    return len(due.sent)
+
+
+def _recent(cursor: Cursor, since: datetime, now: datetime) -> dict[str, Recent]:
+    """By route, what it was sent after `since`."""
+    rows = cursor.execute(
+        """
+        select message.route, count(*)::integer, max(created_at)
+        from ops.alert_outbox as message
+        inner join ops.notice using (outbox_id)
+        where created_at > %(since)s and created_at <= %(now)s
+            and notice.event <> 'grouped' and undeliverable_at is null
+        group by message.route
+        """,
+        {"since": since, "now": now},
+    )
+    return {route: Recent(count, last_at) for route, count, last_at in rows}
+
+
+def _held(cursor: Cursor, known: Sequence[Incident]) -> dict[str, list[tuple[Incident, Event]]]:
+    """By route, what was held back for its next digest."""
+    rows = cursor.execute(
+        "select route, incident_id, event from ops.held order by route, incident_id"
+    ).fetchall()
+    incidents = {one.incident_id: one for one in known}
+    over = [incident_id for _, incident_id, _ in rows if incident_id not in incidents]
+    if over:
+        incidents |= {one.incident_id: one for one in read_incidents(cursor, "incident_id = any(%s)", [over])}
+    found: dict[str, list[tuple[Incident, Event]]] = defaultdict(list)
+    for route, incident_id, event in rows:
+        found[route].append((incidents[incident_id], event))
+    return dict(found)
 
 
 def _give_up(cursor: Cursor, routes: Routes, standing: Sequence[Incident], now: datetime) -> list[Incident]:

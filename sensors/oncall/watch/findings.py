@@ -243,7 +243,9 @@ class _Look:
             if self._is_open(Key(RUN_FAILED, run.job), run.ended_at, is_over=run.is_over):
                 yield _run_failed(run)
         for check in self._facts.failed_checks:
-            if self._is_open(_check_key(check), check.failed_at, is_over=check.is_over):
+            key = _check_key(check)
+            is_told = (check.asset, check.check) in self._facts.told_checks and key not in self._standing
+            if not is_told and self._is_open(key, check.failed_at, is_over=check.is_over):
                 yield _check_failed(check)
         yield from self._daemon()
         yield from self._locations()

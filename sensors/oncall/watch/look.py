@@ -69,7 +69,7 @@ def look(
         wanted = judge(observed, limits, names, standing)
         done = reconcile(cursor, KINDS, wanted, lambda one: ending(one, observed, limits), now=moment)
         routes, _ = current_routes(cursor, settings, moment)
-        messages = tell(cursor, routes, moment, done.over)
+        messages = tell(cursor, routes, moment, done.over, site=settings.url)
         write_memory(cursor, observed.memory, watcher)
         return Seen(
             moment,

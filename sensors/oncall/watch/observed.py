@@ -36,6 +36,7 @@ from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.model import Key
 from sensors.oncall.watch import outage
 from sensors.oncall.watch.limits import Limits
+from sensors.oncall.watch.told import told_by_incidents
 
 if TYPE_CHECKING:
     Cursor = psycopg.Cursor[Any]
@@ -269,6 +270,8 @@ class Observed:
     failed_runs: Sequence[FailedRun] = ()
     pending_runs: Sequence[PendingRun] = ()
     failed_checks: Sequence[FailedCheck] = ()
+    told_checks: frozenset[tuple[str, str]] = frozenset()
+    """Those, by asset and name, of which incidents tell: they open nothing."""
     waiting: Sequence[Waiting] = ()
     declared: Mapping[str, Sequence[Declared]] = field(default_factory=dict)
     """By location; without the locations of which it is not known."""
@@ -360,6 +363,7 @@ def read_facts(cursor: Cursor, settings: Settings, limits: Limits, asked: Asked,
                 ),
                 last_event_id=last_event_id(dagster),
             )
+    observed = replace(observed, told_checks=told_by_incidents(cursor, observed.failed_checks))
     return replace(observed, memory=remembered(memory, observed, asked.answers, limits))
 
 

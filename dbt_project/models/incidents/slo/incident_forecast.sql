@@ -1,24 +1,26 @@
 {{ config(materialized="view") }}
 
 select
-    slo_id,
-    slo_name as name,
-    business_date,
-    slot,
-    application_id,
-    expected_end_at,
-    p50,
-    p80,
-    miss_probability,
-    is_at_risk,
-    rule,
-    past_dates,
-    path,
-    slack,
-    slack_slo
-from {{ ref("slo_forecast") }}
+    forecast.slo_id,
+    forecast.slo_name as name,
+    forecast.business_date,
+    forecast.slot,
+    forecast.application_id,
+    forecast.expected_end_at,
+    forecast.p50,
+    forecast.p80,
+    forecast.miss_probability,
+    forecast.is_at_risk,
+    forecast.rule,
+    forecast.past_dates,
+    forecast.path,
+    forecast.slack,
+    forecast.slack_slo,
+    coalesce(promise.timezone, 'UTC') as timezone
+from {{ ref("slo_forecast") }} as forecast
+left join lateral({{ zone_of("forecast.slo_id") }}) as promise on true
 where
-    is_open
-    and expected_end_at >= as_of
+    forecast.is_open
+    and forecast.expected_end_at >= forecast.as_of
     -- a risk that was told of ends below
-    and miss_probability >= {{ env_var("DUEMARK_DBT_RISK_OVER") }}
+    and forecast.miss_probability >= {{ env_var("DUEMARK_DBT_RISK_OVER") }}

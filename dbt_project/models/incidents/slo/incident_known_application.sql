@@ -1,7 +1,7 @@
 {{ config(materialized="view") }}
 
 -- Now, not as of the last tick: what was just put into the catalog is told no more.
-select version.application_id
+select version.application_id, coalesce(version.spec ->> 'owner', '') as owner
 from {{ source("catalog", "application_version") }} as version
 where
     not version.is_retired

@@ -16,7 +16,11 @@ select
     performance.gives_up_at,
     performance.is_waived,
     coalesce(job.spec ->> 'owner', application.spec ->> 'owner', '') as owner,
-    coalesce(slo.is_retired, true) as is_retired
+    coalesce(slo.is_retired, true) as is_retired,
+    coalesce(promise.timezone, 'UTC') as timezone,
+    coalesce(slo.spec -> -1 ->> 'description', '') as description,
+    coalesce(slo.spec -> -1 ->> 'runbook', '') as runbook,
+    performance.blocking_job
 from {{ ref("slo_performance") }} as performance
 left join
     lateral(
@@ -27,6 +31,7 @@ left join
         limit 1
     ) as slo
     on true
+left join lateral({{ zone_of("performance.slo_id") }}) as promise on true
 left join
     lateral(
         select version.spec

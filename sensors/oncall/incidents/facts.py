@@ -1,0 +1,395 @@
+"""What a message says beside its incident: how the occurrence and the job to blame stand, and who is hit next.
+
+Asked when something is told, of what is told, and not kept: a repetition says how things stand then. All of it is of
+the marts of the last tick, in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sensors.oncall.incidents.forecasts import AT_RISK
+from sensors.oncall.incidents.marts import MartGraph, has_views
+from sensors.oncall.incidents.model import Detail, Incident, JobKey, OccurrenceKey
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Cursor = psycopg.Cursor[Any]
+
+# Of so many past days is what is usual of a job.
+USUAL = timedelta(days=60)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A try of a job. `attempt`: of its business date, or window; `ended_at`: its first SUCCEED, else its FAIL."""
+
+    attempt: int
+    run_id: str
+    host_id: str
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """A job of a business date. `run`: the one that succeeded, else the last; `failed`: the last one that failed.
+
+    `usual_duration` and `usual_restart` (from a FAIL until it is started again) are medians of its past; None without.
+    """
+
+    key: JobKey
+    business_date: date
+    progress: str = "pending"
+    name: str = ""
+    description: str = ""
+    runbook: str = ""
+    owner: str = ""
+    is_restartable: bool = True
+    expected_start_at: datetime | None = None
+    expected_end_at: datetime | None = None
+    run: Run | None = None
+    failed: Run | None = None
+    failures: int = 0
+    usual_duration: timedelta | None = None
+    usual_restart: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An occurrence of another SLO that comes after the job to blame, and is not complete."""
+
+    slo_id: str
+    name: str
+    due_at: datetime
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of one incident. Without an occurrence only `owner` and `zone` are known.
+
+    `way`: from the job to blame to the one of this SLO that waits for it, both included. `hit`: by due time.
+    """
+
+    zone: str = "UTC"
+    owner: str = ""
+    as_of: datetime | None = None
+    due_at: datetime | None = None
+    ended_at: datetime | None = None
+    progress: str = ""
+    description: str = ""
+    runbook: str = ""
+    p50: datetime | None = None
+    p80: datetime | None = None
+    cause: JobFacts | None = None
+    cause_kind: str = ""
+    way: tuple[JobKey, ...] = ()
+    hit: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a route was told of an incident last: when, and the payload of that message."""
+
+    told_at: datetime
+    payload: Detail
+
+
+class Knowledge:
+    """What is known beside the incidents; this one knows nothing, as the replay of past days does."""
+
+    def facts(self, incidents: Collection[Incident]) -> Mapping[int, Facts]:  # noqa: ARG002
+        """Facts by incident id, of those of which anything is known."""
+        return {}
+
+    def before(self, told: Collection[tuple[int, str]]) -> Mapping[tuple[int, str], Before]:  # noqa: ARG002
+        """What was told last, by (incident id, route)."""
+        return {}
+
+
+class Known(Knowledge):
+    """What the marts of the last tick, the catalog and the outbox say."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+
+    def facts(self, incidents: Collection[Incident]) -> Mapping[int, Facts]:
+        if not incidents or not has_views(self._cursor):
+            return {}
+        found = _of_applications(self._cursor, [one for one in incidents if one.slo_id is None])
+        return found | _of_occurrences(self._cursor, [one for one in incidents if one.slo_id is not None])
+
+    def before(self, told: Collection[tuple[int, str]]) -> Mapping[tuple[int, str], Before]:
+        rows = self._cursor.execute(
+            """
+            select distinct on (notice.incident_id, notice.route)
+                notice.incident_id, notice.route, notice.told_at, message.payload
+            from unnest(%s::bigint[], %s::text[]) as wanted (incident_id, route)
+            inner join ops.notice as notice using (incident_id, route)
+            inner join ops.alert_outbox as message using (outbox_id)
+            where notice.event <> 'grouped' and message.undeliverable_at is null
+            order by notice.incident_id, notice.route, outbox_id desc
+            """,
+            [[one for one, _ in told], [route for _, route in told]],
+        )
+        return {
+            (incident_id, route): Before(told_at, _payload_of(incident_id, payload))
+            for incident_id, route, told_at, payload in rows
+        }
+
+
+def _payload_of(incident_id: int, payload: Detail) -> Detail:
+    """What a message says of one incident; a digest says it of several."""
+    listed: Iterable[Detail] = payload.get("incidents", [payload])
+    return next((one for one in listed if one.get("incident_id") == incident_id), {})
+
+
+def _of_applications(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, Facts]:
+    rows = cursor.execute(
+        "select application_id, owner from marts.incident_known_application where application_id = any(%s)",
+        [list({one.application_id for one in incidents if one.application_id})],
+    )
+    owners: dict[str, str] = dict(rows.fetchall())
+    return {
+        one.incident_id: Facts(owner=owner)
+        for one in incidents
+        if (owner := owners.get(one.application_id or ""))
+    }
+
+
+def _of_occurrences(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, Facts]:
+    wanted = [one for one in incidents if one.business_date is not None and one.slot is not None]
+    if not wanted:
+        return {}
+    rows = cursor.execute(
+        """
+        select
+            position, one.timezone, one.owner, published_as_of, one.expected_end_at, one.actual_end_at, one.progress,
+            one.description, one.runbook, forecast.p50, forecast.p80, one.blocking_job, failed.job
+        from unnest(%s::text[], %s::date[], %s::text[]) with ordinality
+            as wanted (slo_id, business_date, slot, position)
+        inner join marts.incident_occurrence as one using (slo_id, business_date, slot)
+        left join marts.slo_forecast as forecast using (slo_id, business_date, slot)
+        left join lateral (
+            select application_id || '/' || job_id as job
+            from marts.slo_job_performance as job
+            where job.slo_id = one.slo_id and job.business_date = one.business_date and job.slot = one.slot
+                and job.progress = 'failed'
+            order by last_status_at desc, application_id, job_id
+            limit 1
+        ) as failed on true
+        cross join control.tick
+        """,
+        [
+            [one.slo_id for one in wanted],
+            [one.business_date for one in wanted],
+            [one.slot for one in wanted],
+        ],
+    ).fetchall()
+    graph = _Graph(cursor)
+    found: list[tuple[Incident, Facts, _Blamed]] = []
+    for position, *row, blocking, failed in rows:
+        one = wanted[position - 1]
+        found.append((one, Facts(*row), _blamed(one, blocking, failed)))
+    blamed = [each for _, _, each in found]
+    jobs, hit = _jobs(cursor, blamed), _hit(cursor, blamed, graph)
+    return {
+        one.incident_id: replace(facts, cause=jobs[each], way=each.way, hit=hit[each])
+        for one, facts, each in found
+    }
+
+
+@dataclass(frozen=True)
+class _Blamed:
+    """The job to blame for an occurrence, and the way from it."""
+
+    at: OccurrenceKey
+    business_date: date
+    way: tuple[JobKey, ...]
+
+    @property
+    def job(self) -> JobKey:
+        return self.way[0]
+
+
+def _blamed(one: Incident, blocking: str, failed: str | None) -> _Blamed:
+    at = OccurrenceKey(one.slo_id or "", one.business_date or date.min, one.slot or "")
+    if one.key.kind == AT_RISK and (path := one.detail.get("path")):
+        return _Blamed(at, at.business_date, tuple(map(_job_key, path)))
+    return _Blamed(
+        at, at.business_date, (_job_key((failed if one.key.kind == "failed" else None) or blocking),)
+    )
+
+
+def _job_key(job: str) -> JobKey:
+    application_id, _, job_id = job.partition("/")
+    return application_id, job_id
+
+
+class _Graph:
+    """Who waits for whom, read when it is asked for."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._graph = MartGraph(cursor)
+        self._below: dict[JobKey, list[JobKey]] | None = None
+
+    def downstream(self, job: JobKey) -> set[JobKey]:
+        """The job, and all that wait for it, however far."""
+        if self._below is None:
+            self._below = defaultdict(list)
+            for waiting, upstream in self._graph.all_upstream().items():
+                for each in upstream:
+                    self._below[each].append(waiting)
+        reached, left = {job}, [job]
+        while left:
+            new = [one for one in self._below.get(left.pop(), ()) if one not in reached]
+            reached.update(new)
+            left += new
+        return reached
+
+
+def _jobs(cursor: Cursor, blamed: Sequence[_Blamed]) -> dict[_Blamed, JobFacts]:
+    parameters = {
+        "applications": [one.job[0] for one in blamed],
+        "jobs": [one.job[1] for one in blamed],
+        "dates": [one.business_date for one in blamed],
+        "slos": [one.at.slo_id for one in blamed],
+        "slots": [one.at.slot for one in blamed],
+        "days": USUAL.days,
+    }
+    wanted = (
+        "unnest(%(applications)s::text[], %(jobs)s::text[], %(dates)s::date[], %(slos)s::text[], %(slots)s::text[])"
+        " with ordinality as wanted (application_id, job_id, business_date, slo_id, slot, position)"
+    )
+    # Of an intraday SLO the runs of its window; of a job of other SLOs those of its date.
+    runs: dict[int, list[tuple[str, Run]]] = defaultdict(list)
+    for position, final_status, *run in cursor.execute(
+        f"""
+        select
+            position, final_status, row_number() over (partition by position order by run.attempt),
+            coalesce(run_id, ''), coalesce(host_id, ''), coalesce(started_at, first_status_at), ended_at
+        from {wanted}
+        inner join marts.job_run as run using (application_id, job_id, business_date)
+        where
+            not exists (
+                select from marts.slo_job_performance as promised
+                where promised.slo_id = wanted.slo_id and promised.slot = wanted.slot
+                    and promised.business_date = run.business_date
+                    and promised.application_id = run.application_id and promised.job_id = run.job_id
+            )
+            or exists (
+                select from marts.slo_job_run as own
+                where own.slo_id = wanted.slo_id and own.slot = wanted.slot and own.business_date = run.business_date
+                    and own.application_id = run.application_id and own.job_id = run.job_id
+                    and own.run_key = run.run_key
+            )
+        order by position, run.attempt
+        """,  # noqa: S608 - ours
+        parameters,
+    ):
+        runs[position].append((final_status, Run(*run)))
+    rows = cursor.execute(
+        f"""
+        select
+            position, coalesce(job.name, wanted.job_id), coalesce(job.description, ''), coalesce(job.runbook, ''),
+            coalesce(job.owner, ''), coalesce(job.restartable, true), promised.expected_start_at,
+            promised.expected_end_at, usual.duration, usual.pause
+        from {wanted}
+        left join marts.incident_job as job using (application_id, job_id)
+        left join lateral (
+            select expected_start_at, expected_end_at
+            from marts.slo_job_performance as promised
+            where promised.application_id = wanted.application_id and promised.job_id = wanted.job_id
+                and promised.business_date = wanted.business_date
+            order by
+                (promised.slo_id = wanted.slo_id and promised.slot = wanted.slot) desc, expected_end_at, promised.slo_id
+            limit 1
+        ) as promised on true
+        left join lateral (
+            select
+                percentile_disc(0.5) within group (order by duration) filter (where final_status = 'SUCCEED')
+                    as duration,
+                percentile_disc(0.5) within group (order by pause) filter (where final_status = 'FAIL') as pause
+            from (
+                select
+                    final_status, duration,
+                    lead(first_status_at) over (partition by business_date order by attempt) - ended_at as pause
+                from marts.job_run as past
+                where past.application_id = wanted.application_id and past.job_id = wanted.job_id
+                    and past.business_date < wanted.business_date
+                    and past.business_date >= wanted.business_date - %(days)s
+            ) as past
+        ) as usual on true
+        """,  # noqa: S608 - ours
+        parameters,
+    )
+    found = {}
+    for position, *job in rows:
+        one = blamed[position - 1]
+        found[one] = _job(one, runs[position], dict(zip(_OF_A_JOB, job, strict=True)))
+    return found
+
+
+# In the order of the question above.
+_OF_A_JOB = (
+    "name", "description", "runbook", "owner", "is_restartable", "expected_start_at", "expected_end_at",
+    "usual_duration", "usual_restart",
+)  # fmt: skip
+
+
+def _job(one: _Blamed, runs: Sequence[tuple[str, Run]], known: Mapping[str, Any]) -> JobFacts:
+    well = sorted(
+        (run.ended_at, run.attempt, run)
+        for status, run in runs
+        if status == "SUCCEED" and run.ended_at is not None
+    )
+    failed = [run for status, run in runs if status == "FAIL"]
+    last = runs[-1] if runs else ("", None)
+    progress = {"": "pending", "FAIL": "failed"}.get(last[0], "running")
+    return JobFacts(
+        one.job,
+        one.business_date,
+        "complete" if well else progress,
+        run=well[0][-1] if well else last[1],
+        failed=failed[-1] if failed else None,
+        failures=len(failed),
+        **known,
+    )
+
+
+def _hit(cursor: Cursor, blamed: Sequence[_Blamed], graph: _Graph) -> dict[_Blamed, tuple[Hit, ...]]:
+    below = [
+        (position, *job) for position, one in enumerate(blamed) for job in sorted(graph.downstream(one.job))
+    ]
+    found: dict[_Blamed, list[Hit]] = {one: [] for one in blamed}
+    for position, *hit in cursor.execute(
+        """
+        select distinct on (position, performance.expected_end_at, performance.slo_id)
+            position, performance.slo_id, occurrence.name, performance.expected_end_at
+        from unnest(%s::integer[], %s::text[], %s::text[], %s::date[])
+            as below (position, application_id, job_id, since)
+        inner join marts.slo_job_performance as job using (application_id, job_id)
+        inner join marts.slo_performance as performance using (slo_id, business_date, slot)
+        inner join marts.incident_occurrence as occurrence using (slo_id, business_date, slot)
+        where
+            job.business_date >= since and performance.actual_end_at is null and not performance.is_waived
+            and performance.outcome in ('not_due', 'overdue')
+        order by position, performance.expected_end_at, performance.slo_id
+        """,
+        [
+            [position for position, *_ in below],
+            [application_id for _, application_id, _ in below],
+            [job_id for *_, job_id in below],
+            [blamed[position].business_date for position, *_ in below],
+        ],
+    ):
+        one = blamed[position]
+        known = {each.slo_id for each in found[one]} | {one.at.slo_id}
+        if hit[0] not in known:
+            found[one].append(Hit(*hit))
+    return {one: tuple(hits) for one, hits in found.items()}
