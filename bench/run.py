@@ -9,7 +9,7 @@ import click
 import structlog
 from rich.console import Console
 
-from bench import bombs, build, catalog, forecast, graph, incidents, ingest, kpi, logs, tick, visible
+from bench import board, bombs, build, catalog, forecast, graph, incidents, ingest, kpi, logs, tick, visible
 from bench.scale import FULL, QUICK, Scale
 from bench.table import Row, section, sections, table, whole
 from bench.warehouse import Workshop, workshop
@@ -29,6 +29,7 @@ BENCHES: dict[str, Callable[[Workshop, Scale], Iterator[Row]]] = {
     "logs": logs.rows,
     "kpi": kpi.rows,
     "forecast": forecast.rows,
+    "board": board.rows,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

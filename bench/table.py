@@ -13,7 +13,7 @@ from typing import Literal
 import psutil
 from rich.table import Table
 
-Unit = Literal["s", "MB", "cells", "connections", "rows"]
+Unit = Literal["s", "MB", "KB", "cells", "connections", "rows"]
 TITLES = ("what", "ours", "yardstick", "ratio", "goal", "met")
 
 
@@ -59,8 +59,8 @@ class Row:
 
 
 def _shown(value: float, unit: Unit) -> str:
-    if unit == "MB":
-        return f"{value:,.0f} MB"
+    if unit in {"MB", "KB"}:
+        return f"{value:,.0f} {unit}"
     if unit in {"cells", "connections", "rows"}:
         return f"{value:,.0f}"
     return f"{value:.3f} s" if value < 1 else f"{value:.2f} s"

@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.scale import Scale
 from bench.table import Row
 from bench.warehouse import Bank, Workshop
-from pipelines.processes.supervisor import running_supervisor
+from pipelines.processes.running import running_supervisor
 from pipelines.simulator.files import COLUMNS
 from pipelines.warehouse.connect import connect
 

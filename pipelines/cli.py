@@ -420,21 +420,31 @@ def _date(text: str | None, option: str) -> date | None:
     help="A folder (default: board in the home); or, ending in .html, one file with all pages, for a mail.",
 )  # fmt: skip
 @click.option(
-    "--timezone", default="UTC", show_default=True, metavar="ZONE",
-    help="IANA zone of what is due today and of instants; a KPI's periods are in its own.",
+    "--timezone", metavar="ZONE",
+    help="IANA zone of what is today, and of instants; default: that of most SLOs. A KPI's periods are in its own.",
 )  # fmt: skip
-def board(output: Path | None, timezone: str) -> None:
-    """Write the board: KPIs, what needs attention and since when, SLOs; pages that need no server.
+@click.option(
+    "--follow", is_flag=True,
+    help="Stay, and write it again after each tick, at most once a minute; `duemark up` does so by itself.",
+)  # fmt: skip
+def board(output: Path | None, timezone: str | None, follow: bool) -> None:
+    """Write the board: what needs attention, today, KPIs, applications and SLOs; pages that need no server.
 
     Open OUTPUT/index.html. The same marts give the same bytes.
     """
     from pipelines.board.write import make
 
     settings = Settings.from_env()
-    output = output or settings.home / "board"
+    output = output or settings.board
+    if follow:
+        from pipelines.board.follow import follow as stay
+
+        logs.configure()
+        stay(settings, output, timezone)
+        return
     made = make(settings, output, timezone)
     page = output if output.is_file() else output / "index.html"
-    click.echo(f"{page}: {_count(len(made.kpis), 'KPI')}, {_count(len(made.slos), 'SLO')}")
+    click.echo(f"{page}: {_count(len(made.kpis), 'KPI')}, {_count(len(made.tracked), 'SLO')}")
 
 
 @main.command()

@@ -8,8 +8,9 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from pipelines.board.tracked import TrackedJob, TrackedSlo
 from pipelines.kpi.grains import GRAINS
-from pipelines.kpi.standing import Threshold
+from pipelines.kpi.standing import TROUBLE, Threshold
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,13 @@ class ShownKpi:
         return next((grain for grain in GRAINS if self.series.get(grain)), None)
 
     @property
+    def trouble_status(self) -> str:
+        """The worst status of its members that are in trouble; empty where none is."""
+        return min(
+            (one.status for one in self.trouble if one.dimensions), key=TROUBLE.__getitem__, default=""
+        )
+
+    @property
     def closed(self) -> Point | None:
         """The newest closed period of the finest grain."""
         return next(
@@ -142,10 +150,13 @@ class ShownKpi:
 
 @dataclass(frozen=True)
 class Late:
-    """An occurrence that is overdue, or came late and is the newest of its SLO.
+    """An occurrence that needs attention.
 
-    `is_current`: it fell due in the last three days, or it is its SLO's newest; older ones are history that nobody
-    waits for any more.
+    `outcome`: `overdue`; `late` and `missed` where it is the newest of its SLO; `at_risk`, `failed` before it is due.
+    `since`: when that began, the due time unless it failed before; of one at risk the due time, which is yet to come.
+    `late_by` is None before it is due and once it was missed; `p50`, as likely as not it is there by then, is of one at
+    risk. `is_current`: it fell due in the last three days, or it is its SLO's newest; older ones are history that
+    nobody waits for any more.
     """
 
     slo_id: str
@@ -154,61 +165,84 @@ class Late:
     slot: str
     outcome: str
     due_at: datetime
-    late_by: timedelta
+    late_by: timedelta | None
     blocking_job: str
     waits_for: str | None
     affected: tuple[str, ...]
     owner: str | None
     explanation: str
+    since: datetime
+    application_id: str = ""
+    p50: datetime | None = None
     is_current: bool = True
 
 
 @dataclass(frozen=True)
 class Occurrence:
-    """An occurrence that falls due today."""
+    """An occurrence of today: due today, begun today, or overdue since before.
+
+    `p10`, `p50` and `p90` are of its forecast, None where it has none: complete, waived, missed.
+    """
 
     slo_id: str
+    name: str
+    application_id: str
     business_date: date
     slot: str
     due_at: datetime
-    ended_at: datetime | None
     outcome: str
     progress: str
-    explanation: str
+    starts_at: datetime | None = None
+    """When it is expected to start."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    p10: datetime | None = None
+    p50: datetime | None = None
+    p90: datetime | None = None
+    is_at_risk: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.progress != "complete" and self.outcome in {"not_due", "overdue"}
+
+    @property
+    def state(self) -> str:
+        """How it stands, as a word of `WORDS`."""
+        if self.outcome != "not_due":
+            return self.outcome
+        if self.is_at_risk:
+            return "at_risk"
+        return self.progress if self.progress in {"failed", "running"} else "not_due"
 
 
 @dataclass(frozen=True)
-class SloDay:
-    """The occurrences of one business date that were due by as_of, by outcome."""
-
-    business_date: date
-    on_time: int = 0
-    late: int = 0
-    overdue: int = 0
-    missed: int = 0
-
-
-@dataclass(frozen=True)
-class Slo:
-    """An SLO and its newest business dates, in order."""
+class Application:
+    """An application of the catalog."""
 
     id: str
     name: str
-    days: tuple[SloDay, ...] = ()
-    objective: float | None = None
+    timezone: str = "UTC"
+    owner: str = ""
+    description: str = ""
 
-    @property
-    def due(self) -> int:
-        return sum(day.on_time + day.late + day.overdue + day.missed for day in self.days)
 
-    @property
-    def on_time(self) -> int:
-        return sum(day.on_time for day in self.days)
+@dataclass(frozen=True)
+class Silence:
+    """A sender that is silent, and when it was last heard of."""
+
+    application_id: str
+    since: datetime
 
 
 @dataclass(frozen=True)
 class Board:
-    """Everything, as of `as_of` (None: there was no tick yet). `today` is the date of as_of in `timezone`."""
+    """Everything, as of `as_of` (None: there was no tick yet).
+
+    `timezone`: of all instants but those on the pages of KPIs, SLOs and jobs, which have their own. `upstream`: of each
+    SLO those that its jobs wait for. `warnings`: why what is shown may not be as it stands. `tracked` and `jobs`: SLOs
+    and jobs with their past, for a page each.
+    """
 
     as_of: datetime | None
     timezone: str = "UTC"
@@ -216,5 +250,10 @@ class Board:
     has_kpis: bool = True
     """The marts of the KPIs are there."""
     late: tuple[Late, ...] = ()
+    silent: tuple[Silence, ...] = ()
     today: tuple[Occurrence, ...] = ()
-    slos: tuple[Slo, ...] = ()
+    upstream: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    applications: tuple[Application, ...] = ()
+    tracked: tuple[TrackedSlo, ...] = ()
+    jobs: tuple[TrackedJob, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Pictures as SVG: a sparkline, a line chart, bars, a strip of days. Functions from numbers to markup, escaped here.
+"""Pictures as SVG: a sparkline, a line chart, bars. Functions from numbers to markup, escaped here.
 
 A picture fills what it is put into, so its x and y stretch by different factors: strokes do not (`vector-effect`), dots
 are strokes without length, and no text stands inside. Labels of axes are the page's. Classes are the page's style:
@@ -8,10 +8,10 @@ are strokes without length, and no text stands inside. Labels of axes are the pa
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
 
 WIDTH = 1000.0
 HEIGHT = 100.0
@@ -89,7 +89,7 @@ def sparkline(marks: Sequence[Mark], lines: Sequence[Line], *, uid: str, title: 
 def line_chart(
     marks: Sequence[Mark], lines: Sequence[Line], scale: Scale, at: Sequence[float], *, uid: str, title: str, text: str
 ) -> str:  # fmt: skip
-    """Values over periods with grid lines `at`, thresholds, a dashed way to provisional ones, and hover texts."""
+    """Values over periods with grid lines `at`, thresholds, and a level for each provisional one."""
     places = _places(marks, scale)
     grid = "".join(f'<path class="grid" d="M0 {scale.y(value):.1f}H{WIDTH:.0f}"/>' for value in at)
     dots = ""
@@ -97,7 +97,7 @@ def line_chart(
         if place is not None and (len(marks) <= MOST_DOTS or mark.is_provisional or mark.status in _BAD):
             dots += _dot(place, mark)
     body = grid + _thresholds(lines, scale) + _path(marks, places)
-    body += (dots if len(marks) <= MOST_DOTS else _alone(marks, places) + dots) + _hover(marks)
+    body += dots if len(marks) <= MOST_DOTS else _alone(marks, places) + dots
     return _svg("chart", body, uid, title, text)
 
 
@@ -115,25 +115,46 @@ def bar(value: float, most: float, *, diverging: bool = False) -> str:
     return _hidden("bar", shapes)
 
 
-def strip(cells: Sequence[tuple[str, str]], *, room: int, uid: str, title: str, text: str) -> str:
-    """Days side by side: (outcome, hover text). Told apart by height: on time low, late higher, else full.
+def ends(labels: Sequence[str]) -> list[tuple[str, float, str]]:
+    """First, middle and last label: (text, percent from the left, what is aligned there)."""
+    places = list(range(len(labels))) if len(labels) < 3 else [0, (len(labels) - 1) // 2, len(labels) - 1]
+    aligned = {0: "start", len(labels) - 1: "end"}
+    return [
+        (labels[place], round(100 * (place + 0.5) / len(labels), 2), aligned.get(place, "middle"))
+        for place in places
+    ]
 
-    What is overdue or was missed is split, too.
 
-    Outcomes: on_time, late, overdue, missed, none. There is `room` for so many; fewer stand at the right.
-    """
-    width = WIDTH / room
-    body = ""
-    for number, (outcome, said) in enumerate(cells[-room:], max(room - len(cells), 0)):
-        x, wide = number * width + width * 0.08, width * 0.84
-        hover = f"<title>{escape(said)}</title>"
-        if outcome in {"overdue", "missed"}:
-            shapes = _rect(x, 0, wide, 44) + _rect(x, 56, wide, 44)
-        else:
-            height = {"on_time": 40.0, "late": 75.0}.get(outcome, 6.0)
-            shapes = _rect(x, HEIGHT - height, wide, height)
-        body += f'<g class="{escape(outcome)}">{hover}{shapes}</g>'
-    return _svg("strip", body, uid, title, text)
+def drawing(
+    kind: str,
+    body: str,
+    uid: str,
+    title: str,
+    text: str,
+    *,
+    width: int,
+    height: int,
+    is_stretched: bool = True,
+) -> str:
+    """An SVG element of what is drawn, with what it is called and shows for those who do not see it."""
+    uid = escape(uid)
+    stretched = ' preserveAspectRatio="none"' if is_stretched else ""
+    return (
+        f'<svg class="{kind}" viewBox="0 0 {width} {height}"{stretched} role="img"'
+        f' aria-labelledby="{uid}-t {uid}-d"><title id="{uid}-t">{escape(title)}</title>'
+        f'<desc id="{uid}-d">{escape(text)}</desc>{body}</svg>'
+    )
+
+
+def small_line(values: Sequence[float]) -> str:
+    """A line beside its number, without a scale."""
+    low, high = min(values), max(values)
+    scale = Scale(low, high if high > low else low + 1)
+    points = " ".join(f"{2 * number} {scale.y(value) / 4:.0f}" for number, value in enumerate(values))
+    return (
+        f'<svg class="spark" viewBox="-1 -1 {2 * len(values)} 27" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path class="line" d="M{points}"/></svg>'
+    )
 
 
 SHAPES = {
@@ -148,14 +169,28 @@ SHAPES = {
     "late": '<path d="M8 1.6 15 14H1Z"/><path class="in" d="M8 6v4M8 12v.3"/>',
     "on_time": '<circle cx="8" cy="8" r="6.2"/><path class="in" d="M5 8.2 7.2 10.4 11 5.8"/>',
     "not_due": '<circle class="hollow" cx="8" cy="8" r="6"/>',
+    "at_risk": '<path class="hollow" d="M8 1.6 15 14H1Z"/><path d="M8 6v4M8 12v.3"/>',
+    "failed": '<path d="M5 1h6l4 4v6l-4 4H5l-4-4V5Z"/><path class="in" d="M8 4v5M8 11.6v.3"/>',
+    "running": '<circle class="hollow" cx="8" cy="8" r="6"/><path d="M8 2a6 6 0 0 1 0 12Z"/>',
+    "silent": '<circle class="hollow" cx="8" cy="8" r="6"/><path d="M3.8 12.2l8.4-8.4"/>',
 }
 
 
 def shape(status: str) -> str:
-    """The sign of a status, beside its word."""
-    return f'<svg class="sign" viewBox="0 0 16 16" aria-hidden="true">{SHAPES.get(status, SHAPES["no_data"])}</svg>'
+    """The sign of a status, beside its word: drawn once in a page, by `signs_of`."""
+    return f'<svg class="sign" aria-hidden="true"><use href="#i-{status if status in SHAPES else "no_data"}"/></svg>'
 
 
+def signs_of(bodies: Iterable[str]) -> str:
+    """What the signs of a page refer to."""
+    used = sorted({name for body in bodies for name in _SIGN.findall(body)})
+    if not used:
+        return ""
+    shapes = "".join(f'<symbol id="i-{name}" viewBox="0 0 16 16">{SHAPES[name]}</symbol>' for name in used)
+    return f'<svg class="signs" aria-hidden="true">{shapes}</svg>'
+
+
+_SIGN = re.compile(r'href="#i-(\w+)"')
 _BAD = frozenset({"warning", "critical"})
 _Place = tuple[float, float]
 
@@ -170,26 +205,30 @@ def _places(marks: Sequence[Mark], scale: Scale) -> list[_Place | None]:
 
 
 def _path(marks: Sequence[Mark], places: Sequence[_Place | None]) -> str:
-    """One path of what is closed, one of what leads to provisional values; both broken at gaps."""
-    lines = {False: "", True: ""}
-    pens: dict[bool, _Place | None] = {False: None, True: None}
-    for (before, here), mark in zip(pairwise(places), marks[1:], strict=False):
-        if before is None or here is None:
-            continue
-        kind = mark.is_provisional
-        if pens[kind] != before:
-            lines[kind] += f"M{before[0]:.1f} {before[1]:.1f}"
-        lines[kind] += f"L{here[0]:.1f} {here[1]:.1f}"
-        pens[kind] = here
-    text = f'<path class="line" d="{lines[False]}"/>' if lines[False] else ""
-    return text + (f'<path class="line provisional" d="{lines[True]}"/>' if lines[True] else "")
+    """One path of what is closed, broken at gaps; a level for each provisional value, which nothing falls down to."""
+    line, levels = "", ""
+    pen: _Place | None = None
+    half = WIDTH / max(len(marks), 1) / 2
+    for place, mark in zip(places, marks, strict=True):
+        if place is not None and mark.is_provisional:
+            levels += f"M{place[0] - half:.1f} {place[1]:.1f}h{2 * half:.1f}"
+        elif place is not None and pen is not None:
+            line += ("" if line.endswith(_at(pen)) else f"M{_at(pen)}") + f"L{_at(place)}"
+        pen = None if mark.is_provisional else place
+    text = f'<path class="line" d="{line}"/>' if line else ""
+    return text + (f'<path class="line provisional" d="{levels}"/>' if levels else "")
+
+
+def _at(place: _Place) -> str:
+    return f"{place[0]:.1f} {place[1]:.1f}"
 
 
 def _alone(marks: Sequence[Mark], places: Sequence[_Place | None]) -> str:
-    """Dots for values that have gaps on both sides, which no line shows."""
+    """Dots for closed values that no line shows: on both sides is a gap, or what is provisional."""
     text = ""
-    for number, (mark, place) in enumerate(zip(marks, places, strict=True)):
-        around = [places[n] for n in (number - 1, number + 1) if 0 <= n < len(places)]
+    closed = [None if mark.is_provisional else place for mark, place in zip(marks, places, strict=True)]
+    for number, (mark, place) in enumerate(zip(marks, closed, strict=True)):
+        around = [closed[n] for n in (number - 1, number + 1) if 0 <= n < len(closed)]
         if place is not None and not any(around):
             text += _dot(place, mark)
     return text
@@ -212,26 +251,13 @@ def _thresholds(lines: Sequence[Line], scale: Scale) -> str:
     )
 
 
-def _hover(marks: Sequence[Mark]) -> str:
-    step = WIDTH / max(len(marks), 1)
-    return "".join(
-        f'<rect class="hit" x="{step * number:.1f}" width="{step:.1f}" height="{HEIGHT:.0f}">'
-        f"<title>{escape(mark.label)}</title></rect>"
-        for number, mark in enumerate(marks)
-    )
-
-
-def _rect(x: float, y: float, width: float, height: float) -> str:
-    return f'<rect x="{x:.1f}" y="{y:.0f}" width="{width:.1f}" height="{height:.0f}"/>'
+def hits(marks: Sequence[Mark]) -> str:
+    """What lies over a chart, with a text for each mark: elements of the page, which are half as long as SVG's."""
+    return "".join(f'<i title="{escape(mark.label)}"></i>' for mark in marks)
 
 
 def _svg(kind: str, body: str, uid: str, title: str, text: str) -> str:
-    uid = escape(uid)
-    return (
-        f'<svg class="{kind}" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" preserveAspectRatio="none" role="img"'
-        f' aria-labelledby="{uid}-t {uid}-d"><title id="{uid}-t">{escape(title)}</title>'
-        f'<desc id="{uid}-d">{escape(text)}</desc>{body}</svg>'
-    )
+    return drawing(kind, body, uid, title, text, width=int(WIDTH), height=int(HEIGHT))
 
 
 def _hidden(kind: str, body: str) -> str:

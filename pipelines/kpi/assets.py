@@ -26,14 +26,14 @@ def kpi_metadata(
     connection: psycopg.Connection[Any],
     report: TickReport,  # noqa: ARG001
 ) -> dict[str, dg.MetadataValue[Any] | int | float]:
-    """How KPIs stand: numbers to plot, the table, and where the board lies once `duemark board` has made it."""
+    """How KPIs stand: numbers to plot, the table, and where the board lies once it is written."""
     found = short.lines(connection)
     return {
         "KPIs": len(found),
         **{f"KPIs {status}": count for status, count in short.counts(found).items()},
         "members beyond a threshold": sum(line.members for line in found),
         "KPIs now": dg.MetadataValue.md(_table(found)),
-        "board": dg.MetadataValue.path(Settings.from_env().home / "board" / "index.html"),
+        "board": dg.MetadataValue.path(Settings.from_env().board / "index.html"),
     }
 
 

@@ -40,6 +40,7 @@ class Page:
 
     def __init__(self, url: str, settings: Settings) -> None:
         self.url, self.settings = url, settings
+        self.board = (settings.board / "index.html").as_uri()
         self.status: Status | None = None
         self._live: Live | None = None
         self._told: deque[str] = deque(maxlen=6)
@@ -75,7 +76,7 @@ class Page:
         self._parts = parts
         if parts and all(part.state == "up" for part in parts) and self._ready != self.url:
             self._ready = self.url
-            self.tell(f"everything is up: {self.url}")
+            self.tell(f"everything is up: {self.url}, the board: {self.board}")
         if self._live is None:
             self._tell_changes()
 
@@ -127,6 +128,8 @@ class Page:
             (self.url, "cyan"),
             f"  {self.settings.home}  ",
             ("Ctrl-C stops it", "dim"),
+            "\nboard    ",
+            (self.board, "cyan"),
         )
         return Group(head, "", processes, "", rest, "", told)
 

@@ -108,6 +108,14 @@ def parts(settings: Settings, host: str, port: int, *, with_watch: bool) -> list
             servers,
         )
     )
+    found.append(
+        Part(
+            "board",
+            (sys.executable, "-c", "from pipelines.cli import main; main()", "board", "--follow"),
+            lambda _: True,
+            ("daemon",),
+        )
+    )
     if with_watch:
         found.append(
             Part(

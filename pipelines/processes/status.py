@@ -15,6 +15,7 @@ import psycopg
 from pipelines.durations import spelled
 from pipelines.errors import DuemarkError
 from pipelines.orchestration.dagster_private.tables import are_there, heartbeats
+from pipelines.processes.running import running_supervisor
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import database_url, with_database
 from pipelines.warehouse.settings import Settings
@@ -31,6 +32,8 @@ NO_TICK_AGE = timedelta(minutes=2)
 TICK_FAILURES = 2
 DELIVERY_AGE = timedelta(minutes=5)
 LOST_SHOWN = timedelta(days=1)
+# The board is written again within a minute, and that takes some seconds.
+BOARD_AGE = timedelta(minutes=3)
 LEAST_FREE_BYTES = 2 << 30
 TIMEOUT_SECONDS = 5
 
@@ -103,6 +106,7 @@ def report(settings: Settings) -> Status:
         "delivery": lambda: _delivery(connection, now),
         "incidents": lambda: _incidents(connection),
         "kpis": lambda: _kpis(settings, connection),
+        "board": lambda: _board(settings, connection, now),
         "disk": lambda: _disk(settings),
     }
     with connection:
@@ -393,6 +397,26 @@ def _kpis(settings: Settings, connection: psycopg.Connection[Any]) -> PartStatus
     if failed:
         said.append(f"not computed: {', '.join(failed)}: {problem}")
     return PartStatus("kpis", not said, "; ".join(said) or f"{count} defined, all computed", facts)
+
+
+def _board(settings: Settings, connection: psycopg.Connection[Any], now: datetime) -> PartStatus:
+    """The pages that `up` keeps fresh. Where none runs they are as old as who wrote them wants them."""
+    page = settings.board / "index.html"
+    written_at = datetime.fromtimestamp(page.stat().st_mtime, UTC) if page.exists() else None
+    if written_at is None:
+        reason = "not written yet: `duemark board`, or `duemark up`"
+    else:
+        reason = f"{page.as_uri()}, written {_age(now - written_at)} ago"
+    facts = {"page": str(page), "written_at": written_at}
+    (published_at,) = _one(connection, "select published_at from control.tick")
+    running = running_supervisor(settings)
+    if running is None or published_at is None:
+        return PartStatus("board", True, reason, facts)
+    due_at = max(published_at, datetime.fromisoformat(running["started_at"])) + BOARD_AGE
+    is_stale = now > due_at and (written_at is None or written_at < published_at)
+    if is_stale:
+        reason += f"; a tick was published {_age(now - published_at)} ago: {settings.home}/logs/up/board.log says why"
+    return PartStatus("board", not is_stale, reason, facts)
 
 
 def _disk(settings: Settings) -> PartStatus:

@@ -38,6 +38,8 @@ from pipelines.processes.parts import (
     write_workspace,
 )
 from pipelines.processes.reaper import end_groups
+from pipelines.processes.running import is_process, running_supervisor
+from pipelines.signals import stopping
 from pipelines.warehouse import embedded
 from pipelines.warehouse.settings import Settings
 
@@ -74,7 +76,7 @@ def supervise(settings: Settings, host: str, port: int, *, with_watch: bool = Fa
     `port` 0 takes a free one. `with_watch` runs the watcher too. Raises DuemarkError when another `up` runs for this
     home, when the port is taken, and when the databases cannot be made ready.
     """
-    with _signals() as stopped, _locked(settings) as lock:
+    with stopping() as stopped, _locked(settings) as lock:
         chosen = _free_port(host, port)
         supervisor = Supervisor(settings, host, chosen, lock, stopped, with_watch=with_watch)
         return supervisor.run()
@@ -98,27 +100,6 @@ def stop(settings: Settings) -> list[str]:
     return lines
 
 
-def running_supervisor(settings: Settings) -> dict[str, Any] | None:
-    """What the running `up` of this home says of itself: pid, url, started_at and parts; None when there is none."""
-    try:
-        state: dict[str, Any] = json.loads((run_folder(settings) / "up.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return state if _is_process(state.get("pid"), state.get("created")) else None
-
-
-def _is_process(pid: object, created: object) -> bool:
-    """Whether the process is the one meant: after a reboot its id may be anybody's."""
-    import psutil
-
-    if not isinstance(pid, int) or not isinstance(created, int | float):
-        return False
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return abs(process.create_time() - created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
 def _gone(settings: Settings, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -132,21 +113,6 @@ def _gone(settings: Settings, seconds: float) -> bool:
 def _lock_file(settings: Settings) -> IO[str]:
     run_folder(settings).mkdir(parents=True, exist_ok=True)
     return (run_folder(settings) / "lock").open("a")
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGINT, SIGTERM and SIGHUP set, from now on: a second one does not interrupt the stopping."""
-    stopped = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stopped.set())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -203,7 +169,7 @@ def _sweep(settings: Settings) -> list[str]:
             entry = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError):
             entry = {}
-        if _is_process(entry.get("pid"), entry.get("created")):
+        if is_process(entry.get("pid"), entry.get("created")):
             found[path.stem] = int(entry["pid"])
         path.unlink(missing_ok=True)
     if found:

@@ -299,6 +299,11 @@ class Settings:
         _limit,
     )
 
+    @property
+    def board(self) -> Path:
+        """Where `up` keeps the pages of the board, and `duemark board` writes them."""
+        return self.home / "board"
+
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Read the environment, or what stands for it. Each variable is checked when it is asked for, and not here."""

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from pipelines.board.model import (
+    Application,
     Board,
     Definition,
     Late,
@@ -18,8 +19,7 @@ from pipelines.board.model import (
     Point,
     Restatement,
     ShownKpi,
-    Slo,
-    SloDay,
+    Silence,
     Trouble,
 )
 from pipelines.kpi.standing import Threshold
@@ -242,9 +242,10 @@ def empty() -> ShownKpi:
     return ShownKpi(id="signups", definition=definition("Sign-ups", category="user"), history=())
 
 
-def board() -> Board:
+def late() -> tuple[Late, ...]:
+    """Overdue since the morning, at risk, failed before it is due, late and missed."""
     due = datetime(2026, 3, 10, 8, tzinfo=UTC)
-    late = Late(
+    overdue = Late(
         slo_id="overdraft-report",
         name="Overdraft report in the inbox of the back office",
         business_date=date(2026, 3, 9),
@@ -257,46 +258,99 @@ def board() -> Board:
         affected=("risk-digest",),
         owner="team:risk",
         explanation="Overdue: nothing reported, waiting for decision-support/overdraft-report, due 04:00 EDT.",
+        since=due,
+        application_id="decision-support",
     )
-    slots = [
-        Occurrence(
-            "deposit-activity", date(2026, 3, 10), f"{hour:02}:00", AS_OF.replace(hour=hour, minute=10),
-            AS_OF.replace(hour=hour, minute=6) if hour < 14 else None,
-            "on_time" if hour < 14 else "not_due", "complete" if hour < 14 else "pending",
-            "On time: deposits/load-dashboards succeeded." if hour < 14 else "Not due yet: nothing reported.",
+    later = AS_OF + timedelta(hours=2)
+    return (
+        overdue,
+        replace(
+            overdue, slo_id="risk-digest", name="Risk digest", outcome="at_risk", due_at=later, since=later,
+            late_by=None, p50=later + timedelta(minutes=50), affected=("a", "b", "c"),
+            blocking_job="decision-support/risk-digest",
+        ),
+        replace(
+            overdue, slo_id="swift-ack", name="Swift acknowledged", outcome="late", affected=(), waits_for=None,
+            application_id="deposits", blocking_job="deposits/swift", late_by=timedelta(minutes=12),
+            due_at=due - timedelta(days=1), since=due - timedelta(days=1),
+        ),
+        replace(
+            overdue, slo_id="statements", name="Statements", outcome="failed", affected=(), waits_for=None,
+            late_by=None, application_id="deposits", blocking_job="deposits/print",
+            since=AS_OF - timedelta(hours=1), due_at=later,
+        ),
+    )  # fmt: skip
+
+
+def occurrence(slo_id: str, name: str, application_id: str, due: datetime, **changes: object) -> Occurrence:
+    """Of Monday, not due yet, foreseen at its due time give or take half an hour."""
+    base = Occurrence(
+        slo_id=slo_id,
+        name=name,
+        application_id=application_id,
+        business_date=date(2026, 3, 9),
+        slot="00:00",
+        due_at=due,
+        outcome="not_due",
+        progress="pending",
+        p10=due - timedelta(minutes=30),
+        p50=due,
+        p90=due + timedelta(minutes=30),
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def today() -> tuple[Occurrence, ...]:
+    """A chain over two applications, windows of which most are alike, one waived."""
+    bad, risky = late()[:2]
+    windows = [
+        occurrence(
+            "deposit-activity", "Checking and savings activity", "deposits", AS_OF.replace(hour=hour, minute=10),
+            business_date=date(2026, 3, 10), slot=f"{hour:02}:00",
+            ended_at=AS_OF.replace(hour=hour, minute=6) if hour < 14 else None,
+            started_at=AS_OF.replace(hour=hour, minute=1) if hour < 14 else None,
+            outcome="on_time" if hour < 14 else "not_due", progress="complete" if hour < 14 else "pending",
         )
         for hour in range(11, 18)
     ]  # fmt: skip
-    today = [
-        Occurrence(
-            late.slo_id, late.business_date, "00:00", due, None, "overdue", "pending", late.explanation
+    found = [
+        occurrence(
+            "charges", "Overdrafts charged", "overdrafts", AS_OF.replace(hour=5), progress="running", outcome="overdue",
+            started_at=AS_OF.replace(hour=6), p10=AS_OF, p50=AS_OF + timedelta(hours=1), p90=AS_OF + timedelta(hours=3),
         ),
-        *slots,
-    ]
-    history = tuple(
-        SloDay(
-            date(2026, 2, 8) + timedelta(days=n), int(n not in {9, 21, 29}), int(n in {9, 21}), int(n == 29)
-        )
-        for n in range(30)
-    )
+        occurrence(bad.slo_id, bad.name, "decision-support", bad.due_at, outcome="overdue", p10=AS_OF,
+            p50=AS_OF + timedelta(hours=2), p90=AS_OF + timedelta(hours=5)),
+        occurrence(risky.slo_id, risky.name, "decision-support", risky.due_at, is_at_risk=True),
+        occurrence("statements", "Statements", "deposits", AS_OF + timedelta(hours=2), progress="failed"),
+        occurrence("posting", "Accounts posted", "deposits", AS_OF.replace(hour=5, minute=15), outcome="late",
+            progress="complete", started_at=AS_OF.replace(hour=4), ended_at=AS_OF.replace(hour=5, minute=40)),
+        occurrence("letters", "Letters", "deposits", AS_OF.replace(hour=20), outcome="waived", p10=None, p50=None,
+            p90=None),
+        occurrence("night", "Tonight's batch", "overdrafts", AS_OF + timedelta(hours=16)),
+        *windows,
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda one: one.due_at))
+
+
+def board() -> Board:
     return Board(
         as_of=AS_OF,
         timezone="America/New_York",
         kpis=(on_time_share(), revenue(), lateness(), popularity(), empty()),
-        late=(
-            late,
-            replace(
-                late,
-                slo_id="swift-ack",
-                name="Swift acknowledged",
-                outcome="late",
-                affected=(),
-                waits_for=None,
+        late=late(),
+        silent=(Silence("overdrafts", AS_OF - timedelta(hours=9)),),
+        today=today(),
+        upstream={
+            "risk-digest": frozenset({"overdraft-report"}),
+            "overdraft-report": frozenset({"charges"}),
+            "charges": frozenset({"posting"}),
+        },
+        applications=(
+            Application(
+                "decision-support", "Decision support", "America/New_York", "team:analytics", "Late last."
             ),
-        ),
-        today=tuple(today),
-        slos=(
-            Slo("deposit-activity", "Checking and savings activity on the dashboards", history[:29], 0.9),
-            Slo("overdraft-report", "Overdraft report in the inbox of the back office", history, 0.95),
+            Application("deposits", "Checking and savings", "America/New_York", "team:deposits"),
+            Application("overdrafts", "Overdrafts", "America/New_York"),
+            Application("quiet", "Nothing is promised here"),
         ),
     )

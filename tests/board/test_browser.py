@@ -9,14 +9,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Locator, Page, sync_playwright
 
 from pipelines.board.render import render, render_single
 from pipelines.board.write import write, write_single
-from tests.board import samples
+from tests.board import pasts, samples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -28,13 +29,21 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: nothing to look at a page with"),
 ]
 NARROW, WIDE = 360, 1440
-NAMES = ["index", "slos", "kpi-on-time-share", "kpi-p90-lateness", "kpi-signups", "board"]
+NAMES = [
+    "index", "today", "slos", "application-decision-support", "kpi-on-time-share", "kpi-signups", "board",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("board")
-    board = replace(samples.board(), kpis=(*samples.board().kpis, samples.hostile()))
+    board = replace(
+        samples.board(),
+        kpis=(*samples.board().kpis, samples.hostile()),
+        warnings=("The next tick computes everything again.",),
+        tracked=pasts.board().tracked,
+        jobs=pasts.board().jobs,
+    )
     write(render(board), made)
     write_single(render_single(board), made / "board.html")
     return made
@@ -79,16 +88,82 @@ def test_a_page_fits_and_asks_for_nothing(
     page.context.close()
 
 
-def test_what_stands_out_of_the_narrow_page_can_be_scrolled_to(browser: Browser, folder: Path) -> None:
-    page, _ = visit(browser, folder / "slos.html", NARROW, "light")
+def test_what_needs_attention_is_read_on_a_phone_without_scrolling_aside(
+    browser: Browser, folder: Path
+) -> None:
+    page, _ = visit(browser, folder / "index.html", NARROW, "light")
+    assert page.locator(".attention .scroll").evaluate("e => e.scrollWidth <= e.clientWidth")
+    why = page.get_by_text("6 h 30 min late").first.bounding_box()
+    assert why is not None
+    assert why["x"] + why["width"] <= NARROW
     wide = page.locator(".scroll").last
     assert wide.evaluate("e => e.scrollWidth > e.clientWidth && getComputedStyle(e).overflowX === 'auto'")
     assert wide.get_attribute("tabindex") == "0"
-    # What is late is read on a phone without scrolling aside.
-    assert page.locator(".scroll").first.evaluate("e => e.scrollWidth <= e.clientWidth")
-    why = page.get_by_text("Overdue: nothing reported").first.bounding_box()
-    assert why is not None
-    assert why["x"] + why["width"] <= NARROW
+    page.context.close()
+
+
+def row_of(page: Page, name: str) -> Locator:
+    return page.locator("table.today tbody tr:not(.group)").filter(has_text=name).first
+
+
+def box(place: Locator) -> FloatRect:
+    found = place.bounding_box()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_today_is_a_timeline(browser: Browser, folder: Path, width: int) -> None:
+    page, _ = visit(browser, folder / "today.html", width, "light")
+    late, risky = row_of(page, "Overdrafts charged"), row_of(page, "Risk digest")
+    # Due at 01:30, running since 02:30, and at 10:30 foreseen for 11:30: from left to right.
+    due, ran, likely = box(late.locator(".until")), box(late.locator(".ran")), box(late.locator(".likely"))
+    assert due["x"] < ran["x"] < likely["x"]
+    now = box(late.locator("svg use"))
+    assert abs(ran["x"] + ran["width"] - likely["x"]) < now["width"]
+    assert late.locator(".ran").evaluate("e => getComputedStyle(e).stroke") == "rgb(176, 30, 46)"
+    assert late.get_by_text("about 11:30").is_visible()
+    # Who waits stands below, indented, and says for whom it waits.
+    waited = row_of(page, "Overdraft report in the inbox")
+    assert box(waited)["y"] < box(risky)["y"]
+    assert box(risky.locator("th > span"))["x"] > box(waited.locator("th > span"))["x"]
+    assert "waits for Overdraft report" in risky.inner_text()
+    # Labels of the hours do not lie on each other.
+    places = [box(one) for one in page.locator("thead .hours span").all() if one.is_visible()]
+    assert len(places) >= 4
+    assert all(one["x"] + one["width"] <= other["x"] for one, other in pairwise(places))
+    page.context.close()
+
+
+def test_tables_can_be_searched_and_sorted(browser: Browser, folder: Path) -> None:
+    page, trouble = visit(browser, folder / "today.html", WIDE, "light")
+    page.get_by_role("searchbox").fill("overdraft  overdue")
+    rows = page.locator("table.today tbody tr:not(.group)")
+    shown = [row.inner_text().split("\n")[0] for row in rows.all() if row.is_visible()]
+    assert [one.split(" 2026")[0] for one in shown] == [
+        "Overdrafts charged",
+        "Overdraft report in the inbox of the back office",
+    ]
+    assert page.get_by_text("2 of 9").is_visible()
+    assert not page.get_by_role("link", name="Checking and savings", exact=True).is_visible()
+    page.goto((folder / "index.html").as_uri())
+    head = page.get_by_role("columnheader", name="application")
+    names = page.locator("table.sort tbody th")
+    assert names.first.inner_text() == "Checking and savings"
+    head.get_by_role("button").click()
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert names.first.inner_text() == "Overdrafts"
+    assert [one for one in trouble if not one.startswith(("data:", "file:"))] == []
+    page.context.close()
+
+
+def test_all_is_there_without_scripts(browser: Browser, folder: Path) -> None:
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto((folder / "index.html").as_uri())
+    assert page.locator(".attention tbody tr").count() == 8
+    assert page.locator("input, button").count() == 0
+    assert page.get_by_role("link", name="All of today as a timeline").is_visible()
     page.context.close()
 
 
@@ -130,15 +205,19 @@ def test_links_lead_from_page_to_page(browser: Browser, folder: Path) -> None:
     page, _ = visit(browser, folder / "index.html", WIDE, "light")
     page.locator("li.card").get_by_role("link", name="On-time share").click()
     assert page.get_by_role("heading", level=1).inner_text() == "On-time share"
-    page.get_by_role("link", name="SLOs").click()
-    assert page.get_by_role("heading", level=1).inner_text() == "SLOs: 1 overdue"
+    page.get_by_role("link", name="Today").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "Today, 2026-03-10"
+    page.get_by_role("link", name="Decision support").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "Decision support: 2 need attention"
+    page.get_by_role("link", name="Overdraft report").first.click()
+    assert page.get_by_role("heading", level=1).inner_text().startswith("Overdraft report")
     page.get_by_role("link", name="Board").click()
-    assert page.get_by_role("heading", level=1).inner_text().startswith("Needs attention:")
+    assert page.get_by_role("heading", level=1).inner_text().startswith("8 need attention.")
     page.context.close()
 
 
 def test_hostile_names_are_text(browser: Browser, folder: Path) -> None:
-    (path,) = folder.glob("kpi-script*.html")
+    (path,) = folder.glob("kpi-*script*.html")
     page, trouble = visit(browser, path, WIDE, "light")
     assert page.get_by_role("heading", level=1).inner_text() == samples.HOSTILE
     assert page.locator("script").count() == 0

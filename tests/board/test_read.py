@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -11,6 +12,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
+from pipelines.board.follow import Follower
 from pipelines.board.read import read
 from pipelines.board.render import render
 from pipelines.board.write import make
@@ -82,9 +84,50 @@ def test_who_moved_the_total(bad: Warehouse) -> None:
 
 def test_the_pages_of_real_marts(bad: Warehouse) -> None:
     pages = render(read(bad.settings))
-    assert set(pages) == {"index.html", "slos.html", "kpi-done.html", "kpi-on-time.html"}
-    assert "On-time share</a> critical since" in pages["index.html"]
+    assert set(pages) >= {"index.html", "today.html", "slos.html", "kpi-done.html", "kpi-on-time.html"}
+    assert {"application-overdrafts.html", "slo-charges.html"} <= set(pages)
+    assert "On-time share</a>" in pages["index.html"].split("</header>")[0]
     assert pages == render(read(bad.settings))
+
+
+def test_now_is_read_as_the_marts_have_it(bad: Warehouse) -> None:
+    board = read(bad.settings)
+    # The zone of most SLOs, unless another is asked for.
+    assert board.timezone == Counter(slo.timezone for slo in board.tracked).most_common(1)[0][0]
+    assert {one.id for one in board.applications} >= {"deposits", "overdrafts"}
+    overdue = bad.query(
+        "select slo_id, business_date, slot from marts.slo_performance where outcome = 'overdue'"
+    )
+    assert {(one.slo_id, one.business_date, one.slot) for one in board.late if one.outcome == "overdue"} == {
+        tuple(row.values()) for row in overdue
+    }
+    due = bad.query(
+        "select slo_id, business_date, slot from marts.slo_performance cross join marts.tick"
+        " where (expected_end_at at time zone %s)::date = (as_of at time zone %s)::date",
+        board.timezone,
+        board.timezone,
+    )
+    shown = {(one.slo_id, one.business_date, one.slot) for one in board.today}
+    assert {tuple(row.values()) for row in due} <= shown
+    assert [one.due_at for one in board.today] == sorted(one.due_at for one in board.today)
+
+
+def test_a_written_board_is_kept_fresh(no_incidents: Warehouse, tmp_path: Path) -> None:
+    index = tmp_path / "board" / "index.html"
+    follower = Follower(no_incidents.settings, index.parent, "UTC")
+    no_incidents.tick("2026-03-04 12:00")
+    assert [follower.step(), follower.step()] == [True, False]
+    assert 'As of <time datetime="2026-03-04T12:00:00+00:00">' in index.read_text("utf-8")
+    no_incidents.tick("2026-03-04 12:01")
+    assert [follower.step(), follower.step()] == [True, False]
+    assert "2026-03-04T12:01:00" in index.read_text("utf-8")
+    # What is in the way is told, and left alone until it is gone.
+    index.write_text("mine", "utf-8")
+    no_incidents.tick("2026-03-04 12:02")
+    assert not follower.step()
+    assert index.read_text("utf-8") == "mine"
+    index.unlink()
+    assert follower.step()
 
 
 def test_old_periods_need_no_attention(bad: Warehouse) -> None:
@@ -209,7 +252,7 @@ def test_the_command(bad: Warehouse, tmp_path: Path) -> None:
     env = bad.settings.as_env()
     result = CliRunner().invoke(main, ["board", "--output", str(tmp_path / "b")], env=env)
     assert result.exit_code == 0, result.output
-    assert result.output == f"{tmp_path / 'b' / 'index.html'}: 2 KPIs, 3 SLOs\n"
+    assert result.output == f"{tmp_path / 'b' / 'index.html'}: 2 KPIs, 4 SLOs\n"
     single = tmp_path / "mail.html"
     result = CliRunner().invoke(main, ["board", "--output", str(single)], env=env)
     assert result.output.startswith(f"{single}: 2 KPIs")

@@ -120,7 +120,7 @@ def test_all_of_them_are_judged_told_and_shown(odd: House) -> None:
             for key in (slo_key(one), job_key(one.replace("/", "∕"), one)):
                 assert len(instance.fetch_materializations(key, limit=2).records) == 1
     board = make(odd.settings, odd.settings.home / "board")
-    assert {slo.id for slo in board.slos} == set(ODD)
+    assert {slo.id for slo in board.tracked} == set(ODD)
 
 
 def test_a_person_can_ask_for_the_checks(odd: House) -> None:

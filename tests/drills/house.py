@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.orchestration.instance import instance_env
-from pipelines.processes.supervisor import running_supervisor, stop
+from pipelines.processes.running import running_supervisor
+from pipelines.processes.supervisor import stop
 from pipelines.warehouse import embedded
 from pipelines.warehouse.settings import Settings
 

@@ -93,6 +93,7 @@ def offences(rule: str) -> list[str]:
 RANKS = {
     "errors": 0,
     "durations": 0,
+    "signals": 0,
     "settings": 1,
     "logs": 2,
     # The record of a subject names the types of those who use it, and imports none of them when it runs.

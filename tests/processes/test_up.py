@@ -22,7 +22,7 @@ import pytest
 from pipelines.orchestration.instance import load_instance
 from pipelines.orchestration.launcher import CodeServerRunLauncher
 from pipelines.processes.parts import socket_of
-from pipelines.processes.supervisor import running_supervisor
+from pipelines.processes.running import running_supervisor
 from pipelines.warehouse import embedded
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT, Settings

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pipelines.errors import DuemarkError
 from pipelines.logs import get_logger
+from pipelines.signals import stopping
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents.delivery import Message, deliver, send
@@ -61,7 +58,7 @@ def run(settings: Settings, interval: float = INTERVAL, *, once: bool = False) -
     watcher = Outside(settings, Limits.of(settings), settings.deadman_url)
     if once:
         return watcher.once()
-    with _stopped() as stopped:
+    with stopping() as stopped:
         log.info("watching", interval=interval, deadman=bool(watcher.deadman))
         while not stopped.is_set():
             began = time.monotonic()
@@ -72,19 +69,6 @@ def run(settings: Settings, interval: float = INTERVAL, *, once: bool = False) -
                 faulthandler.cancel_dump_traceback_later()
             stopped.wait(max(interval - (time.monotonic() - began), 0.5))
     return 0
-
-
-@contextmanager
-def _stopped() -> Iterator[threading.Event]:
-    event = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Outside:
