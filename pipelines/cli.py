@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +20,7 @@ from pipelines.errors import DuemarkError
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
+    from pipelines.catalog.read import Catalog
     from pipelines.console import Format
     from pipelines.landing.ingest import IngestReport
 
@@ -171,6 +174,7 @@ def ingest(paths: tuple[str, ...], feed: str | None) -> None:
     """
     from pipelines.catalog.store import refresh_catalog
     from pipelines.landing.ingest import ingest as load
+    from pipelines.slo.unregistered import warnings as unregistered
     from pipelines.warehouse.migrate import migrate
 
     # What is odd about a file is told below, once.
@@ -188,11 +192,15 @@ def ingest(paths: tuple[str, ...], feed: str | None) -> None:
             f"The landing folder {settings.landing} does not exist.", "Make it, or set DUEMARK_LANDING."
         )
     migrate(settings)
-    problem = refresh_catalog(settings)
+    with _told_changes(settings):
+        problem = refresh_catalog(settings)
     if problem is not None:
         click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
     report = load(settings, list(paths) or None, feed=feed)
     _tell_ingest(report)
+    loads = sorted({file.load_id for file in report.loaded if file.feed == "job_status" and file.load_id})
+    for warning in unregistered(settings, loads) if loads else []:
+        click.echo(f"warning: {warning}", err=True)
     refused = any(f.status in {"quarantined", "changed"} or f.rejected_count for f in report.files)
     sys.exit(1 if problem or refused else 0)
 
@@ -231,28 +239,42 @@ def _tell_ingest(report: IngestReport) -> None:
 def tick(as_of: str | None, rebuild: bool) -> None:
     """Bring the marts up to date: what was loaded, and what time alone has changed.
 
-    A tick that died is simply done again. Marts change together, or not at all.
+    A tick that died is simply done again. Marts change together, or not at all. What of the catalog was
+    edited, or is not in it any more, is said with what to do.
     """
     from pipelines.slo.lone import warnings
     from pipelines.transform.project import Project
-    from pipelines.transform.publish import told
     from pipelines.transform.tick import tick as run_tick
+    from pipelines.transform.words import done
     from pipelines.warehouse.migrate import migrate
 
     moment = _instant(as_of)
     settings = Settings.from_env()
     migrate(settings)
-    report = run_tick(Project(settings), moment, rebuild=rebuild)
+    with _told_changes(settings):
+        report = run_tick(Project(settings), moment, rebuild=rebuild)
     for problem in report.problems:
         click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
     for warning in warnings(settings):
         click.echo(f"warning: {warning}", err=True)
-    changed = [one for one in told(report.publications) if one.inserted or one.deleted]
-    rows = ", ".join(f"{one.name} {one.inserted}" for one in changed) or "none has changed"
-    done = "rebuilt" if report.is_rebuild else "published"
-    loads = f"loads {report.low + 1} to {report.high}" if report.high > report.low else "no new loads"
-    click.echo(f"{done} as of {report.as_of.isoformat()}, {loads}; rows: {rows}")
+    click.echo(
+        f"{'rebuilt' if report.is_rebuild else 'published'} as of {report.as_of.isoformat()}: {done(settings, report)}"
+    )
     sys.exit(1 if report.problems else 0)
+
+
+@contextmanager
+def _told_changes(settings: Settings) -> Iterator[None]:
+    """Say what of the stored catalog is another after the block than it was before it."""
+    from pipelines.catalog import changes
+    from pipelines.kpi.commands import stored as stored_kpis
+
+    before = changes.stored(settings) | stored_kpis(settings)
+    yield
+    after = changes.stored(settings) | stored_kpis(settings)
+    if after != before:
+        for line in changes.lines([*changes.edited(settings, before, after), *changes.gone(before, after)]):
+            click.echo(line, err=True)
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -274,8 +296,9 @@ def _instant(text: str | None) -> datetime | None:
 def check() -> None:
     """Check the catalog: every error at once, with its file, line and key. Exit code 1 when there are any.
 
-    Warnings leave the exit code as it is. What needs a database (which SLOs can never be judged, what tables of other
-    databases have) is left out where there is none, and it says so.
+    Warnings leave the exit code as it is. What needs a database (which SLOs can never be judged, what of the
+    stored catalog is not in the files any more, what tables of other databases have) is left out where there is none,
+    and it says so.
     """
     from pipelines.catalog.read import CatalogError, kept_folder, read_catalog
     from pipelines.kpi.definitions.check import check as check_kpis
@@ -296,9 +319,12 @@ def check() -> None:
     for problem in sorted(problems):
         click.echo(str(problem), err=True)
     never_judged, unseen = unjudged(settings, catalog) if catalog is not None else ([], [])
+    gone, unknown = _gone(settings, catalog) if catalog is not None else ([], [])
     for warned in (*catalog.warnings, *never_judged) if catalog is not None else ():
         click.echo(f"warning: {warned}", err=True)
-    for warning in (*kpis.warnings, *unseen):
+    for line in gone:
+        click.echo(line, err=True)
+    for warning in (*kpis.warnings, *unseen, *unknown):
         click.echo(f"not checked: {warning}", err=True)
     if catalog is None or problems:
         click.echo(f"{_count(len(problems), 'problem')} in {settings.catalog}", err=True)
@@ -308,6 +334,25 @@ def check() -> None:
         f" {_count(len(catalog.calendars), 'calendar')}, {_count(len(catalog.jobs), 'job')},"
         f" {_count(len(catalog.slos), 'SLO')}, {_count(len(catalog.kpis), 'KPI')}: no problems"
     )
+
+
+def _gone(settings: Settings, catalog: Catalog) -> tuple[list[str], list[str]]:
+    """What the stored catalog has and `catalog` has not, and why that could not be seen; starts no server."""
+    import psycopg
+
+    from pipelines.catalog import changes
+    from pipelines.kpi.commands import stored as stored_kpis
+    from pipelines.warehouse import embedded
+
+    what = "what of the stored catalog is not in the files any more"
+    if settings.database_url is None and embedded.running_pid(settings.home) is None:
+        return [], [f"{what}: the database does not run"]
+    try:
+        before = changes.stored(settings) | stored_kpis(settings)
+    except (DuemarkError, psycopg.Error) as error:
+        text = error.message if isinstance(error, DuemarkError) else str(error)
+        return [], [f"{what}: {text.strip().partition(chr(10))[0].rstrip('.')}"]
+    return list(changes.lines(changes.gone(before, changes.of_files(catalog)))), []
 
 
 def _count(number: int, what: str) -> str:

@@ -10,7 +10,7 @@ from pipelines.catalog.graph import job_graph
 from pipelines.landing.assets import feed_assets
 from pipelines.landing.checks import feed_checks
 from pipelines.orchestration.jobs import checks_job, checks_schedule, tick_job
-from pipelines.slo.checks import met_check
+from pipelines.slo.checks import met_check, on_time_check
 from pipelines.subject import Subjects, hand_in
 from pipelines.subjects import subjects as all_subjects
 from pipelines.transform.assets import TickConfig, model_specs, source_specs, tick_assets
@@ -45,8 +45,11 @@ def build_defs(
     tick = tick_assets(computed, before, kept)
     graph = job_graph(settings)
     tracked_assets = tracked_specs(graph)
-    met = met_check(node.slo for node in graph.slos)
-    checks = checks_job(met)
+    told = [
+        met_check(node.slo for node in graph.slos),
+        on_time_check((node.application, node.job) for node in graph.jobs),
+    ]
+    checks = checks_job(told)
 
     landing = dg.Definitions(assets=[feeds], asset_checks=[feed_checks()])
     transform = dg.Definitions(
@@ -54,7 +57,9 @@ def build_defs(
         asset_checks=[*dbt_checks(manifest), tick_checks(dg.AssetKey(["marts", "slo_performance"]))],
     )
     of_subjects = [dg.Definitions(asset_checks=one.checks()) for one in house if one.checks is not None]
-    tracked = dg.Definitions(assets=tracked_assets, asset_checks=[met] if met.check_keys else [])
+    tracked = dg.Definitions(
+        assets=tracked_assets, asset_checks=[check for check in told if check.check_keys]
+    )
     jobs = dg.Definitions(
         jobs=[tick_job([feeds, tick], dg.RunConfig(ops={"transform": TickConfig()})), checks],
         schedules=[checks_schedule(checks), tick_schedule],

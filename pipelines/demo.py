@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -53,13 +54,16 @@ def run(settings: Settings) -> None:
     # What a run logs is for its reader; here the steps are told, and what is amiss raises.
     logs.configure(default="ERROR")
     out = settings.home / "demo"
-    settings = replace(settings, catalog=ROOT / "catalog", landing=str(out / "landing"))
+    # A store elsewhere is not written to for a demonstration.
+    landing = str(out / "landing") if "://" in settings.landing else settings.landing
+    settings = replace(settings, catalog=ROOT / "catalog", landing=landing)
     with _step("warehouse"):
         migrate(settings)
     as_of_file = out / "truth" / "as_of.txt"
     if not as_of_file.exists():
         with _step(f"simulate {DAYS} business days (seed {SEED})"):
             _simulate(settings, out)
+    _land(out / "landing", Path(settings.landing))
     as_of = datetime.fromisoformat(as_of_file.read_text().strip())
     is_new = _make_business(settings, as_of)
     if not is_new and _is_built(settings, as_of):
@@ -95,6 +99,13 @@ def _simulate(settings: Settings, out: Path) -> None:
     # as_of must not be yet to come, or ticks by the clock would have to wait for it
     end = (local - timedelta(hours=8, minutes=15)).date() - timedelta(days=1)
     simulate(out, 1, DAYS, SEED, end=end, catalog=settings.catalog, requests=REQUESTS)
+
+
+def _land(simulated: Path, landing: Path) -> None:
+    """Move what was simulated to where files land."""
+    for path in sorted(simulated.glob("*/*")) if simulated != landing else []:
+        (landing / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.move(path, landing / path.parent.name / path.name)
 
 
 def _make_business(settings: Settings, as_of: datetime) -> bool:

@@ -37,12 +37,14 @@ class FeedEntry:
     """A feed as those know it who only look for files: its name, which is its folder, and its table in `raw`.
 
     `whole` gives the feed whose files are loaded whole, `followed` that whose files grow: one of the two.
+    `records` is what its records are called, of one and of several.
     """
 
     name: str
     table: str
     whole: Callable[[], Feed] | None = None
     followed: Callable[[], LogFeed] | None = None
+    records: tuple[str, str] = ("record", "records")
 
     def __post_init__(self) -> None:
         if (self.whole is None) == (self.followed is None):
@@ -128,6 +130,7 @@ class Subject:
         kept: Specs of the tables that `publish` fills and that are no dbt models, made of the manifest.
         checks: Its asset checks.
         describe: What is told of a mart after a tick, beyond the rows exchanged, by the mart's name.
+        counted: What rows of a mart are called where a tick says how many it computed, of one and of several, by mart.
         incident_kinds: Its kinds of incidents that are views.
     """
 
@@ -148,6 +151,7 @@ class Subject:
     kept: Callable[[Manifest], Sequence[dg.AssetSpec]] | None = None
     checks: Callable[[], Sequence[dg.AssetChecksDefinition]] | None = None
     describe: Mapping[str, Describe] = field(default_factory=dict)
+    counted: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     incident_kinds: tuple[IncidentKind, ...] = ()
 
 

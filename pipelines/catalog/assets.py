@@ -9,10 +9,11 @@ import dagster as dg
 
 from pipelines.catalog.graph import JobGraph
 from pipelines.catalog.names import ASSET_PART, LAST_ASSET_PART, distinct_words, safe_name
-from pipelines.orchestration.tables import table_spec, valid_owners
+from pipelines.orchestration.tables import INTERNALS, table_spec, valid_owners
 
-GROUP = "catalog"
 OWNERS = ["team:platform"]
+# What the keys of tracked jobs and of SLOs begin with.
+TRACKED = ("jobs", "slos")
 
 
 def catalog_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
@@ -31,7 +32,7 @@ def catalog_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
             manifest,
             "catalog",
             table,
-            group=GROUP,
+            group=INTERNALS,
             kinds={"yaml", "postgres"},
             owners=OWNERS,
             deps=[["catalog", upstream] for upstream in upstreams],

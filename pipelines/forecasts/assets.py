@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.orchestration.tables import table_spec
+from pipelines.orchestration.tables import INTERNALS, table_spec
 
 if TYPE_CHECKING:
     import dagster as dg
 
-GROUP = "forecasts"
 OWNERS = ["team:platform"]
 DEPS: Mapping[str, list[list[str]]] = {
     "series": [["marts", "slo_performance"]],
@@ -24,6 +23,7 @@ DEPS: Mapping[str, list[list[str]]] = {
         ["marts", "slo_job_performance"],
     ],
     "waiting_job": [["forecast", "occurrence"]],
+    "job_trend": [["marts", "job_run"], ["marts", "slo_job_performance"]],
 }
 
 
@@ -34,7 +34,7 @@ def forecast_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
             manifest,
             "forecast",
             table,
-            group=GROUP,
+            group=INTERNALS,
             kinds={"python", "postgres"},
             owners=OWNERS,
             deps=deps,

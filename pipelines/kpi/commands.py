@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.catalog.changes import KPI
 from pipelines.catalog.kpis import KpiEntry as Entry
 from pipelines.catalog.models import duration_text
 from pipelines.catalog.read import CatalogError, Problem, read_kpis
@@ -16,6 +17,7 @@ from pipelines.kpi.compile.places import MODELS
 from pipelines.kpi.definitions.check import Checked, check, told
 from pipelines.kpi.grains import GRAINS
 from pipelines.kpi.model import Kpi, Kpis, Threshold, Variable
+from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 
 WORSE = {"higher": "≥", "lower": "≤"}
@@ -183,3 +185,10 @@ def _short(thresholds: Threshold | None) -> str:
     sign = WORSE.get(thresholds.direction, "outside")
     bounds = [bounds for bounds in (thresholds.warning, thresholds.critical) if bounds]
     return f"{sign} {', '.join('–'.join(map(str, one)) for one in bounds)}"
+
+
+def stored(settings: Settings) -> dict[str, dict[str, None]]:
+    """The ids of the KPIs that the warehouse computes, as `pipelines.catalog.changes` takes them."""
+    with connect(settings, "transform") as connection:
+        rows = connection.execute("select kpi_id from kpi.definition where valid_to is null").fetchall()
+    return {KPI: dict.fromkeys(str(kpi_id) for (kpi_id,) in rows)}

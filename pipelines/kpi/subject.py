@@ -70,6 +70,7 @@ KPI = Subject(
     behind={"kpi_values_": "kpi_value", "kpi_state_": "kpi_value"},
     checks=_checks,
     describe={"kpi_value": _values},
+    counted={"kpi_value": ("value of KPIs computed", "values of KPIs computed")},
     incident_kinds=(
         IncidentKind(
             "kpi_stale",

@@ -47,8 +47,10 @@ def _purge(connection: Connection, is_rebuild: bool) -> list[Publication]:  # no
 METRICS = Subject(
     name="metrics",
     feeds=(
-        FeedEntry("metric_log", "metric_input", followed=_metric_log),
-        FeedEntry("uptime", "metric_input", followed=_uptime),
+        FeedEntry(
+            "metric_log", "metric_input", followed=_metric_log, records=("line of logs", "lines of logs")
+        ),
+        FeedEntry("uptime", "metric_input", followed=_uptime, records=("heartbeat", "heartbeats")),
     ),
     prepare=_prepare,
     restore=_restore,

@@ -27,11 +27,11 @@ def tick_job(assets: Sequence[dg.AssetsDefinition], config: dg.RunConfig) -> dg.
     )
 
 
-def checks_job(reported: dg.AssetChecksDefinition) -> dg.UnresolvedAssetJobDefinition:
-    """Every check of every asset in one run, less those that are `reported` when something changes."""
+def checks_job(told: Sequence[dg.AssetChecksDefinition]) -> dg.UnresolvedAssetJobDefinition:
+    """Every check of every asset in one run, less those that are `told` when something changes."""
     return dg.define_asset_job(
         CHECKS,
-        selection=dg.AssetSelection.all_asset_checks() - dg.AssetSelection.checks(reported),
+        selection=dg.AssetSelection.all_asset_checks() - dg.AssetSelection.checks(*told),
         description="Data tests, rejected records, quarantine, unregistered jobs, and whether the tick keeps up.",
         executor_def=dg.in_process_executor,
         tags={"duemark/job": CHECKS},

@@ -1,7 +1,8 @@
 """What Dagster keeps of old runs, taken out: runs with their events and logs, and events told outside of runs.
 
-The newest run of each job and the newest event of each asset and check stay, so that nothing looks as if it had never
-run. The marts and the journals of the warehouse are no part of it.
+The newest run of each job, the newest events of each asset and the newest of each check stay, so that nothing looks as
+if it had never run, and the history of an asset is there. The marts and the journals of the warehouse are no part
+of it.
 
 Evaluations of sensors and schedules go too: those that found nothing to do after a day. There is one every two seconds,
 and what the others did could not be found among them; Dagster itself takes out all after a week.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipelines.orchestration.dagster_private.tables import (
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 BATCH = 100
 EVENTS_BATCH = 20_000
 IDLE_KEPT = timedelta(days=1)
+# Events of an asset, of each kind, however old they are.
+EVENTS_KEPT = 60
 # How an evaluation begins that did nothing: no work was found, or what is wrong is what it was. PostgreSQL's.
 IDLE = r"^(nothing |no tick yet|0 delivered, 0 refused, |0 runs and 0 events |\d+ open: )"
 
@@ -71,7 +75,7 @@ def purge(
                 instance.compute_log_manager.delete_logs(prefix=[run_id])
                 instance.delete_run(run_id)
                 runs += 1
-        for delete in (delete_old_events, delete_old_checks):
+        for delete in (partial(delete_old_events, kept=EVENTS_KEPT), delete_old_checks):
             gone = EVENTS_BATCH
             while gone == EVENTS_BATCH:
                 if deadline is not None and time.monotonic() > deadline:

@@ -9,6 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+# Where tables stand that are only steps between what lands and the marts. By its name it is the last group of every
+# list: applications of the catalog, the landing and the subjects of the marts come before it.
+INTERNALS = "z_internals"
 # So many rows of a table are shown in metadata: it is stored with every event.
 MOST_ROWS = 20
 # Dagster's web interface hides longer markdown behind a link.

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from pipelines.orchestration.tables import markdown_table, table_spec
+from pipelines.orchestration.tables import INTERNALS, markdown_table, table_spec
 
 if TYPE_CHECKING:
     import psycopg
 
     from pipelines.transform.tick import TickReport
 
-GROUP = "slo"
 OWNERS = ["team:platform"]
 
 
@@ -31,7 +30,7 @@ def promise_specs(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
             manifest,
             "catalog",
             table,
-            group=GROUP,
+            group=INTERNALS,
             kinds={"python", "postgres"},
             owners=OWNERS,
             deps=upstreams,

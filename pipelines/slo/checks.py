@@ -1,16 +1,21 @@
 """Checks of job statuses that only the subject knows about."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import dagster as dg
+import psycopg
 
-from pipelines.catalog.assets import slo_key
+from pipelines.catalog.assets import job_key, slo_key
 from pipelines.catalog.names import WORD, safe_name
 from pipelines.orchestration.failures import explained
 from pipelines.orchestration.tables import markdown_table
-from pipelines.slo.events import MET, latest_decided, verdict_events
+from pipelines.slo.events import MET, ON_TIME, JobKey, job_verdicts, slo_verdicts
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
+
+Connection = psycopg.Connection[Any]
+Key = TypeVar("Key")
 
 FEED = dg.AssetKey(["raw", "job_status"])
 
@@ -53,52 +58,64 @@ def slo_checks() -> dg.AssetChecksDefinition:
 
 
 def met_check(slos: Iterable[str]) -> dg.AssetChecksDefinition:
-    """The check `met` of each SLO, in the op `check_slos`: whether the last occurrence that was due was on time.
+    """The check `met` of each SLO, in the op `check_slos`: whether the last occurrence that was due was on time."""
+    return _told_check(
+        MET,
+        "check_slos",
+        {slo_key(slo): slo for slo in slos},
+        slo_verdicts,
+        "The last occurrence that was due: on time passes, late warns, overdue and missed fail.",
+    )
 
-    It is evaluated without a run when a tick changes the verdict; a person can ask for it at any time.
-    """
-    by_key = {slo_key(slo): slo for slo in slos}
+
+def on_time_check(jobs: Iterable[JobKey]) -> dg.AssetChecksDefinition:
+    """The check `on_time` of each tracked job, in the op `check_jobs`: how it stands for who promises it."""
+    return _told_check(
+        ON_TIME,
+        "check_jobs",
+        {job_key(*job): job for job in jobs},
+        job_verdicts,
+        "Its newest work, by the SLO for which it stands worst: late warns; failed, overdue and given up fail.",
+    )
+
+
+def _told_check(
+    name: str,
+    op: str,
+    by_key: Mapping[dg.AssetKey, Key],
+    verdicts: Callable[[Connection, Iterable[Key]], Iterator[tuple[Key, dg.AssetCheckEvaluation]]],
+    description: str,
+) -> dg.AssetChecksDefinition:
+    """A check of many assets that is told without a run when a tick changes it; a person can ask for it at any time."""
     # Names of Dagster's own making for inputs and outputs have the signs of the ids, and take `a-b` and `a_b` for one.
-    words = {key: f"slo_{safe_name(slo, WORD)}" for key, slo in by_key.items()}
+    words = {key: safe_name("/".join(key.path), WORD) for key in by_key}
 
     @dg.op(
-        name="check_slos",
+        name=op,
         ins={word: dg.In(dg.Nothing) for word in words.values()},
-        out={f"{MET}_{word}": dg.Out(dg.Nothing, is_required=False) for word in words.values()},
+        out={f"{name}_{word}": dg.Out(dg.Nothing, is_required=False) for word in words.values()},
     )
-    def _check_slos(
+    def _check(
         context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
     ) -> Iterator[dg.AssetCheckResult]:
-        wanted = {by_key[key.asset_key] for key in context.selected_asset_check_keys}
+        wanted = [by_key[key.asset_key] for key in context.selected_asset_check_keys]
         with explained(), connect(settings, "transform") as connection:
-            verdicts = list(verdict_events(connection, latest_decided(connection, wanted)))
-        for (slo, *_), event in verdicts:
-            wanted.discard(slo)
+            events = [event for _, event in verdicts(connection, wanted)]
+        for event in events:
             yield dg.AssetCheckResult(
                 asset_key=event.asset_key,
-                check_name=MET,
+                check_name=name,
                 passed=event.passed,
                 severity=event.severity,
                 description=event.description,
                 metadata=event.metadata,
             )
-        for slo in sorted(wanted):
-            yield dg.AssetCheckResult(
-                asset_key=slo_key(slo),
-                check_name=MET,
-                passed=True,
-                description="Nothing of it has been due yet.",
-            )
 
     definition: dg.AssetChecksDefinition = dg.AssetChecksDefinition.create(
         keys_by_input_name={word: key for key, word in words.items()},
-        node_def=_check_slos,
+        node_def=_check,
         check_specs_by_output_name={
-            f"{MET}_{word}": dg.AssetCheckSpec(
-                MET,
-                asset=key,
-                description="The last occurrence that was due: on time passes, late warns, overdue and missed fail.",
-            )
+            f"{name}_{word}": dg.AssetCheckSpec(name, asset=key, description=description)
             for key, word in words.items()
         },
         can_subset=True,

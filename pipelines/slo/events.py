@@ -1,4 +1,7 @@
-"""What Dagster is told of tracked jobs and SLOs: completions as materialisations, verdicts as the check `met`.
+"""What Dagster is told of tracked jobs and SLOs.
+
+Completions are materialisations, what is open or was missed of an SLO observations; how both stand is said by the
+checks `on_time` and `met`.
 
 Dagster's own times are those of the telling: when a run started and ended stands in the metadata.
 """
@@ -17,11 +20,16 @@ if TYPE_CHECKING:
     import psycopg
 
 MET = "met"
+ON_TIME = "on_time"
+NOTHING_DUE = "Nothing of it has been due yet."
 
 Metadata = dict[str, dg.MetadataValue[Any] | str | int | float]
-# (application, job, business date, run_key) and (slo, business date, slot)
+# (application, job), (application, job, business date, run_key) and (slo, business date, slot)
+JobKey = tuple[str, str]
 RunKey = tuple[str, str, date, str]
 OccurrenceKey = tuple[str, date, str]
+# What is wrong as long as it is so; what came late is there.
+WRONG = {"failed", "overdue", "missed"}
 
 # A run's end is a revision where its job was complete before: then the verdict is not of it.
 RUNS = """
@@ -59,17 +67,99 @@ from unnest(%s::text[], %s::date[], %s::text[]) as wanted (slo_id, business_date
 inner join marts.slo_performance as performance using (slo_id, business_date, slot)
 """
 
-# The occurrence that the check speaks of: of those that are decided, the last to fall due.
-LATEST = """
-select slo_id, latest.business_date, latest.slot
-from unnest(%s::text[]) as wanted (slo_id)
-cross join lateral (
-    select business_date, slot
+# How SLOs stand: of the occurrences that are decided, the last to fall due.
+SLO_STANDING = """
+select slo_id, latest.business_date, latest.slot, coalesce(latest.outcome, 'none') as outcome
+from unnest(%(slos)s::text[]) as wanted (slo_id)
+left join lateral (
+    select business_date, slot, outcome
     from marts.slo_performance as performance
     where performance.slo_id = wanted.slo_id and outcome <> 'not_due'
     order by expected_end_at desc, business_date desc, slot desc
     limit 1
-) as latest
+) as latest on true
+"""
+
+# How jobs stand: of each SLO that promises the job, the newest occurrence of which something can be said, as far as it
+# is the job's; of these the worst. Where none promises it, its newest run.
+JOB_STANDING = """
+with wanted as (
+    select * from unnest(%(applications)s::text[], %(jobs)s::text[]) as wanted (application_id, job_id)
+),
+promised as (
+    select distinct application_id, job_id, slo_id
+    from wanted
+    inner join catalog.slo_job using (application_id, job_id)
+    inner join (select slo_id, max(load_id) as load_id from catalog.slo_version group by slo_id) as version
+        using (slo_id, load_id)
+),
+newest as (
+    select promised.*, occurrence.*
+    from promised
+    cross join control.tick
+    cross join lateral (
+        select job.business_date, job.slot, job.expected_end_at, job.actual_start_at, job.actual_end_at, job.progress,
+            job.last_status_at,
+            case
+                when job.actual_end_at <= job.expected_end_at then 'on_time'
+                when job.actual_end_at is not null then 'late'
+                when tick.published_as_of > performance.gives_up_at then 'missed'
+                when tick.published_as_of > job.expected_end_at then 'overdue'
+                else 'failed'
+            end as outcome
+        from marts.slo_job_performance as job
+        inner join marts.slo_performance as performance using (slo_id, business_date, slot)
+        where (job.slo_id, job.application_id, job.job_id)
+            = (promised.slo_id, promised.application_id, promised.job_id)
+            and not performance.is_waived
+            and (
+                job.actual_end_at is not null or job.progress = 'failed' or job.expected_end_at < tick.published_as_of
+            )
+        order by job.business_date desc, job.expected_end_at desc
+        limit 1
+    ) as occurrence
+)
+select distinct on (application_id, job_id)
+    application_id, job_id, slo_id, coalesce(newest.business_date, run.business_date) as business_date, slot,
+    coalesce(
+        outcome,
+        case run.final_status when 'FAIL' then 'failed' when 'SUCCEED' then 'succeeded' when 'START' then 'running' end,
+        'none'
+    ) as outcome,
+    progress, expected_end_at, coalesce(actual_start_at, run.started_at) as started_at,
+    coalesce(actual_end_at, run.ended_at) as ended_at, coalesce(last_status_at, run.ended_at) as last_status_at
+from wanted
+left join newest using (application_id, job_id)
+left join lateral (
+    select business_date, final_status, started_at, ended_at
+    from marts.job_run
+    where newest.slo_id is null
+        and (job_run.application_id, job_run.job_id) = (wanted.application_id, wanted.job_id)
+    order by business_date desc, attempt desc
+    limit 1
+) as run on true
+order by application_id, job_id, array_position(array['overdue', 'failed', 'missed', 'late'], newest.outcome),
+    expected_end_at desc
+"""
+
+# What of an SLO is open: the newest occurrence that has begun and is not complete. One that was given up is none any
+# more after a day.
+NEWEST_OPEN = """
+select slo_id, newest.business_date, newest.slot, newest.outcome, newest.progress
+from unnest(%(slos)s::text[]) as wanted (slo_id)
+cross join control.tick
+left join lateral (
+    select business_date, slot, outcome, progress
+    from marts.slo_performance as performance
+    where performance.slo_id = wanted.slo_id and actual_end_at is null and not is_waived
+        and (
+            outcome = 'overdue'
+            or outcome = 'missed' and gives_up_at > tick.published_as_of - interval '1 day'
+            or outcome = 'not_due' and (expected_start_at <= tick.published_as_of or progress <> 'pending')
+        )
+    order by expected_end_at desc, business_date desc, slot desc
+    limit 1
+) as newest on true
 """
 
 
@@ -111,40 +201,86 @@ def run_events(
 
 def occurrence_events(
     connection: psycopg.Connection[Any], keys: Iterable[OccurrenceKey]
-) -> Iterator[tuple[OccurrenceKey, dg.AssetMaterialization]]:
-    """A materialisation for each of these occurrences that (still) stands as complete."""
+) -> Iterator[tuple[OccurrenceKey, dg.AssetMaterialization | dg.AssetObservation]]:
+    """A materialisation for each of these occurrences that (still) stands as complete, an observation of the others."""
     for row in connection.execute(OCCURRENCES, _columns(keys, 3)).fetchall():
         slo, day, slot, _, _, _, ended, *_, explanation = row
-        if ended is not None:
-            yield (
-                (slo, day, slot),
-                dg.AssetMaterialization(slo_key(slo), description=explanation, metadata=_occurrence(row)),
-            )
+        kind = dg.AssetObservation if ended is None else dg.AssetMaterialization
+        yield (slo, day, slot), kind(slo_key(slo), description=explanation, metadata=_occurrence(row))
 
 
-def verdict_events(
-    connection: psycopg.Connection[Any], keys: Iterable[OccurrenceKey]
-) -> Iterator[tuple[OccurrenceKey, dg.AssetCheckEvaluation]]:
-    """The check `met` of the SLOs of these occurrences: passed when on time, a warning when late, else an error."""
-    for row in connection.execute(OCCURRENCES, _columns(keys, 3)).fetchall():
-        slo, day, slot, outcome, *_, explanation = row
-        if outcome != "not_due":
-            event = dg.AssetCheckEvaluation(
-                asset_key=slo_key(slo),
-                check_name=MET,
-                passed=outcome == "on_time",
-                severity=dg.AssetCheckSeverity.ERROR
-                if outcome in {"overdue", "missed"}
-                else dg.AssetCheckSeverity.WARN,
-                description=explanation,
-                metadata=_occurrence(row),
-            )
-            yield (slo, day, slot), event
+def slo_verdicts(
+    connection: psycopg.Connection[Any], slos: Iterable[str]
+) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
+    """The check `met` of each of these SLOs, of the last occurrence that was due.
+
+    Passed when it was on time, or nothing was due yet; a warning when late, else an error.
+    """
+    wanted = list(dict.fromkeys(slos))
+    standing = connection.execute(SLO_STANDING, {"slos": wanted}).fetchall()
+    keys = [(slo, day, slot) for slo, day, slot, _ in standing if day is not None]
+    decided = {row[0]: row for row in connection.execute(OCCURRENCES, _columns(keys, 3)).fetchall()}
+    for slo in wanted:
+        row = decided.get(slo)
+        outcome, explanation = (row[3], row[-1]) if row else ("none", NOTHING_DUE)
+        yield slo, _verdict(slo_key(slo), MET, outcome, explanation, _occurrence(row) if row else {})
 
 
-def latest_decided(connection: psycopg.Connection[Any], slos: Iterable[str]) -> list[OccurrenceKey]:
-    """Of each of these SLOs the occurrence that its check speaks of; none of an SLO nothing of which was due yet."""
-    return connection.execute(LATEST, [list(slos)]).fetchall()
+def job_verdicts(
+    connection: psycopg.Connection[Any], jobs: Iterable[JobKey]
+) -> Iterator[tuple[JobKey, dg.AssetCheckEvaluation]]:
+    """The check `on_time` of each of these jobs: an error while it has failed, is overdue or was given up; late warns.
+
+    Each promise has its own due time for a job; the check speaks of the worst of the newest.
+    """
+    applications, ids = _columns(dict.fromkeys(jobs), 2)
+    for row in connection.execute(JOB_STANDING, {"applications": applications, "jobs": ids}).fetchall():
+        application, job, slo, day, slot, outcome, progress, due, started, ended, last = row
+        metadata: Metadata = {}
+        if day is not None:
+            metadata["business date"] = str(day)
+        if slot not in (None, "00:00"):
+            metadata["slot"] = slot
+        metadata["outcome"] = outcome.replace("_", " ")
+        if slo is not None:
+            metadata["SLO"] = dg.MetadataValue.asset(slo_key(slo))
+            metadata["due"] = dg.MetadataValue.timestamp(due)
+        metadata |= _instants(started=started, ended=ended)
+        description = NOTHING_DUE
+        if day is not None:
+            description = f"{day}: {_job_said(slo, outcome, progress, due, started, ended, last)}."
+        yield (application, job), _verdict(job_key(application, job), ON_TIME, outcome, description, metadata)
+
+
+def _job_said(
+    slo: str | None, outcome: str, progress: str | None, due: datetime, started: datetime, ended: datetime | None,
+    last: datetime,
+) -> str:  # fmt: skip
+    if slo is None:
+        if outcome == "failed":
+            return f"failed at {_utc(last)}; no SLO says when it is due"
+        return f"{outcome}; no SLO says when it is due"
+    if ended is not None:
+        return f"complete {_late(ended - due)} for {slo}"
+    stands = "nothing was reported"
+    if progress == "failed":
+        stands = f"failed at {_utc(last)}"
+    elif progress == "running":
+        stands = f"running since {_utc(started)}"
+    return f"{stands}; {'given up, ' if outcome == 'missed' else ''}due at {_utc(due)} for {slo}"
+
+
+def _verdict(
+    key: dg.AssetKey, check: str, outcome: str, description: str, metadata: Metadata
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=check,
+        passed=outcome not in {"late", *WRONG},
+        severity=dg.AssetCheckSeverity.ERROR if outcome in WRONG else dg.AssetCheckSeverity.WARN,
+        description=description,
+        metadata=metadata,
+    )
 
 
 def _occurrence(row: tuple[Any, ...]) -> Metadata:
@@ -153,8 +289,7 @@ def _occurrence(row: tuple[Any, ...]) -> Metadata:
     if slot != "00:00":
         metadata["slot"] = slot
     metadata |= {"outcome": outcome.replace("_", " "), "due": dg.MetadataValue.timestamp(due)}
-    instants: dict[str, datetime | None] = {"started": started, "ended": ended}
-    metadata |= {name: dg.MetadataValue.timestamp(at) for name, at in instants.items() if at is not None}
+    metadata |= _instants(started=started, ended=ended)
     if late_by is not None:
         metadata["late by, minutes"] = _minutes(late_by)
     if jobs > 1:
@@ -162,6 +297,14 @@ def _occurrence(row: tuple[Any, ...]) -> Metadata:
     application, _, job = blocking.partition("/")
     metadata["last job" if ended else "waits for"] = dg.MetadataValue.asset(job_key(application, job))
     return metadata
+
+
+def _instants(**instants: datetime | None) -> Metadata:
+    return {name: dg.MetadataValue.timestamp(at) for name, at in instants.items() if at is not None}
+
+
+def _utc(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def _columns(keys: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:

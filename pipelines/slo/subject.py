@@ -51,13 +51,14 @@ def _performance(connection: Connection, report: TickReport) -> Metadata:
 
 SLO = Subject(
     name="slo",
-    feeds=(FeedEntry("job_status", "job_status", whole=_job_status),),
+    feeds=(FeedEntry("job_status", "job_status", whole=_job_status, records=("status", "statuses")),),
     prepare=_prepare,
     next_due=next_instant,
     constants={"DUEMARK_DBT_FUTURE_STATUS": receipt.as_sql},
     assets=_assets,
     checks=_checks,
     describe={"slo_performance": _performance},
+    counted={"slo_performance": ("occurrence judged", "occurrences judged")},
     incident_kinds=(
         IncidentKind(
             "lone_date",

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pipelines.errors import DuemarkError
 from pipelines.orchestration.failures import explained
-from pipelines.orchestration.tables import markdown_table, table_spec, valid_owners
+from pipelines.orchestration.tables import INTERNALS, markdown_table, table_spec, valid_owners
 from pipelines.subject import Publication, in_use
 from pipelines.transform.project import project_of
 from pipelines.transform.publish import told
@@ -28,11 +28,14 @@ Metadata = dict[str, dg.MetadataValue[Any] | int | float]
 # The materialisations of the selector `tick`; deploy makes all else, once.
 COMPUTED = {"work", "scoped"}
 
-# Groups of sources, where they are not named as their schema.
+# Groups of sources; of all others it is that of internals.
 GROUPS = {"raw": "landing"}
 
+# About the tick itself: a schema of sources, and a folder of marts.
+CONTROL = "control"
+
 # Schemas of sources that are read by many and say nothing of lineage: the control row.
-UNSHOWN = {"control"}
+UNSHOWN = {CONTROL}
 
 
 class TickConfig(dg.Config):
@@ -62,10 +65,13 @@ class Translator(DagsterDbtTranslator):
         ).merge_attributes(metadata={"file": node["original_file_path"]})
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The subject, as its dbt group or else its folder within the layer says; of a source, its schema."""
+        """Of a mart the subject, as its dbt group or else its folder says; what is no mart is internal."""
         if schema := dbt_resource_props.get("source_name"):
-            return GROUPS.get(schema, str(schema))
-        return str(dbt_resource_props["config"].get("group") or dbt_resource_props["fqn"][2])
+            return GROUPS.get(schema, INTERNALS)
+        layer, folder = dbt_resource_props["fqn"][1:3]
+        if layer != "marts" or folder == CONTROL:
+            return INTERNALS
+        return str(dbt_resource_props["config"].get("group") or folder)
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return str(dbt_resource_props.get("description") or "").strip()
@@ -108,7 +114,7 @@ def source_specs(manifest: Mapping[str, Any], known: Sequence[dg.AssetSpec]) -> 
             manifest,
             source["source_name"],
             source["name"],
-            group=GROUPS.get(source["source_name"], source["source_name"]),
+            group=GROUPS.get(source["source_name"], INTERNALS),
             kinds={"postgres"},
         )
         for source in manifest["sources"].values()

@@ -17,7 +17,7 @@ from pipelines.catalog.graph import JobGraph, JobNode, SloNode
 from pipelines.catalog.read import read_catalog
 from pipelines.definitions import build_defs
 from pipelines.orchestration.instance import load_instance
-from pipelines.slo.checks import met_check
+from pipelines.slo.checks import met_check, on_time_check
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 from sensors.ticks.report import report
@@ -67,10 +67,11 @@ def test_any_ids_make_definitions(ids: list[str]) -> None:
     jobs = [JobNode(one, one, one, "", f"team:{one}", []) for one in ids]
     slos = [SloNode(one, one, "", one, one, one, "UTC", 0.95, "05:00", [[one, one]]) for one in ids]
     specs = tracked_specs(JobGraph(jobs, slos))
-    defs = dg.Definitions(specs, asset_checks=[met_check(ids)], resources={"settings": Settings.from_env({})})
+    checks = [met_check(ids), on_time_check((one, one) for one in ids)]
+    defs = dg.Definitions(specs, asset_checks=checks, resources={"settings": Settings.from_env({})})
     graph = defs.resolve_asset_graph()
     assert len(graph.get_all_asset_keys()) == 2 * len(ids)
-    assert {key.asset_key for key in graph.asset_check_keys} == {slo_key(one) for one in ids}
+    assert {key.asset_key for key in graph.asset_check_keys} == graph.get_all_asset_keys()
 
 
 def test_plain_ids_keep_their_keys() -> None:
@@ -83,9 +84,7 @@ def test_the_check_of_each_slo_is_its_own(nowhere: Callable[..., Settings], tmp_
     wanted = {slo_key(one) for one in ODD} | {job_key(one.replace("/", "∕"), one) for one in ODD}
     assert len(wanted) == 2 * len(ODD)
     assert wanted <= graph.get_all_asset_keys()
-    assert {key.asset_key for key in graph.asset_check_keys if key.name == "met"} == {
-        slo_key(one) for one in ODD
-    }
+    assert {key.asset_key for key in graph.asset_check_keys if key.name in {"met", "on_time"}} == wanted
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +114,7 @@ def test_all_of_them_are_judged_told_and_shown(odd: House) -> None:
     assert {str(slo): outcome for slo, outcome in outcomes} == dict.fromkeys(ODD, "on_time")
     with load_instance(odd.settings) as instance:
         done = report(odd.settings, instance)
-        assert (done.jobs, done.slos, done.verdicts) == (len(ODD),) * 3
+        assert (done.jobs, done.slos, done.verdicts) == (len(ODD), len(ODD), 2 * len(ODD))
         for one in ODD:
             for key in (slo_key(one), job_key(one.replace("/", "∕"), one)):
                 assert len(instance.fetch_materializations(key, limit=2).records) == 1
@@ -124,11 +123,13 @@ def test_all_of_them_are_judged_told_and_shown(odd: House) -> None:
 
 
 def test_a_person_can_ask_for_the_checks(odd: House) -> None:
-    met = met_check(read_catalog(odd.settings.catalog).slos)
-    check = dg.define_asset_job("met", selection=dg.AssetSelection.checks(met))
+    catalog = read_catalog(odd.settings.catalog)
+    checks = [met_check(catalog.slos), on_time_check(catalog.jobs)]
+    check = dg.define_asset_job("told", selection=dg.AssetSelection.checks(*checks))
     asked = dg.Definitions.merge(odd.defs, dg.Definitions(jobs=[check]))
     with load_instance(odd.settings) as instance:
-        run = asked.resolve_job_def("met").execute_in_process(instance=instance)
+        run = asked.resolve_job_def("told").execute_in_process(instance=instance)
         found = run.get_asset_check_evaluations()
-    assert {one.asset_key for one in found} == {slo_key(one) for one in ODD}
-    assert len(found) == len(ODD)
+    wanted = {slo_key(one) for one in ODD} | {job_key(one.replace("/", "∕"), one) for one in ODD}
+    assert {one.asset_key for one in found} == wanted
+    assert len(found) == len(wanted)

@@ -43,17 +43,26 @@ def told(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[dict[str, objec
     return [values(record.asset_materialization.metadata) for record in reversed(records)]  # type: ignore[union-attr]
 
 
-def verdicts(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[tuple[bool, str, object]]:
-    """(passed, severity, business date) of each evaluation of the check `met`, the oldest first."""
+def verdicts(
+    instance: dg.DagsterInstance, key: dg.AssetKey, check: str = events.MET
+) -> list[tuple[bool, str, object]]:
+    """(passed, severity, business date) of each evaluation of a check, the oldest first."""
     records = instance.event_log_storage.get_asset_check_execution_history(
-        dg.AssetCheckKey(key, "met"), limit=100
+        dg.AssetCheckKey(key, check), limit=100
     )
     found = []
     for record in reversed(records):
         assert record.event is not None
         event = record.event.get_dagster_event().asset_check_evaluation_data
-        found.append((event.passed, event.severity.value, values(event.metadata)["business date"]))
+        found.append((event.passed, event.severity.value, values(event.metadata).get("business date")))
     return found
+
+
+def observed(instance: dg.DagsterInstance) -> list[tuple[object, object]]:
+    """(business date, outcome) of what was told of the SLO while it was open, the oldest first."""
+    records = instance.fetch_observations(CHARGED, limit=100).records
+    said = [values(record.asset_observation.metadata) for record in reversed(records)]  # type: ignore[union-attr]
+    return [(one["business date"], one["outcome"]) for one in said]
 
 
 def step(house: House, name: str, content: str, as_of: str) -> None:
@@ -65,15 +74,28 @@ def test_before_the_first_tick_there_is_nothing_to_tell(house: House, instance: 
     assert report(house.settings, instance) == Reported()
 
 
-def test_of_history_the_newest_completion_is_told(house: House, instance: dg.DagsterInstance) -> None:
+def test_an_asset_that_is_new_brings_its_history(house: House, instance: dg.DagsterInstance) -> None:
     step(house, "history.csv", "".join(map(run, range(2, 11))), "2026-03-11T12:00:00Z")
     done = report(house.settings, instance)
-    assert (done.jobs, done.slos) == (1, 1)
-    (only,) = told(instance, CHARGE)
-    assert (only["business date"], only["run id"]) == ("2026-03-10", "r10")
-    assert (only["duration, minutes"], only["late by, minutes"]) == (135.0, -15.0)
-    assert only["SLO"] == CHARGED
+    assert (done.jobs, done.slos, done.past) == (1, 1, 16)
+    days = [f"2026-03-{day:02}" for day in range(2, 11)]
+    for key in (CHARGE, CHARGED):
+        assert [one["business date"] for one in told(instance, key)] == days
+        # … each at its own time.
+        records = instance.fetch_materializations(key, limit=9).records
+        ends = [values(record.asset_materialization.metadata)["ended"] for record in records]  # type: ignore[union-attr]
+        assert [record.timestamp for record in records] == ends
+    newest = told(instance, CHARGE)[-1]
+    assert newest["run id"] == "r10"
+    assert (newest["duration, minutes"], newest["late by, minutes"]) == (135.0, -15.0)
+    assert newest["SLO"] == CHARGED
     assert verdicts(instance, CHARGED) == [(True, "WARN", "2026-03-10")]
+    assert verdicts(instance, CHARGE, "on_time") == [(True, "WARN", "2026-03-10")]
+
+
+def test_what_was_never_due_passes(house: House, instance: dg.DagsterInstance) -> None:
+    slo, job = dg.AssetKey(["slos", "month-end-close"]), dg.AssetKey(["jobs", "finance", "close-month"])
+    assert verdicts(instance, slo) == verdicts(instance, job, "on_time") == [(True, "WARN", None)]
 
 
 def test_what_did_not_change_is_not_told_again(house: House, instance: dg.DagsterInstance) -> None:
@@ -88,10 +110,11 @@ def test_a_new_completion_is_told_of_its_job_and_slo_alone(
     step(house, "late.csv", run(11, minutes_late=20), AS_OF)
     done = report(house.settings, instance)
     assert (done.jobs, done.slos, done.waiting) == (1, 1, 0)
-    assert [one["run id"] for one in told(instance, CHARGE)] == ["r10", "r11"]
+    assert [one["run id"] for one in told(instance, CHARGE)][-2:] == ["r10", "r11"]
     newest = told(instance, CHARGED)[-1]
     assert (newest["outcome"], newest["late by, minutes"]) == ("late", 20.0)
     assert verdicts(instance, CHARGED)[-1] == (False, "WARN", "2026-03-11")
+    assert verdicts(instance, CHARGE, "on_time")[-1] == (False, "WARN", "2026-03-11")
 
 
 def test_a_promise_that_time_alone_breaks_fails_its_check(house: House, instance: dg.DagsterInstance) -> None:
@@ -99,6 +122,8 @@ def test_a_promise_that_time_alone_breaks_fails_its_check(house: House, instance
     done = report(house.settings, instance)
     assert (done.jobs, done.slos) == (0, 0)
     assert verdicts(instance, CHARGED)[-1] == (False, "ERROR", "2026-03-12")
+    assert verdicts(instance, CHARGE, "on_time")[-1] == (False, "ERROR", "2026-03-12")
+    assert observed(instance) == [("2026-03-12", "overdue")]
     # … and it stays one evaluation, however many ticks see it so.
     house.tick("2026-03-13T08:10:00Z")
     assert report(house.settings, instance) == Reported()
@@ -144,7 +169,10 @@ def test_more_than_a_look_tells_waits_the_newest_first(house: House, instance: d
             break
     assert sum(one.jobs for one in rounds) == len(jobs)
     for job in jobs:
-        assert [one["run id"] for one in told(instance, dg.AssetKey(["jobs", *job.split(",")]))] == ["r12"]
+        assert [one["run id"] for one in told(instance, dg.AssetKey(["jobs", *job.split(",")]))] == [
+            "r11",
+            "r12",
+        ]
 
 
 def test_a_reporter_that_dies_tells_the_rest_the_next_time(
@@ -220,3 +248,53 @@ def test_a_person_can_ask_for_the_check(house: House, instance: dg.DagsterInstan
     found = {one.asset_key: one for one in result.get_asset_check_evaluations()}
     assert found[CHARGED].passed
     assert any(not one.passed and one.severity.value == "ERROR" for one in found.values())
+
+
+def test_a_job_that_failed_is_not_green(house: House, instance: dg.DagsterInstance) -> None:
+    line = "overdrafts,charge-overdrafts,{},2026-03-21T{}:00Z,2026-03-20,r20{}\n"
+    failed = line.format("START", "04:30", "") + line.format("FAIL", "05:00", "")
+    step(house, "failed.csv", failed, "2026-03-21T06:00:00Z")
+    report(house.settings, instance)
+    assert verdicts(instance, CHARGE, "on_time")[-1] == (False, "ERROR", "2026-03-20")
+    assert observed(instance)[-1] == ("2026-03-20", "not due")
+    (latest,) = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(CHARGE, "on_time"), limit=1
+    )
+    assert latest.event is not None
+    assert latest.event.get_dagster_event().asset_check_evaluation_data.description == (
+        "2026-03-20: failed at 2026-03-21 05:00 UTC; due at 2026-03-21 07:00 UTC for overdraft-charges."
+    )
+    again = line.format("START", "05:30", "b") + line.format("SUCCEED", "06:20", "b")
+    step(house, "twenty.csv", again, "2026-03-21T06:30:00Z")
+    report(house.settings, instance)
+    assert verdicts(instance, CHARGE, "on_time")[-1] == (True, "WARN", "2026-03-20")
+
+
+def test_what_was_given_up_fails(house: House, instance: dg.DagsterInstance) -> None:
+    """A month's close: nothing of the SLO falls due for weeks after it was given up."""
+    line = "finance,close-month,{},{}T10:00:00Z,{},c\n"
+    days = ("2026-01-30", "2026-02-27")
+    step(house, "months.csv", "".join(line.format("START", day, day) for day in days), "2026-03-21T07:00:00Z")
+    report(house.settings, instance)
+    key = dg.AssetKey(["slos", "month-end-close"])
+    assert verdicts(instance, key)[-1] == (False, "ERROR", "2026-02-27")
+    job = dg.AssetKey(["jobs", "finance", "close-month"])
+    assert verdicts(instance, job, "on_time")[-1] == (False, "ERROR", "2026-02-27")
+
+
+def test_checks_that_have_not_run_are_asked_for_once(house: House, instance: dg.DagsterInstance) -> None:
+    repository = house.defs.get_repository_def()
+    context = dg.build_sensor_context(
+        instance=instance, resources={"settings": house.settings}, repository_def=repository
+    )
+    first, second = (report_sensor(context) for _ in range(2))
+    assert isinstance(first, dg.RunRequest)
+    assert isinstance(second, dg.RunRequest)
+    # Dagster launches one run for a key.
+    assert first.run_key == second.run_key
+    for key in repository.asset_graph.asset_check_keys:
+        if key.name not in {"met", "on_time"}:
+            instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(asset_key=key.asset_key, check_name=key.name, passed=True)
+            )
+    assert isinstance(report_sensor(context), dg.SkipReason)

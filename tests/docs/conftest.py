@@ -70,12 +70,12 @@ def demonstration(empty: Settings) -> Ask:
 
 @pytest.fixture
 def bank(server_url: str, template: str, tmp_path: Path, empty: Settings) -> Iterator[Settings]:
-    """Settings of an empty warehouse for the bank that README makes in the folder `bank`."""
+    """Settings of an empty warehouse for the bank that README makes."""
     name = _database(server_url, template)
     yield replace(
         empty,
-        catalog=tmp_path / "bank" / "catalog",
-        landing=str(tmp_path / "bank" / "landing"),
+        catalog=tmp_path / ".duemark" / "bank" / "catalog",
+        landing=str(tmp_path / ".duemark" / "bank" / "landing"),
         database_url=with_database(server_url, name),
         # What another test parsed serves this one too.
         home=empty.home,

@@ -56,10 +56,10 @@ def test_the_tables_of_ops_are_described_column_by_column(demonstration: Ask) ->
 
 
 def test_the_bank_of_the_readme_gives_what_it_shows(bank: Settings, tmp_path: Path) -> None:
-    files, _, commands = OWN_BANK.partition("export ")
+    files, _, commands = OWN_BANK.partition("bank() {")
     subprocess.run(["bash", "-euc", files], cwd=tmp_path, check=True)
-    as_of = re.search(r"duemark check && duemark ingest && duemark tick --as-of (\S+)", commands)
-    (query,) = asked(commands)
+    as_of = re.search(r"bank check && bank ingest && bank tick --as-of (\S+)", commands)
+    (query,) = asked(commands.replace("bank sql", "duemark sql"))
     assert as_of is not None
 
     store_catalog(bank)

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.kpi.compile.files import compile_kpis
 from pipelines.kpi.model import Kpi, Kpis, Window
+from pipelines.orchestration.tables import INTERNALS
 from pipelines.transform.assets import model_specs
 from pipelines.transform.project import manifest_json
 from tests.kpi.test_engine import MEDIAN, ON_TIME, define, kpi, variable
@@ -58,7 +59,7 @@ def test_a_value_is_downstream_of_its_source_in_both_graphs(
         "marts/kpi_value"
     )
     for name in (f"kpi/{STATE}", "kpi/kpi_values_on_time"):
-        assert specs[name].group_name == "kpi"
+        assert specs[name].group_name == INTERNALS
         assert specs[name].description
         assert specs[name].owners
     dg.Definitions(assets=[*computed, *shown]).resolve_asset_graph()

@@ -166,7 +166,9 @@ def test_runs_that_have_not_ended(watched: Watched, cursor: Cursor) -> None:
 def test_checks_that_failed(watched: Watched, cursor: Cursor) -> None:
     def read(low: int, *others: tuple[str, str, str], but: str = "slos") -> list[tables.FailedCheck]:
         floor = datetime.now(UTC) - timedelta(days=1)
-        return tables.failed_checks(cursor, low, others, floor, but_assets=but, but_check="thresholds")
+        return tables.failed_checks(
+            cursor, low, others, floor, but_assets=[but, "jobs"], but_check="thresholds"
+        )
 
     low = tables.last_event_id(cursor)
     watched.check(passed=False, severity=dg.AssetCheckSeverity.WARN)
@@ -195,8 +197,8 @@ def test_what_is_old(watched: Watched, cursor: Cursor) -> None:
     assert runs[0] in found
     assert runs[1] not in found
     assert tables.old_runs(cursor, before - timedelta(days=1), 1000) == []
-    assert tables.delete_old_events(cursor, before - timedelta(days=1), 1000) == 0
-    assert tables.delete_old_events(cursor, before, 1000) >= 2
+    assert tables.delete_old_events(cursor, before - timedelta(days=1), 1000, kept=1) == 0
+    assert tables.delete_old_events(cursor, before, 1000, kept=1) >= 2
     assert watched.instance.get_latest_materialization_event(dg.AssetKey("old")) is not None
     assert tables.delete_old_checks(cursor, before, 1000) >= 1
     assert tables.delete_old_checks(cursor, before, 1000) == 0

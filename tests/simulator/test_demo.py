@@ -82,6 +82,9 @@ def test_the_demonstration_shows_what_is_late_and_every_kpi(environment: dict[st
     assert ".venv/bin/duemark board\n" in following
     assert "from kpi_value where kpi_id = " in following
 
+    # Where the page says that files land.
+    assert len(list((Path(environment["DUEMARK_HOME"]) / "landing" / "job_status").iterdir())) > 12
+
     again, steps = demo(environment)
     assert again == out
     assert "everything is built already" in steps

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, JobDefinition, JobExecutionResult
+    from dagster import (
+        AssetCheckKey,
+        AssetMaterialization,
+        AssetObservation,
+        DagsterInstance,
+        JobDefinition,
+        JobExecutionResult,
+    )
     from dagster._core.remote_origin import RemoteJobOrigin
 
 # What `dagster-daemon` runs, as `python -m` takes it.
@@ -46,3 +54,46 @@ def last_moment(cron: str, timezone: str, before: datetime) -> datetime:
     from dagster._utils.schedules import reverse_cron_string_iterator
 
     return next(reverse_cron_string_iterator(before.timestamp(), cron, timezone))
+
+
+def tell_past(
+    instance: DagsterInstance,
+    events: Sequence[tuple[AssetMaterialization | AssetObservation, datetime]],
+) -> None:
+    """Write events of one asset outside of any run, each at a time of its own; all of one kind, the last the latest.
+
+    What `report_runless_asset_event` does for one, at the present, with some statements for all of them.
+    """
+    from dagster import AssetMaterialization
+    from dagster._core.events import (
+        AssetObservationData,
+        DagsterEvent,
+        DagsterEventType,
+        StepMaterializationData,
+    )
+    from dagster._core.events.log import EventLogEntry
+    from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
+
+    def entry(event: AssetMaterialization | AssetObservation, at: datetime) -> EventLogEntry:
+        kind, data = (
+            (DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(event))
+            if isinstance(event, AssetMaterialization)
+            else (DagsterEventType.ASSET_OBSERVATION, AssetObservationData(event))
+        )
+        return EventLogEntry(  # type: ignore[no-untyped-call]
+            error_info=None,
+            level=logging.INFO,
+            user_message="",
+            run_id=RUNLESS_RUN_ID,
+            timestamp=at.timestamp(),
+            job_name=RUNLESS_JOB_NAME,
+            dagster_event=DagsterEvent(kind.value, RUNLESS_JOB_NAME, event_specific_data=data),
+        )
+
+    instance.event_log_storage.store_event_batch([entry(event, at) for event, at in events])
+
+
+def never_run(instance: DagsterInstance, checks: Sequence[AssetCheckKey]) -> list[AssetCheckKey]:
+    """Those of these asset checks that no run has done, or is about to do, and nobody has told."""
+    known = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
+    return [key for key in checks if key not in known]

@@ -307,13 +307,13 @@ def failed_checks(
     others: Collection[tuple[str, str, str]],
     floor: datetime,
     *,
-    but_assets: str,
+    but_assets: Collection[str],
     but_check: str,
 ) -> list[FailedCheck]:
     """Checks that failed since the event, and `others`, each as it is now; none that failed before `floor`.
 
     `others`: asset key as JSON, check, partition or "". Left out are checks of assets whose key begins with
-    `but_assets`, and those of the name `but_check`.
+    one of `but_assets`, and those of the name `but_check`.
     """
     rows = cursor.execute(
         """
@@ -323,16 +323,16 @@ def failed_checks(
             select event::jsonb -> 'dagster_event' -> 'event_specific_data' as data
         ) as parsed
         where dagster_event_type = 'ASSET_CHECK_EVALUATION' and id > %(low)s and data -> 'success' = 'false'
-            and data -> 'asset_key' -> 'path' ->> 0 <> %(but_assets)s
+            and data -> 'asset_key' -> 'path' ->> 0 <> all(%(but_assets)s)
             and data ->> 'check_name' <> %(but_check)s
             -- Thousands may be told at once: they are passed over before they are parsed.
-            and event not like %(but_text)s
+            and event not like all(%(but_texts)s)
         """,
         {
             "low": event_id,
-            "but_assets": but_assets,
+            "but_assets": list(but_assets),
             "but_check": but_check,
-            "but_text": f'%"path": ["{but_assets}", %',
+            "but_texts": [f'%"path": ["{one}", %' for one in but_assets],
         },
     ).fetchall()
     found = {(json.dumps(path), str(check), str(partition)) for path, check, partition in rows}
@@ -381,11 +381,15 @@ where status in ('SUCCESS', 'FAILURE', 'CANCELED') and create_timestamp < %(befo
 order by id limit %(limit)s
 """
 
-# Asset events outside of runs (completions of tracked jobs, checks): the newest of its kind stays.
+# Asset events outside of runs (completions of tracked jobs, checks): the newest of its kind stay.
 _OLD_EVENTS = """
 with newest as (
-    select max(id) as id from event_logs where run_id = '' and asset_key is not null
-    group by asset_key, dagster_event_type
+    select id
+    from (
+        select id, row_number() over (partition by asset_key, dagster_event_type order by id desc) as place
+        from event_logs where run_id = '' and asset_key is not null
+    ) as placed
+    where place <= %(kept)s
 ),
 checked as (
     select max(evaluation_event_storage_id) as id from asset_check_executions group by asset_key, check_name
@@ -393,7 +397,7 @@ checked as (
 delete from event_logs where id in (
     select id from event_logs
     where run_id = '' and timestamp < %(before)s
-        and id not in (select id from newest where id is not null)
+        and id not in (select id from newest)
         and id not in (select id from checked where id is not null)
     order by id limit %(limit)s
 )
@@ -425,9 +429,13 @@ def old_runs(cursor: Cursor, before: datetime, limit: int) -> list[str]:
     return [str(run_id) for (run_id,) in rows]
 
 
-def delete_old_events(cursor: Cursor, before: datetime, limit: int) -> int:
-    """Take out the oldest events of assets told outside of runs before; return their number, at most `limit`."""
-    return cursor.execute(_OLD_EVENTS, {"before": _stored(before), "limit": limit}).rowcount
+def delete_old_events(cursor: Cursor, before: datetime, limit: int, kept: int) -> int:
+    """Take out the oldest events of assets told outside of runs before, but for the `kept` newest of each of a kind.
+
+    Returns their number, at most `limit`.
+    """
+    parameters = {"before": _stored(before), "limit": limit, "kept": kept}
+    return cursor.execute(_OLD_EVENTS, parameters).rowcount
 
 
 def delete_old_checks(cursor: Cursor, before: datetime, limit: int) -> int:

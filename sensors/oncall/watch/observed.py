@@ -50,8 +50,8 @@ OVERLAP = timedelta(minutes=10)
 GAP = timedelta(minutes=2)
 # The job whose work is done without a run, too, when it is little.
 TICK = "tick"
-# Assets of this prefix are tracked SLOs; whether they are met is told as incidents of the SLOs.
-NOT_OURS = "slos"
+# Assets that begin so are tracked jobs and SLOs; whether they are on time is told as incidents of the SLOs.
+NOT_OURS = ("jobs", "slos")
 # And KPIs beyond their thresholds as incidents of the KPIs, not of this check.
 NOT_OURS_EITHER = "thresholds"
 STATEMENT_TIMEOUT = "15s"
