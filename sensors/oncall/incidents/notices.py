@@ -116,20 +116,29 @@ def notices(
                 due[route.id].append((one, event))
     escalations: dict[tuple[int, str], Incident] = {}
     known = {one.incident_id: one for one in situation.open}
+    held_back = {(one.incident_id, route) for route, found in situation.held.items() for one, _ in found}
     silenced = {
         one.incident_id
         for one in situation.open
         if any(silence.covers(one, now) for silence in situation.silences)
     }
-    for one in situation.open:
-        if one.incident_id in silenced or one.acknowledged_at is not None:
+    quiet = silenced | {one.incident_id for one in situation.open if one.acknowledged_at is not None}
+    told_now: set[tuple[int, str]] = set()
+    # Roots first: what is told of them tells of the others.
+    for one in sorted(situation.open, key=lambda one: one.cause_id is not None):
+        if one.incident_id in quiet:
             continue
         root = known.get(one.cause_id or 0)
         for route in routes.routes.values():
             above = root if _is_told_under(root, one, route, routes, situation, silenced) else None
-            event = _event_of_open(one, route, above, situation, now)
+            is_covered = (
+                above is not None and (above.incident_id, route.id) in told_now | situation.told.keys()
+            )
+            is_held = (one.incident_id, route.id) in held_back and not is_covered
+            event = _event_of_open(one, route, above, situation, now, is_held=is_held)
             if event is not None:
                 due[route.id].append((one, event))
+                told_now.add((one.incident_id, route.id))
             if above is None and _escalates(one, route, situation, now) and route.escalate is not None:
                 escalations.setdefault((one.incident_id, route.escalate.to), one)
     for (_, to), one in escalations.items():
@@ -147,6 +156,15 @@ def notices(
         is_storm = _is_storm(route_id, items, situation, routes)
         if is_storm and _is_held_back(route_id, items, situation, routes, now):
             held += [Held(route_id, one.incident_id, event) for one, event in items]
+            # What a root that is not told yet would have told of waits with it.
+            under = [child for one, event in items if event == "opened" for child in grouped[one.incident_id]]
+            held += [
+                Held(route_id, child.incident_id, "opened")
+                for child in under
+                if child.incident_id not in quiet
+                and (child.incident_id, route_id) not in told_now | situation.told.keys()
+                and routes.routes[route_id].matches(child)
+            ]
         elif is_storm and len(items) > 1:
             made[route_id] = [_digest(route_id, items, grouped)]
         else:
@@ -178,6 +196,8 @@ def _still_held(
         for one, event in situation.held.get(route_id, ())
         if one.resolved_at is not None
         and one.incident_id not in again
+        # Of what ended in a group nobody hears.
+        and not (event == "opened" and one.cause_id is not None)
         and one.resolution != CAME_TRUE
         and event in {"opened", *IS_END}
         and not any(silence.covers(one, now) for silence in situation.silences)
@@ -251,12 +271,18 @@ def _told_lately(one: Incident, route_id: str, situation: Situation) -> Told | N
 
 
 def _event_of_open(
-    one: Incident, route: Route, root: Incident | None, situation: Situation, now: datetime
+    one: Incident, route: Route, root: Incident | None, situation: Situation, now: datetime, *, is_held: bool
 ) -> Event | None:
-    """What a route is told of one that is open and that nobody acknowledged. `root`: what tells of it there."""
+    """What a route is told of one that is open and that nobody acknowledged. `root`: what tells of it there.
+
+    `is_held`: it was to be told before, by itself or with its root, and waits for a digest: whatever becomes of its
+    group, it waits no longer.
+    """
+    told = situation.told.get((one.incident_id, route.id))
+    if is_held and told is None:
+        return "opened"
     if now < one.tell_from or (root is not None and root.acknowledged_at is None):
         return None
-    told = situation.told.get((one.incident_id, route.id))
     if told is None:
         # An acknowledgement covers what its acker was told: what joins the group later is told, once.
         if route.when != "always" or not route.matches(one):
