@@ -121,7 +121,7 @@ def visit(
 
 def test_lineage_shows_every_group(visit: Callable[[str], Page]) -> None:
     page = visit("/asset-groups")
-    for group in ("landing", "catalog", "slo", "overdrafts", "decision_support"):
+    for group in ("landing", "slo", "overdrafts", "decision_support", "z_internals"):
         expect(page.get_by_text(group, exact=True).first).to_be_visible()
     expect(page.get_by_text("Materialize all")).to_be_visible()
 
@@ -164,6 +164,16 @@ def test_an_slo_shows_whether_it_was_met(visit: Callable[[str], Page]) -> None:
     page = visit("/assets/slos/overdraft-charges?view=checks&checkDetail=met")
     expect(page.get_by_text("met", exact=True).first).to_be_visible()
     expect(page.get_by_text("Late: overdrafts/charge-overdrafts succeeded").first).to_be_visible()
+
+
+def test_a_tracked_job_shows_whether_it_is_on_time(visit: Callable[[str], Page]) -> None:
+    page = visit("/assets/jobs/overdrafts/charge-overdrafts?view=checks&checkDetail=on_time")
+    expect(page.get_by_text("2026-03-03: complete 1:00 h late for overdraft-charges.").first).to_be_visible()
+
+
+def test_what_is_open_of_an_slo_is_its_newest_event(visit: Callable[[str], Page]) -> None:
+    page = visit("/assets/slos/decision-support-load?view=events")
+    expect(page.get_by_text("Observed").first).to_be_visible()
 
 
 def test_a_mart_shows_what_is_late(visit: Callable[[str], Page]) -> None:

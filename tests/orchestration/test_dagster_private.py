@@ -339,3 +339,28 @@ def test_a_storage_of_one_engine(watched: Watched) -> None:
     assert storage.event_log_storage.all_asset_keys() is not None
     assert storage.schedule_storage.all_instigator_state() is not None
     engine.dispose()
+
+
+def test_events_of_the_past_have_their_own_times(watched: Watched) -> None:
+    key = dg.AssetKey("past")
+    first = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    times = [first + timedelta(days=day) for day in range(3)]
+    for kind in (dg.AssetObservation, dg.AssetMaterialization):
+        calls.tell_past(watched.instance, [(kind(key, metadata={"at": at.timestamp()}), at) for at in times])
+    made = watched.instance.fetch_materializations(key, limit=10).records
+    seen = watched.instance.fetch_observations(key, limit=10).records
+    for records in (made, seen):
+        assert [record.timestamp for record in records] == [at.timestamp() for at in reversed(times)]
+    latest = watched.instance.get_latest_materialization_event(key)
+    assert latest is not None
+    assert latest.timestamp == times[-1].timestamp()
+    # As what is told of the present.
+    watched.instance.report_runless_asset_event(dg.AssetMaterialization(key))
+    (now,) = watched.instance.fetch_materializations(key, limit=1).records
+    assert (now.run_id, now.event_log_entry.job_name) == (made[0].run_id, made[0].event_log_entry.job_name)
+
+
+def test_checks_that_were_never_run(watched: Watched) -> None:
+    watched.check(passed=False)
+    known, other = (dg.AssetCheckKey(dg.AssetKey(["marts", "table"]), name) for name in ("unique", "other"))
+    assert calls.never_run(watched.instance, [known, other]) == [other]
