@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -21,6 +26,8 @@ from pipelines.errors import DuemarkError
 from pipelines.kpi import short
 from pipelines.kpi.assets import kpi_checks, kpi_metadata
 from pipelines.kpi.model import Threshold
+from pipelines.processes.parts import run_folder
+from pipelines.processes.status import PartStatus, report
 from pipelines.transform.assets import changed_marts
 from pipelines.transform.tick import TickReport
 from pipelines.warehouse.connect import connect
@@ -128,6 +135,37 @@ def test_a_written_board_is_kept_fresh(no_incidents: Warehouse, tmp_path: Path) 
     assert index.read_text("utf-8") == "mine"
     index.unlink()
     assert follower.step()
+
+
+def test_the_status_tells_where_the_board_is_and_when_it_is_not_kept_fresh(no_incidents: Warehouse) -> None:
+    settings = no_incidents.settings
+    index = settings.board / "index.html"
+
+    def board() -> PartStatus:
+        (found,) = [part for part in report(settings).parts if part.name == "board"]
+        return found
+
+    shutil.rmtree(settings.board, ignore_errors=True)
+    no_incidents.tick("2026-03-04 12:00")
+    assert (board().is_ready, board().reason) == (True, "not written yet: `duemark board`, or `duemark up`")
+    make(settings, settings.board)
+    assert board().reason.startswith(f"{index.as_uri()}, written ")
+    # An hour later; nobody runs, so it is as old as who wrote it wants it.
+    now = datetime.now(UTC)
+    os.utime(index, 2 * [(now - timedelta(hours=2)).timestamp()])
+    with connect(settings) as connection:
+        connection.execute("update control.tick set published_at = %s", [now - timedelta(hours=1)])
+    assert board().is_ready
+    me = psutil.Process()
+    state = {"pid": me.pid, "created": me.create_time(), "started_at": (now - timedelta(hours=3)).isoformat()}
+    up = run_folder(settings) / "up.json"
+    up.parent.mkdir(parents=True, exist_ok=True)
+    up.write_text(json.dumps(state), "utf-8")
+    try:
+        assert not board().is_ready
+        assert "logs/up/board.log says why" in board().reason
+    finally:
+        up.unlink()
 
 
 def test_old_periods_need_no_attention(bad: Warehouse) -> None:

@@ -171,6 +171,12 @@ def test_what_lands_becomes_visible(up: Up) -> None:
     up.drop()
 
 
+def test_the_board_is_kept_fresh(up: Up) -> None:
+    index = up.settings.board / "index.html"
+    until(lambda: index.exists() and "Value at risk is there" in index.read_text("utf-8"))
+    assert f"the board: {index.as_uri()}" in up.output
+
+
 def test_a_second_one_is_refused(up: Up) -> None:
     second = up.call("up", "--port", "0")
     assert second.returncode == 2
