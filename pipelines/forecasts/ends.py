@@ -385,7 +385,7 @@ def distribution(offset: Floats, weight: Floats, count: Ints) -> Distribution:
 
 
 def curves(offset: Floats, weight: Floats, count: Ints) -> Curves:
-    """Of rows as `distribution` takes them, in the order of their dates."""
+    """Of rows as `distribution` takes them, in the order of their dates, the newest in the last columns."""
     rows, columns = offset.shape
     if not columns:
         return Curves(np.zeros(rows), np.full(rows, SPREAD_OF_NONE))
@@ -397,10 +397,9 @@ def curves(offset: Floats, weight: Floats, count: Ints) -> Curves:
         for share in (0.16, 0.5, 0.84)
     )
     far = FAR * np.maximum((high - low) / 2, LEAST_SPREAD)
-    is_new = is_there & (np.cumsum(is_there[:, ::-1], axis=1)[:, ::-1] <= NEWEST)
-    second = min(1, columns - 1)
-    lowest = np.partition(np.where(is_new, offset, np.inf), second, axis=1)[:, second]
-    highest = -np.partition(np.where(is_new, -offset, np.inf), second, axis=1)[:, second]
+    newest, is_new, second = offset[:, -NEWEST:], is_there[:, -NEWEST:], min(1, columns - 1)
+    lowest = np.sort(np.where(is_new, newest, np.inf), axis=1)[:, second]
+    highest = np.sort(np.where(is_new, newest, -np.inf), axis=1)[:, -1 - second]
     near = np.clip(
         offset, np.minimum(middle - far, lowest)[:, None], np.maximum(middle + far, highest)[:, None]
     )
@@ -637,9 +636,11 @@ def predict(states: Sequence[State], date: Ints, due: Floats, now: Floats) -> Fo
         share = states[row].taught.shares()
         of_curve[row] = share.of_curves
         shift[row] = due[row] if share.basis == "due" else (date[row] - EPOCH) * 86_400.0
-        offset[row, : count[row]] = one.offsets(share.basis)
-        weights[:, row, : count[row]] = one.mixed(int(date[row]), share)
-        later[row] = int((offset[row, : count[row]] > now[row] - shift[row]).sum())
+        # The newest in the last columns.
+        there = slice(width - len(one.end), width)
+        offset[row, there] = one.offsets(share.basis)
+        weights[:, row, there] = one.mixed(int(date[row]), share)
+        later[row] = int((offset[row, there] > now[row] - shift[row]).sum())
     found = outlook(offset, weights, count, of_curve)
     low = np.array([state.taught.low for state in states])
     high = np.array([state.taught.high for state in states])
