@@ -406,7 +406,7 @@ def _board(settings: Settings, connection: psycopg.Connection[Any], now: datetim
     if written_at is None:
         reason = "not written yet: `duemark board`, or `duemark up`"
     else:
-        reason = f"{page.as_uri()}, written {_age(now - written_at)} ago"
+        reason = f"{page.as_uri()}, written {spelled(now - written_at)} ago"
     facts = {"page": str(page), "written_at": written_at}
     (published_at,) = _one(connection, "select published_at from control.tick")
     running = running_supervisor(settings)
@@ -415,7 +415,7 @@ def _board(settings: Settings, connection: psycopg.Connection[Any], now: datetim
     due_at = max(published_at, datetime.fromisoformat(running["started_at"])) + BOARD_AGE
     is_stale = now > due_at and (written_at is None or written_at < published_at)
     if is_stale:
-        reason += f"; a tick was published {_age(now - published_at)} ago: {settings.home}/logs/up/board.log says why"
+        reason += f"; a tick was published {spelled(now - published_at)} ago: {settings.home}/logs/up/board.log says why"
     return PartStatus("board", not is_stale, reason, facts)
 
 
