@@ -1,7 +1,7 @@
 # One image for the web interface, the daemon, the code locations and the watcher: the command tells which.
 #
 #   docker build -t duemark .
-#   docker run --init -p 3000:3000 -v duemark:/var/lib/duemark duemark                 everything, embedded PostgreSQL
+#   docker run --init -p 3000:3000 -p 3004:3004 -v duemark:/var/lib/duemark duemark                 everything, embedded PostgreSQL
 #   docker run --init -e DUEMARK_DATABASE_URL=… duemark duemark tick                   one command, a server of yours
 
 ARG PYTHON=3.12
@@ -48,9 +48,9 @@ USER duemark
 RUN duemark build-manifest
 
 VOLUME /var/lib/duemark
-EXPOSE 3000
+EXPOSE 3000 3004
 STOPSIGNAL SIGTERM
 # Of the default command; a container that runs another process brings its own check.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=90s --retries=3 \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:3000/server_info', timeout=4)"]
-CMD ["duemark", "up", "--host", "0.0.0.0"]
+CMD ["duemark", "up", "--host", "0.0.0.0", "--serve-host", "0.0.0.0"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-import pipelines.subjects  # noqa: F401 # hands the subjects in
+import pipelines.subjects  # hands the subjects in
 from pipelines import failures, logs
 from pipelines.durations import LONGEST, SECONDS, duration
 from pipelines.errors import DuemarkError
@@ -38,6 +38,12 @@ def _only_for_csv(form: Format, *, is_safe: bool) -> None:
 SAFE = click.option(
     "--safe", is_flag=True,
     help="With --format csv, for spreadsheets: text that they would take for a formula begins with an apostrophe.",
+)  # fmt: skip
+
+
+INSECURE = click.option(
+    "--insecure-local", is_flag=True,
+    help="Ask nobody who he is, to try the receiver: everybody on this machine may do everything.",
 )  # fmt: skip
 
 
@@ -146,12 +152,27 @@ def demo() -> None:
     show_default=True,
     help="Port of the web interface; 0: any.",
 )
-def up(host: str, port: int) -> None:
-    """Run everything: web interface, daemon, code locations, watcher; Ctrl-C or SIGTERM stops it."""
+@click.option("--serve-host", default="127.0.0.1", show_default=True, help="Address of the receiver.")
+@click.option(
+    "--serve-port",
+    type=click.IntRange(0, 65535),
+    default=3004,
+    show_default=True,
+    help="Port of the receiver; 0: any.",
+)
+@INSECURE
+def up(host: str, port: int, serve_host: str, serve_port: int, insecure_local: bool) -> None:
+    """Run everything: web interface, daemon, code locations, receiver, watcher; Ctrl-C or SIGTERM stops it."""
+    from pipelines.access.authority import refuse_others
+    from pipelines.processes.parts import Address
     from pipelines.processes.supervisor import supervise
 
     logs.configure()
-    sys.exit(supervise(Settings.from_env(), host, port, with_watch="watch" in main.commands))
+    if insecure_local:
+        refuse_others(serve_host)
+    receiver = Address(serve_host, serve_port, insecure_local)
+    settings = Settings.from_env()
+    sys.exit(supervise(settings, host, port, with_watch="watch" in main.commands, receiver=receiver))
 
 
 @main.command()
@@ -161,6 +182,91 @@ def down() -> None:
 
     for line in stop(Settings.from_env()) or ["nothing was running"]:
         click.echo(line)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=3004,
+    show_default=True,
+    help="Port; 0: any that is free.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that answer."
+)
+@INSECURE
+def serve(host: str, port: int, workers: int, insecure_local: bool) -> None:
+    """Receive statuses by HTTP, and answer what is known of them; Ctrl-C or SIGTERM stops it.
+
+    Each request is answered once it is stored. Clients send a token (`duemark token issue`); what they may do is said
+    in the catalog. The address is the first line of stdout.
+    """
+    from pipelines.receivers.server import serve as run
+
+    logs.configure()
+    settings, subjects = Settings.from_env(), pipelines.subjects.subjects
+    run(settings, host, port, workers, subjects, is_open=insecure_local)
+
+
+@main.group(context_settings={"help_option_names": ["-h", "--help"]})
+def token() -> None:
+    """Tokens, by which the receiver knows its clients."""
+
+
+@token.command(name="issue")
+@click.argument("sender")
+@click.option("--expires", metavar="DURATION", help="Such as 90d; default: when it is revoked.")
+@click.option("--by", help="Who does it; default: the name you are logged in by.")
+def token_issue(sender: str, expires: str | None, by: str | None) -> None:
+    """Issue a token for a sender of the catalog. It is the last line, shown now and never again.
+
+    What the sender may do is said in catalog/senders, or by `senders` of an application.
+    """
+    from pipelines.access.tokens import issue
+    from pipelines.catalog.store import refresh_catalog
+    from pipelines.warehouse.migrate import migrate
+
+    lasts = None if expires is None else duration(expires)
+    if expires is not None and not lasts:
+        raise DuemarkError(f"--expires {expires} is no duration.", "Write 90d, 12h or 30m; at most 366d.")
+    settings = Settings.from_env()
+    migrate(settings)
+    if (problem := refresh_catalog(settings)) is not None:
+        click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
+    issued = issue(settings, sender, lasts, by)
+    until = "it is revoked" if issued.expires_at is None else f"{issued.expires_at:%Y-%m-%d %H:%M}Z"
+    click.echo(f"token {issued.token_id} of {sender}, valid until {until}:")
+    click.echo(issued.token)
+
+
+@token.command(name="list")
+@click.argument("sender", required=False)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
+def token_list(sender: str | None, form: Format) -> None:
+    """List the tokens of all senders, or of one, the newest first; never the tokens themselves."""
+    from dataclasses import asdict
+
+    from pipelines.access.tokens import Listed, tokens
+    from sensors.oncall.incidents.commands import render
+
+    found = tokens(Settings.from_env(), sender)
+    click.echo(render([asdict(one) for one in found], form, columns=list(Listed.__annotations__)), nl=False)
+
+
+@token.command(name="revoke")
+@click.argument("sender")
+@click.option("--id", "token_id", metavar="ID", help="Only this one; default: all of the sender.")
+@click.option("--by", help="Who does it; default: the name you are logged in by.")
+def token_revoke(sender: str, token_id: str | None, by: str | None) -> None:
+    """Revoke tokens of a sender, at once and for ever."""
+    from pipelines.access.tokens import revoke
+
+    for one in revoke(Settings.from_env(), sender, token_id, by):
+        click.echo(f"revoked: token {one} of {sender}")
 
 
 @main.command()

@@ -228,7 +228,7 @@ class Application(Entry):
     description: str | None = None
     timezone: Zone = Field(description="an IANA zone, such as America/New_York")
     owner: str | None = Field(default=None, description="who answers for it, such as team:deposits")
-    senders: tuple[str, ...] = Field(default=(), description="who may report for it (receiver tokens)")
+    senders: tuple[Id, ...] = Field(default=(), description="who may report for it (receiver tokens)")
     namespaces: tuple[str, ...] = Field(default=(), description="OpenLineage namespaces that mean it")
 
     @property
@@ -553,6 +553,39 @@ class Excepted(Entry):
     def due_minutes(self) -> int | None:
         """The later due time in minutes after midnight; None: waived."""
         return None if isinstance(self.due, str) else self.due
+
+
+Role = Literal["sender", "analyst", "on_call", "admin"]
+
+EVERY_APPLICATION = "*"
+"""In the list of a sender: all applications, also those that the catalog does not have."""
+
+
+class Sender(Entry):
+    """A client of the receiver: what it may send, and what it may ask and do."""
+
+    id: Id = Field(description="the id that its tokens are issued for")
+    description: str | None = None
+    applications: tuple[str, ...] = Field(default=(), description='applications it reports for, or ["*"]')
+    feeds: tuple[str, ...] = Field(default=("job_status",), description="feeds it may send: [job_status]")
+    roles: tuple[Role, ...] = Field(
+        default=("sender",), description="a list of sender, analyst, on_call, admin; default [sender]"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults: list[Fault] = []
+        if not self.roles:
+            faults.append(
+                (("roles",), "a client without a role", "name one: sender, analyst, on_call, admin")
+            )
+        if "sender" in self.roles and not self.applications:
+            hint = 'name those that it reports for, or ["*"] for all; or leave out the role sender'
+            faults.append((("applications",), "a sender without an application", hint))
+        if "sender" in self.roles and not self.feeds:
+            faults.append((("feeds",), "a sender without a feed", "name what it sends: [job_status]"))
+        refuse_all(faults)
+        return self
 
 
 class Package(Entry):

@@ -34,15 +34,18 @@ from pipelines.catalog.excepted import exception_faults
 from pipelines.catalog.kpis import Database, KpiEntry
 from pipelines.catalog.models import (
     COUNTED_APPLICATIONS,
+    EVERY_APPLICATION,
     Application,
     Calendar,
     Entry,
     Excepted,
     Job,
     Package,
+    Sender,
     Slo,
 )
 from pipelines.errors import DuemarkError, nearest
+from pipelines.subject import in_use
 from pipelines.warehouse.settings import Settings
 
 __all__ = [
@@ -63,7 +66,17 @@ JobKey = tuple[str, str]
 
 M = TypeVar("M", bound=Entry)
 
-KINDS = ("applications", "calendars", "jobs", "slos", "exceptions", "packages", "kpis", "databases")
+KINDS = (
+    "applications",
+    "calendars",
+    "jobs",
+    "slos",
+    "exceptions",
+    "senders",
+    "packages",
+    "kpis",
+    "databases",
+)
 # Folders with readers of their own; not to be taken for a misspelled kind.
 OTHER_FOLDERS = ("routes", "frameworks")
 
@@ -97,6 +110,8 @@ class Catalog:
     kpis: dict[str, KpiEntry] = field(default_factory=dict)
     databases: dict[str, Database] = field(default_factory=dict)
     exceptions: tuple[Excepted, ...] = ()
+    senders: dict[str, Sender] = field(default_factory=dict)
+    """Those that have an entry, and those that only an application names."""
     warnings: tuple[Problem, ...] = ()
     """What is probably not meant, and is taken nevertheless."""
     slo_items: tuple[Declared[Slo], ...] = field(default=(), repr=False, compare=False)
@@ -237,6 +252,7 @@ class _Loader:
         self._jobs = self._read("jobs", Job)
         self._slos = self._read("slos", Slo)
         self._exceptions = self._read("exceptions", Excepted)
+        self._senders = self._read("senders", Sender)
         self._packages = self._read("packages", Package)
         kpis, databases = self.kpis()
 
@@ -254,7 +270,9 @@ class _Loader:
         self._unique(
             self._exceptions, lambda one: f"the exception {one.canonical()}", ("from",), "remove one of them"
         )
+        self._unique(self._senders, lambda one: f"the sender `{one.id}`")
         self._unique(self._packages, lambda one: f"the package `{one.url}`", ("url",))
+        self._check_senders()
         self._check_namespaces()
         self._check_holidays()
         upstream = self._check_jobs()
@@ -273,6 +291,7 @@ class _Loader:
             kpis={one.id: one for one in _models(kpis)},
             databases={one.id: one for one in _models(databases)},
             exceptions=tuple(_models(self._exceptions)),
+            senders=_senders(_models(self._applications), _models(self._senders)),
             upstream=upstream,
             upstream_rank=ranks,
             warnings=tuple(sorted(self._idents())),
@@ -449,16 +468,17 @@ class _Loader:
                 self._problems += [item.problem(*fault) for fault in holiday_faults(item.model)]
 
     def _known_application(
-        self, item: Declared[Job] | Declared[Slo] | Declared[Excepted], application: str
+        self,
+        item: Declared[Job] | Declared[Slo] | Declared[Excepted] | Declared[Sender],
+        application: str,
+        at: Location = ("application",),
     ) -> bool:
         if application in self._application_ids:
             return True
         if "applications" not in self._unreadable:
             hint = nearest(application, self._application_ids, "known applications")
             message = f"there is no application `{application}`"
-            self._problems.append(
-                item.problem(("application",), message, hint or "declare it in applications/")
-            )
+            self._problems.append(item.problem(at, message, hint or "declare it in applications/"))
         return False
 
     def _find_job(
@@ -552,6 +572,41 @@ class _Loader:
                     ("ident",), message, f"{guess} {hint}" if guess.startswith("did") else hint
                 )
 
+    def _check_senders(self) -> None:
+        """Who has an entry, and is named by an application too, is said the same by both."""
+        feeds = in_use().feeds()
+        entries: dict[str, Sender] = {}
+        named = {item.model.id: item.model.senders for item in self._applications if item.model is not None}
+        for item in self._senders:
+            sender = item.model
+            if sender is None:
+                continue
+            entries[sender.id] = sender
+            for index, feed in enumerate(sender.feeds):
+                if feed not in feeds:
+                    message = f"there is no feed `{feed}`"
+                    self._problems.append(
+                        item.problem(("feeds", index), message, nearest(feed, feeds, "feeds"))
+                    )
+            for index, application in enumerate(sender.applications):
+                at: Location = ("applications", index)
+                if application == EVERY_APPLICATION or not self._known_application(item, application, at):
+                    continue
+                others = named.get(application, ())
+                if others and sender.id not in others:
+                    message = f"the application `{application}` does not name this sender"
+                    hint = f"add `{sender.id}` to `senders` of the application, or remove it here"
+                    self._problems.append(item.problem(at, message, hint))
+        for owner in self._applications:
+            for index, name in enumerate(() if owner.model is None else owner.model.senders):
+                entry = entries.get(name)
+                if entry is None or owner.model is None:
+                    continue
+                if not {owner.model.id, EVERY_APPLICATION} & set(entry.applications):
+                    message = f"the sender `{name}` does not name this application"
+                    hint = f"add `{owner.model.id}` to its `applications` in senders/, or remove it here"
+                    self._problems.append(owner.problem(("senders", index), message, hint))
+
     def _check_kpis(self, kpis: list[Declared[KpiEntry]]) -> None:
         if "slos" not in self._unreadable:
             self._problems += unknown_slos(kpis, {item.text("id") for item in self._slos})
@@ -612,6 +667,16 @@ def _cycle(waiting: Mapping[JobKey, Collection[JobKey]]) -> list[JobKey]:
 
 def _models(items: list[Declared[M]]) -> Iterator[M]:
     return (item.model for item in items if item.model is not None)
+
+
+def _senders(applications: Iterator[Application], entries: Iterator[Sender]) -> dict[str, Sender]:
+    """All senders: who has no entry reports for the applications that name it."""
+    named: dict[str, list[str]] = {}
+    for application in applications:
+        for name in application.senders:
+            named.setdefault(name, []).append(application.id)
+    implied = {name: Sender(id=name, applications=tuple(its)) for name, its in named.items()}
+    return implied | {entry.id: entry for entry in entries}
 
 
 def _by_id(slos: Iterator[Slo]) -> dict[str, tuple[Slo, ...]]:

@@ -214,6 +214,8 @@ class _Store:
         packages = {(package.url,): package.canonical() for package in catalog.packages}
         count = self._versions("application_version", ("application_id",), applications)
         count += self._versions("package_version", ("url",), packages)
+        senders = {(key,): item.canonical() for key, item in catalog.senders.items()}
+        count += self._versions("sender_version", ("sender_id",), senders)
         count += self._versions("calendar_version", ("calendar_id",), calendars)
         count += self._versions("slo_entry_version", ("slo_id",), entries)
         count += self._versions(

@@ -125,7 +125,8 @@ class Feed:
     the line number (of Parquet: the row), free of NUL characters; it looks at whole columns and raises nothing.
     `table` has, besides what `check` returns, the columns `load_id`, `seq` (from 0, by line) and `line_no`.
     `partition_by` is the date column by whose month the table is partitioned, `instant` the column of the instant
-    before which a record is not looked at.
+    before which a record is not looked at. `known_by` are columns of the table: a record that comes without a file,
+    and is equal to one that stands in all of them, is not stored again; an index has to lead to such.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Feed:
     shape: Shape = "columns"
     partition_by: str | None = None
     instant: str | None = None
+    known_by: tuple[str, ...] = ()
     context: Callable[[Settings], Any] = knows_nothing
 
     def __post_init__(self) -> None:

@@ -38,8 +38,8 @@ class Shown:
 class Page:
     """A context manager; `status` is what was last found out of the rest."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
-        self.url, self.settings = url, settings
+    def __init__(self, url: str, settings: Settings, receiver_url: str | None = None) -> None:
+        self.url, self.settings, self.receiver_url = url, settings, receiver_url
         self.board = (settings.board / "index.html").as_uri()
         self.status: Status | None = None
         self._live: Live | None = None
@@ -76,7 +76,8 @@ class Page:
         self._parts = parts
         if parts and all(part.state == "up" for part in parts) and self._ready != self.url:
             self._ready = self.url
-            self.tell(f"everything is up: {self.url}, the board: {self.board}")
+            receiver = f", statuses to {self.receiver_url}" if self.receiver_url else ""
+            self.tell(f"everything is up: {self.url}{receiver}, the board: {self.board}")
         if self._live is None:
             self._tell_changes()
 
@@ -126,6 +127,7 @@ class Page:
             ("Duemark", "bold"),
             "  ",
             (self.url, "cyan"),
+            f"  statuses to {self.receiver_url}" if self.receiver_url else "",
             f"  {self.settings.home}  ",
             ("Ctrl-C stops it", "dim"),
             "\nboard    ",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,6 +26,17 @@ from pipelines.warehouse.settings import Settings
 # Code location and the module that holds its definitions: a process each, so that one that does not load leaves the
 # other up. `oncall` never imports dbt.
 LOCATIONS = {"pipelines": "pipelines.definitions", "oncall": "sensors.definitions"}
+# A command of ours.
+OWN = (sys.executable, "-c", "from pipelines.cli import main; main()")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the receiver listens; `is_open`: it asks nobody who he is."""
+
+    host: str
+    port: int
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,9 @@ def write_workspace(settings: Settings) -> Path:
     return path
 
 
-def parts(settings: Settings, host: str, port: int, *, with_watch: bool) -> list[Part]:
+def parts(
+    settings: Settings, host: str, port: int, *, with_watch: bool, receiver: Address | None = None
+) -> list[Part]:
     """Code servers first: what needs them would otherwise try in vain, and both cores are busy enough at the start."""
     python = (sys.executable, "-m")
     workspace = str(workspace_file(settings))
@@ -111,16 +125,25 @@ def parts(settings: Settings, host: str, port: int, *, with_watch: bool) -> list
     found.append(
         Part(
             "board",
-            (sys.executable, "-c", "from pipelines.cli import main; main()", "board", "--follow"),
+            (*OWN, "board", "--follow"),
             lambda _: True,
             ("daemon",),
         )
     )
+    if receiver is not None:
+        found.append(
+            Part(
+                "serve",
+                (*OWN, "serve", "--host", receiver.host, "--port", str(receiver.port),
+                 *(["--insecure-local"] if receiver.is_open else [])),
+                _answers_http(receiver.host, receiver.port),
+            )
+        )  # fmt: skip
     if with_watch:
         found.append(
             Part(
                 "watch",
-                (sys.executable, "-c", "from pipelines.cli import main; main()", "watch"),
+                (*OWN, "watch"),
                 lambda _: True,
                 ("daemon",),
             )
@@ -139,6 +162,18 @@ def _answers(path: Path) -> Callable[[datetime], bool]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(1)
             client.connect(str(path))
+        return True
+
+    return look
+
+
+def _answers_http(host: str, port: int) -> Callable[[datetime], bool]:
+    url = f"{url_of(host, port)}/health"
+
+    def look(_: datetime) -> bool:
+        # Which may say that something else is not as it should be.
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(url, timeout=2).close()  # noqa: S310
         return True
 
     return look

@@ -100,7 +100,7 @@ def report(settings: Settings) -> Status:
         "catalog": lambda: _catalog(settings, connection),
         "landing": lambda: _landing(settings, now),
         "tick": lambda: _tick(settings, connection, now),
-        "daemon": lambda: _daemon(settings, now),
+        "daemon": lambda: daemon(settings, now),
         "code locations": lambda: _locations(settings),
         "watcher": lambda: _watcher(connection, now),
         "delivery": lambda: _delivery(connection, now),
@@ -273,7 +273,8 @@ def _tick(settings: Settings, connection: psycopg.Connection[Any], now: datetime
     )
 
 
-def _daemon(settings: Settings, now: datetime) -> PartStatus:
+def daemon(settings: Settings, now: datetime) -> PartStatus:
+    """Whether the daemon gives its heartbeats."""
     url = with_database(database_url(settings), settings.dagster_database)
     with (
         psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS, options="-c timezone=UTC") as connection,

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +29,8 @@ from pipelines.orchestration.instance import instance_env, write_instance
 from pipelines.processes.page import Page, Shown
 from pipelines.processes.parts import (
     LOCATIONS,
+    OWN,
+    Address,
     Part,
     parts,
     run_folder,
@@ -70,15 +72,24 @@ BOUND = (
 )
 
 
-def supervise(settings: Settings, host: str, port: int, *, with_watch: bool = False) -> int:
+def supervise(
+    settings: Settings, host: str, port: int, *, with_watch: bool = False, receiver: Address | None = None
+) -> int:
     """Run everything until SIGINT or SIGTERM; return the exit code.
 
-    `port` 0 takes a free one. `with_watch` runs the watcher too. Raises DuemarkError when another `up` runs for this
-    home, when the port is taken, and when the databases cannot be made ready.
+    `port` 0 takes a free one; `with_watch` and `receiver` run the watcher and the receiver, too.
+
+    Raises DuemarkError when another `up` runs for this home, when a port is taken, and when the databases cannot be
+    made ready.
     """
     with stopping() as stopped, _locked(settings) as lock:
-        chosen = _free_port(host, port)
-        supervisor = Supervisor(settings, host, chosen, lock, stopped, with_watch=with_watch)
+        chosen = _free_port(host, port, "The web interface", "--port")
+        if receiver is not None:
+            free = _free_port(receiver.host, receiver.port, "The receiver", "--serve-port")
+            receiver = replace(receiver, port=free)
+        supervisor = Supervisor(
+            settings, host, chosen, lock, stopped, with_watch=with_watch, receiver=receiver
+        )
         return supervisor.run()
 
 
@@ -141,7 +152,7 @@ def _already(settings: Settings, running: dict[str, Any] | None) -> DuemarkError
     )
 
 
-def _free_port(host: str, port: int) -> int:
+def _free_port(host: str, port: int, what: str, option: str) -> int:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -156,8 +167,8 @@ def _free_port(host: str, port: int) -> int:
     except OSError as error:
         why = error.strerror or str(error)
         raise DuemarkError(
-            f"The web interface cannot listen on {host}:{port}: {why}.",
-            "Another program may have the port: give another one with --port, or 0 for any that is free.",
+            f"{what} cannot listen on {host}:{port}: {why}.",
+            f"Another program may have the port: give another one with {option}, or 0 for any that is free.",
         ) from error
 
 
@@ -223,17 +234,19 @@ class Supervisor:
         stopped: threading.Event,
         *,
         with_watch: bool,
+        receiver: Address | None,
     ) -> None:
         self.settings, self.lock, self.stopped = settings, lock, stopped
         self.url = url_of(host, port)
+        self.receiver_url = url_of(receiver.host, receiver.port) if receiver else None
         self.started_at = datetime.now(UTC)
         logs = settings.home / "logs" / "up"
         self.children = [
             Child(part, logs / f"{part.name}.log")
-            for part in parts(settings, host, port, with_watch=with_watch)
+            for part in parts(settings, host, port, with_watch=with_watch, receiver=receiver)
         ]
         self.env = {**os.environ, **instance_env(settings), "PYTHONUNBUFFERED": "1"}
-        self.page = Page(self.url, settings)
+        self.page = Page(self.url, settings, self.receiver_url)
         self._reaper: subprocess.Popen[str] | None = None
         self._has_written = ""
         self._looking = threading.Thread(target=self._look_around, name="status", daemon=True)
@@ -271,7 +284,7 @@ class Supervisor:
         """In a process of its own: dbt would stay in this one's memory for ever."""
         self.page.tell("deploying the dbt project")
         process = self._spawn(
-            (sys.executable, "-c", "from pipelines.cli import main; main()", "deploy"),
+            (*OWN, "deploy"),
             subprocess.PIPE,
         )
         while process.poll() is None:
@@ -434,6 +447,7 @@ class Supervisor:
             "pid": os.getpid(),
             "created": _created(os.getpid()),
             "url": self.url,
+            "receiver_url": self.receiver_url,
             "started_at": self.started_at.isoformat(),
             "parts": {
                 child.part.name: {

@@ -94,6 +94,7 @@ JOB_STATUS = Feed(
     ),
     partition_by="business_date",
     instant="status_at",
+    known_by=("application_id", "job_id", "status_code", "status_at", "business_date", "run_id", "host_id"),
 )
 
 

@@ -93,6 +93,7 @@ SCHEMAS: Mapping[str, Schema] = {
         tables={"analyst": READ, "operate": READ},
         definers=frozenset({"slo_performance_at"}),
     ),
+    "access": Schema("operate"),
     "ops": Schema(
         "operate",
         users=frozenset({"transform", "analyst"}),

@@ -11,6 +11,9 @@ from pipelines.warehouse.locks import Lock, take_to_commit
 if TYPE_CHECKING:
     import psycopg
 
+# The channel by which who waits for a load is woken when it is committed.
+LOADED = "duemark_loaded"
+
 
 def begin_load(cursor: psycopg.Cursor[tuple[object, ...]]) -> int:
     """Wait for the load lock and return the next load_id. The lock is held until the transaction ends.
@@ -35,7 +38,7 @@ def end_load(
     months: Iterable[date] | None = None,
     latest_at: datetime | None = None,
 ) -> None:
-    """Write the load's row, with the instant of the commit as `received_at`: call it last.
+    """Write the load's row, with the instant of the commit as `received_at`: call it last. Who listens is woken then.
 
     `months`: first days of the months (of the date by which the table is partitioned) of its records; `latest_at`: the
     latest instant among its records. Who reads what is new need not look elsewhere; None when it is not known, and then
@@ -44,7 +47,8 @@ def end_load(
     cursor.execute(
         "insert into raw.load"
         " (load_id, feed, source, received_at, record_count, rejected_count, months, latest_at)"
-        " values (%s, %s, %s, clock_timestamp(), %s, %s, %s, coalesce(%s::timestamptz, 'infinity'))",
+        " values (%s, %s, %s, clock_timestamp(), %s, %s, %s, coalesce(%s::timestamptz, 'infinity'))"
+        " returning pg_notify(%s, '')",
         [
             load_id,
             feed,
@@ -53,5 +57,6 @@ def end_load(
             rejected_count,
             None if months is None else sorted(months),
             latest_at,
+            LOADED,
         ],
     )

@@ -195,6 +195,12 @@ class Settings:
         "bytes that an evaluation loads itself; 0: always by a run",
         _number(4 << 20, least=0),
     )
+    listen_seconds = Variable(
+        "DUEMARK_LISTEN_SECONDS",
+        "8",
+        "seconds that the sensor `arrivals` stays, to publish at once what is received",
+        _seconds,
+    )
     loaded_files = Variable(
         "DUEMARK_LOADED_FILES", "keep", "what becomes of files once they are loaded", _loaded_files
     )
@@ -236,6 +242,24 @@ class Settings:
         "5min",
         "how long an analyst may leave a transaction open; 0: for ever",
         _of_server,
+    )
+    http_body_bytes = Variable(
+        "DUEMARK_HTTP_BODY_BYTES",
+        str(16 << 20),
+        "bytes that a body sent to the receiver may have, unpacked too",
+        _number(16 << 20, least=1),
+    )
+    http_body_seconds = Variable(
+        "DUEMARK_HTTP_BODY_SECONDS", "60", "seconds within which a body has to end", _seconds
+    )
+    http_wait_seconds = Variable(
+        "DUEMARK_HTTP_WAIT_SECONDS", "20", "seconds that a request waits while a load is under way", _seconds
+    )
+    http_rate = Variable(
+        "DUEMARK_HTTP_RATE",
+        "300000",
+        "requests of one client in a minute, of each process; 0: any number",
+        _number(300_000, least=0),
     )
     file_routes = Variable(
         "DUEMARK_FILE_ROUTES", "", "folders below which `file:` routes may have absolute paths", _folders

@@ -6,10 +6,14 @@ They live in the code location `pipelines`, whose warm process does the work; se
 """
 # Dagster reads the types of the arguments: annotations stay values here.
 
+from time import monotonic, sleep
+
 import dagster as dg
 
 from pipelines.landing.ledger import pending
 from pipelines.transform.waiting import waiting
+from pipelines.warehouse.connect import connect
+from pipelines.warehouse.loads import LOADED
 from pipelines.warehouse.settings import Settings
 from sensors.newer import rests_beside_a_newer_database
 from sensors.ticks.advance import (
@@ -26,6 +30,9 @@ from sensors.ticks.own import tracked
 
 # Dagster looks for sensors that are due every five seconds: with ten, a file would wait fifteen now and then.
 SECONDS = 9
+# Between two ticks of one evaluation.
+PAUSE = 0.5
+NOTHING = "nothing has landed"
 
 
 def _count(loads: int) -> str:
@@ -37,20 +44,41 @@ def _count(loads: int) -> str:
     job_name=TICK_JOB,
     minimum_interval_seconds=SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Looks whether files have landed, or loads wait, as after a tick that died. Few and small ones are"
-    " loaded and published at once; for more it asks for one run of the job `tick`, and for none while one is under"
-    " way.",
+    description="Looks whether files have landed, or loads wait, as after a tick that died, and stays a while, to be"
+    " woken by what the receiver stores. Few and small ones are loaded and published at once; for more it asks for"
+    " one run of the job `tick`, and for none while one is under way.",
 )
 @rests_beside_a_newer_database
 def arrivals_sensor(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SkipReason | dg.RunRequest:
-    """Load and publish what has landed."""
+    """Load and publish what has landed, and what is stored within DUEMARK_LISTEN_SECONDS."""
+    end = monotonic() + settings.listen_seconds
+    with connect(settings, "transform", autocommit=True) as connection:
+        # Before the look, so that nothing is stored between both.
+        connection.execute(f"listen {LOADED}")
+        found = _look(context, settings)
+        told = [found.skip_message or ""] if isinstance(found, dg.SkipReason) else []
+        while isinstance(found, dg.SkipReason) and (left := end - monotonic()) > 0:
+            if not any(connection.notifies(timeout=left, stop_after=1)):
+                break
+            # What comes at once is published by one tick, and who asks the marts has a turn between two.
+            sleep(PAUSE)
+            found = _look(context, settings)
+            if isinstance(found, dg.SkipReason) and found.skip_message != NOTHING:
+                told.append(found.skip_message or "")
+    if isinstance(found, dg.RunRequest):
+        return found
+    done = [one for one in told if one != NOTHING]
+    return dg.SkipReason("; then ".join(done) or NOTHING)
+
+
+def _look(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SkipReason | dg.RunRequest:
     files = pending(settings)
     found = waiting(settings)
     if not files and not found.loads:
         warm_up(settings)
-        return dg.SkipReason("nothing has landed")
+        return dg.SkipReason(NOTHING)
     what = f"{len(files)} files landed" if files else _count(found.loads)
     if is_under_way(context.instance):
         return dg.SkipReason(f"{what}; a run of the job tick is under way")

@@ -839,3 +839,37 @@ def test_line_of_what_an_anchor_brought(write: Write) -> None:
         (6, "slos[0].warn_before"),
         (6, "slos[1].warn_before"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("sender", "key", "message", "hint"),
+    [
+        ("{id: a}", "applications", "a sender without an application",
+         'name those that it reports for, or ["*"] for all; or leave out the role sender'),
+        ("{id: a, applications: [b], feeds: []}", "feeds", "a sender without a feed",
+         "name what it sends: [job_status]"),
+        ("{id: a, roles: []}", "roles", "a client without a role", "name one: sender, analyst, on_call, admin"),
+        ("{id: a, roles: [boss]}", "roles[0]", "unknown value boss",
+         "expected one of: admin, analyst, on_call, sender"),
+        ("{id: a, applications: [bb]}", "applications[0]", "there is no application `bb`", "did you mean `b`?"),
+        ("{id: a, applications: [b], feeds: [job_statu]}", "feeds[0]", "there is no feed `job_statu`",
+         "did you mean `job_status`?"),
+        ("{id: a, applications: [c]}", "applications[0]", "the application `c` does not name this sender",
+         "add `a` to `senders` of the application, or remove it here"),
+    ],
+)  # fmt: skip
+def test_sender(write: Write, sender: str, key: str, message: str, hint: str) -> None:
+    applications = "applications:\n  - {id: b, timezone: UTC}\n  - {id: c, timezone: UTC, senders: [d]}\n"
+    folder = write({"applications/one.yml": applications, "senders/one.yml": f"senders:\n  - {sender}\n"})
+    assert only(folder) == ("senders/one.yml", 2, f"senders[0].{key}", message, hint)
+
+
+def test_a_sender_that_an_application_names_names_it(write: Write) -> None:
+    applications = "applications:\n  - {id: b, timezone: UTC, senders: [a]}\n  - {id: c, timezone: UTC}\n"
+    senders = "senders:\n  - {id: a, applications: [c]}\n"
+    assert only(write({"applications/one.yml": applications, "senders/one.yml": senders})) == (
+        "applications/one.yml", 2, "applications[0].senders[0]", "the sender `a` does not name this application",
+        "add `b` to its `applications` in senders/, or remove it here",
+    )  # fmt: skip
+    everything = senders.replace("[c]", '["*"]')
+    read_catalog(write({"applications/one.yml": applications, "senders/one.yml": everything}))

@@ -79,6 +79,7 @@ def new_house(server_url: str, home: Path, **changes: Any) -> Iterator[House]:
         dagster_database=f"{name}_dagster",
         **changes,
     )
+    settings = settings.having(DUEMARK_LISTEN_SECONDS="0")
     migrate(settings)
     yield House(settings, build_defs(settings))
     with psycopg.connect(with_database(server_url, "postgres"), autocommit=True) as connection:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +14,16 @@ import dagster as dg
 import pytest
 
 from pipelines.definitions import build_defs
+from pipelines.landing.append import append
 from pipelines.landing.ingest import ingest
 from pipelines.orchestration.instance import load_instance
 from pipelines.transform.project import DbtError
 from pipelines.warehouse.connect import connect
+from pipelines.warehouse.loads import LOADED
 from pipelines.warehouse.locks import Lock, held
 from pipelines.warehouse.settings import ROOT
 from tests.dagster.conftest import HEADER, House
+from tests.waiting import HUNG, until
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,10 @@ def rest(house: House, instance: dg.DagsterInstance) -> str:
 def runs_shown(house: House) -> set[str]:
     with connect(house.settings, "analyst") as connection:
         return {str(row[0]) for row in connection.execute("select run_id from marts.job_run")}
+
+
+def is_shown(house: House, run: str) -> bool:
+    return run in runs_shown(house)
 
 
 def told(instance: dg.DagsterInstance, *key: str) -> int:
@@ -210,3 +219,34 @@ def test_logs_are_read_by_the_minute_and_wake_nobody(built: House, instance: dg.
     assert rows in ([(2,)], [])
     assert told(instance, "raw", "metric_input") == before + 2
     assert rest(built, instance).startswith("nothing to do")
+
+
+def test_what_is_stored_while_it_stays_is_published_at_once(
+    built: House, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("sensors.ticks.arrivals.monotonic", lambda: clock[0])
+    staying = House(built.settings.having(DUEMARK_LISTEN_SECONDS="600"), built.defs)
+    with ThreadPoolExecutor(1) as pool, connect(built.settings, autocommit=True) as connection:
+        looked = pool.submit(arrivals, staying, instance)
+        until(
+            lambda: (
+                connection.execute(
+                    "select from pg_stat_activity where datname = current_database() and query like 'listen %'"
+                ).fetchone()
+                is not None
+            )
+        )
+        for run in ("woken", "woken-again"):
+            append(built.settings, "job_status", [status("2026-03-12", run)], source="http test")
+            until(functools.partial(is_shown, built, run))
+            assert not looked.done()
+        clock[0] = 600.0
+        connection.execute(f"notify {LOADED}")
+        said = looked.result(HUNG).skip_message
+    assert said.count("published up to load") == 2
+
+
+def status(day: str, run: str) -> dict[str, object]:
+    names = HEADER.strip().split(",")
+    return dict(zip(names, record(day, run).strip().split(","), strict=True))

@@ -30,6 +30,7 @@ from pipelines.catalog.models import (
     Holidays,
     Job,
     Package,
+    Sender,
     Slo,
     SloJob,
 )
@@ -49,6 +50,7 @@ MODELS = [
     (SloJob, "slos", "key of `jobs`"),
     (Every, "slos", "key of `every`"),
     (Excepted, "exceptions", "key"),
+    (Sender, "senders", "key"),
     (Package, "packages", "key"),
     (Route, "routes", "key"),
     (RuleSettings, "routes", "key of `rules`"),

@@ -142,7 +142,7 @@ class House:
         """Start everything, and wait until it is up and has been watched for a while."""
         output = (self.folder / "up.log").open("wb")
         self._up = subprocess.Popen(
-            [sys.executable, "-c", UP, "up", "--port", "0"], env=self.env, stdout=output,
+            [sys.executable, "-c", UP, "up", "--port", "0", "--serve-port", "0"], env=self.env, stdout=output,
             stderr=subprocess.STDOUT, cwd=self.folder,
         )  # fmt: skip
         self.wait("everything to be up", self._is_up, seconds)

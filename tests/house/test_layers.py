@@ -53,7 +53,12 @@ def imports() -> Iterator[tuple[Path, str]]:
 IMPORTS = sorted(set(imports()))
 OURS = {"pipelines", "sensors", "tests", "bench"}
 # Imported by their own name, and released only together with what we declare.
-COMES_WITH = {"pydantic_core": "pydantic", "dagster_shared": "dagster", "dbt_common": "dbt-core"}
+COMES_WITH = {
+    "pydantic_core": "pydantic",
+    "starlette": "fastapi",
+    "dagster_shared": "dagster",
+    "dbt_common": "dbt-core",
+}
 
 
 def part(dotted: str) -> str | None:
@@ -104,6 +109,7 @@ RANKS = {
     "failures": 4,
     "orchestration": 4,
     "catalog": 5,
+    "access": 6,
     "landing": 6,
     "copies": 7,
     "transform": 8,
@@ -114,8 +120,9 @@ RANKS = {
     "simulator": 10,
     "board": 10,
     "processes": 10,
+    "receivers": 11,
 }
-TOP_RANK = 11
+TOP_RANK = 12
 
 
 def room(name: str) -> str | None:

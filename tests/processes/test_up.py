@@ -65,7 +65,11 @@ class Up:
     def start(self) -> subprocess.Popen[str]:
         with (self.settings.home / "up.out").open("a") as output:
             process = subprocess.Popen(
-                self.command("up", "--port", "0"), env=self.env, stdout=output, stderr=output, text=True
+                self.command("up", "--port", "0", "--serve-port", "0"),
+                env=self.env,
+                stdout=output,
+                stderr=output,
+                text=True,
             )
         self.processes.append(process)
         return process
@@ -178,7 +182,7 @@ def test_the_board_is_kept_fresh(up: Up) -> None:
 
 
 def test_a_second_one_is_refused(up: Up) -> None:
-    second = up.call("up", "--port", "0")
+    second = up.call("up", "--port", "0", "--serve-port", "0")
     assert second.returncode == 2
     assert f"runs already for {up.settings.home} as process {up.state()['pid']}" in second.stderr
     assert "duemark down" in second.stderr
