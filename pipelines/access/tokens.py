@@ -18,8 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipelines.access.clients import stored_clients
-from pipelines.catalog.models import nearest
-from pipelines.errors import DuemarkError
+from pipelines.errors import DuemarkError, nearest
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 

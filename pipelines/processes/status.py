@@ -416,7 +416,8 @@ def _board(settings: Settings, connection: psycopg.Connection[Any], now: datetim
     due_at = max(published_at, datetime.fromisoformat(running["started_at"])) + BOARD_AGE
     is_stale = now > due_at and (written_at is None or written_at < published_at)
     if is_stale:
-        reason += f"; a tick was published {spelled(now - published_at)} ago: {settings.home}/logs/up/board.log says why"
+        since = spelled(now - published_at)
+        reason += f"; a tick was published {since} ago: {settings.home}/logs/up/board.log says why"
     return PartStatus("board", not is_stale, reason, facts)
 
 

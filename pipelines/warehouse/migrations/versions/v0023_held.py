@@ -3,7 +3,7 @@
 from pipelines.warehouse.migrations import run
 
 revision = "0023"
-down_revision = "0020"
+down_revision = "0022"
 
 
 def upgrade() -> None:

@@ -2,8 +2,8 @@
 
 from pipelines.warehouse.migrations import run
 
-revision = "0021"
-down_revision = "0020"
+revision = "0024"
+down_revision = "0023"
 
 CATALOG = """
 set local role ingest;
