@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal
+from html import escape
 from typing import Any
 
 from pipelines.board import svg
 from pipelines.board.attention import members_said
-from pipelines.board.frame import Links
+from pipelines.board.frame import WORDS, Links
 from pipelines.board.model import Board, Definition, Members, Point, ShownKpi
 from pipelines.board.points import (
     change_said,
@@ -81,29 +82,37 @@ def _grain(kpi: ShownKpi, grain: str, points: Sequence[Point], page: str) -> dic
                 "ends": svg.ends([period_short(grain, point, definition.timezone) for point in points]),
             }
         )
+    has_last_year = any(point.last_year is not None for point in points)
+    has_versions = len({point.version for point in points}) > 1
     return {
         "grain": grain,
         "charts": charts,
         "has_provisional": any(point.is_provisional for point in points),
-        "rows": [_row(grain, point, definition) for point in reversed(points)],
-        "has_json": any(point.json is not None for point in points),
-        "has_last_year": any(point.last_year is not None for point in points),
-        "has_versions": len({point.version for point in points}) > 1,
+        "rows": [
+            _row(grain, point, definition, has_last_year=has_last_year, has_versions=has_versions)
+            for point in reversed(points)
+        ],
+        "has_last_year": has_last_year,
+        "has_versions": has_versions,
         "items": _items(next((p for p in reversed(points) if not p.is_provisional), points[-1])),
     }
 
 
-def _row(grain: str, point: Point, definition: Definition) -> dict[str, Any]:
-    return {
-        "period": period_said(grain, point, definition.timezone),
-        "value": headline(point, definition.unit),
-        "change": formats.NONE if point.is_provisional else formats.difference(point.change, definition.unit),
-        "percent": change_said(point),
-        "last_year": formats.quantity(point.last_year, definition.unit),
-        "status": status_of(point),
-        "reason": point.reason or "",
-        "version": point.version,
-    }
+def _row(grain: str, point: Point, definition: Definition, *, has_last_year: bool, has_versions: bool) -> str:
+    """A row of a table of values. Made by hand: a board of 200 KPIs has tens of thousands."""
+    state = status_of(point)
+    cells = [
+        headline(point, definition.unit),
+        formats.NONE if point.is_provisional else formats.difference(point.change, definition.unit),
+        change_said(point),
+        *([formats.quantity(point.last_year, definition.unit)] if has_last_year else []),
+    ]
+    said = f'<span class="status {state}">{svg.shape(state)} {WORDS[state]}</span>'
+    said += escape(f" ({point.reason})") if point.reason else ""
+    version = f"<td><code>{escape(point.version[:12])}</code></td>" if has_versions else ""
+    values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    period = escape(period_said(grain, point, definition.timezone))
+    return f'<tr><th scope="row">{period}</th>{values}<td>{said}</td>{version}</tr>'
 
 
 def _items(point: Point) -> list[tuple[str, list[str], list[list[str]]]]:

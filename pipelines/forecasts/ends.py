@@ -586,7 +586,7 @@ def _foreseen(
     bases = BASES[:1] if is_one else BASES
     weights = known.weights(date)
     each = np.tile(weights, (len(bases), 1))
-    offset, shift = _by_basis(known, shifts, np.repeat(bases, len(weights)))
+    offset, shift = _by_basis(known, shifts, np.repeat(bases, len(weights)).tolist())
     count, levels = np.full(len(each), len(known.end)), np.tile(LEVELS, (len(each), 1))
     candidates = np.stack(
         [

@@ -68,7 +68,7 @@ FORECASTS = Subject(
     next_refresh=_next_refresh,
     kept=_kept,
     # No SQL reads the form: with another one the next tick is a rebuild, which makes all states anew.
-    constants=risk.CONSTANTS | {"DUEMARK_DBT_FORECAST_FORM": _form},
+    constants={**risk.CONSTANTS, "DUEMARK_DBT_FORECAST_FORM": _form},
     behind={
         "forecast.series": "slo_forecast",
         "forecast.occurrence": "slo_forecast",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.catalog.models import nearest
+from pipelines.errors import nearest
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
 

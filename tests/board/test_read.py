@@ -152,7 +152,8 @@ def test_the_status_tells_where_the_board_is_and_when_it_is_not_kept_fresh(no_in
     assert board().reason.startswith(f"{index.as_uri()}, written ")
     # An hour later; nobody runs, so it is as old as who wrote it wants it.
     now = datetime.now(UTC)
-    os.utime(index, 2 * [(now - timedelta(hours=2)).timestamp()])
+    earlier = (now - timedelta(hours=2)).timestamp()
+    os.utime(index, (earlier, earlier))
     with connect(settings) as connection:
         connection.execute("update control.tick set published_at = %s", [now - timedelta(hours=1)])
     assert board().is_ready

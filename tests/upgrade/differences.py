@@ -34,6 +34,12 @@ def without(*columns: str) -> Callable[[Row], Row]:
     return lambda row: {name: value for name, value in row.items() if name not in columns}
 
 
+def but_for(*columns: str) -> Callable[[Row, Tables], Row]:
+    """The same, of a row of any mart."""
+    left = without(*columns)
+    return lambda row, _: left(row)
+
+
 def given_up(row: Row, marts: Tables) -> Row:
     """An occurrence of a dump as it stands now."""
     moment = given_up_at(row, marts)
@@ -87,7 +93,7 @@ DIFFERENCES: tuple[Difference, ...] = (
             since="0021",
             mart=mart,
             why="`explanation` says the cause of what is late; slo_late waits for it, and asks who answers for it.",
-            then=lambda row, _, columns=columns: without(*columns)(row),
+            then=but_for(*columns),
         )
         for mart, columns in {
             "slo_performance": ("explanation",),
