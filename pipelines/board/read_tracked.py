@@ -312,7 +312,8 @@ def _misses(connection: Connection) -> dict[str, tuple[tuple[Miss, ...], int]]:
         from
             (
                 select
-                    slo_id, business_date, slot, outcome, expected_end_at, late_by, coalesce(cause_job, blocking_job) as blocking_job, explanation,
+                    slo_id, business_date, slot, outcome, expected_end_at, late_by, explanation,
+                    coalesce(cause_job, blocking_job) as blocking_job,
                     count(*) over (partition by slo_id) as of,
                     row_number() over (
                         partition by slo_id order by expected_end_at desc, business_date desc, slot desc
