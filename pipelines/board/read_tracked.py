@@ -48,33 +48,17 @@ def read_slos(connection: Connection, as_of: datetime) -> tuple[TrackedSlo, ...]
     entries = ask.rows(
         connection,
         """
-        with
-            slos as (
-                select distinct on (slo_id) slo_id, is_retired, spec -> -1 as spec
-                from catalog.slo_entry_version
-                where load_id <= (select high from marts.tick)
-                order by slo_id, load_id desc
-            ),
-
-            applications as (
-                select distinct on (application_id) application_id, spec
-                from catalog.application_version
-                where load_id <= (select high from marts.tick)
-                order by application_id, load_id desc
-            )
-
         select
-            slos.slo_id,
-            slos.is_retired,
-            coalesce(slos.spec ->> 'name', slos.slo_id) as name,
-            slos.spec ->> 'application' as application_id,
-            slos.spec ->> 'description' as description,
-            slos.spec ->> 'runbook' as runbook,
-            coalesce(slos.spec ->> 'timezone', applications.spec ->> 'timezone', 'UTC') as timezone,
-            (slos.spec ->> 'objective')::double precision as objective,
-            applications.spec ->> 'owner' as owner
-        from slos
-        left join applications on applications.application_id = slos.spec ->> 'application'
+            slo_id,
+            is_retired,
+            slo_name as name,
+            application_id,
+            description,
+            runbook,
+            timezone,
+            objective::double precision as objective,
+            owner
+        from marts.slo
         order by name, slo_id
         """,
     )
@@ -125,33 +109,33 @@ def read_jobs(connection: Connection, as_of: datetime, slos: Sequence[TrackedSlo
         connection,
         """
         with
-            jobs as (
-                select distinct on (application_id, job_id) *
-                from catalog.job_version
-                where load_id <= (select high from marts.tick)
-                order by application_id, job_id, load_id desc
-            ),
-
-            applications as (
-                select distinct on (application_id) application_id, spec
-                from catalog.application_version
-                where load_id <= (select high from marts.tick)
-                order by application_id, load_id desc
+            upstream as (
+                select
+                    application_id,
+                    job_id,
+                    array_agg(
+                        array[upstream_application_id, upstream_job_id]
+                        order by upstream_application_id, upstream_job_id
+                    ) as depends_on
+                from marts.job_dependency
+                where distance = 1
+                group by application_id, job_id
             )
 
         select
             application_id,
             job_id,
-            coalesce(jobs.spec ->> 'name', job_id) as name,
-            jobs.spec ->> 'description' as description,
-            jobs.spec ->> 'runbook' as runbook,
-            coalesce((jobs.spec ->> 'restartable')::boolean, true) as restartable,
-            jobs.spec -> 'depends_on' as depends_on,
-            coalesce(jobs.spec ->> 'owner', applications.spec ->> 'owner') as owner,
-            coalesce(applications.spec ->> 'timezone', 'UTC') as timezone
-        from jobs
-        left join applications using (application_id)
-        where not jobs.is_retired
+            job_name as name,
+            job.description,
+            runbook,
+            is_restartable,
+            depends_on,
+            job.owner,
+            timezone
+        from marts.job
+        inner join marts.application using (application_id)
+        left join upstream using (application_id, job_id)
+        where not job.is_retired
         order by application_id, job_id
         """,
     )
@@ -170,7 +154,7 @@ def read_jobs(connection: Connection, as_of: datetime, slos: Sequence[TrackedSlo
             owner=row.owner,
             description=row.description,
             runbook=row.runbook,
-            restartable=row.restartable,
+            restartable=row.is_restartable,
             upstream=tuple((application_id, job_id) for application_id, job_id in row.depends_on or ()),
             days=days.get(key, ()),
             tries=tries.get(key, ()),
