@@ -29,10 +29,13 @@
             select application_id, job_id, upstream_rank, spec -> 'depends_on' as depends_on
             from newest
             where not is_retired
-        )
+        ),
+
+        -- by itself, or the planner would look for the ranks job by job
+        edge as materialized({{ edges_of("standing") }})
 
     select edge.*, upstream.upstream_rank
-    from ({{ edges_of("standing") }}) as edge
+    from edge
     inner join
         standing as upstream
         on edge.upstream_application_id = upstream.application_id
