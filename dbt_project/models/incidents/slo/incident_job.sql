@@ -14,8 +14,7 @@ left join
     lateral(
         select known.spec
         from {{ source("catalog", "application_version") }} as known
-        where
-            known.application_id = version.application_id and known.load_id <= {{ tick("published_high") }}
+        where known.application_id = version.application_id and known.load_id <= {{ tick("published_high") }}
         order by known.load_id desc
         limit 1
     ) as application
