@@ -104,7 +104,9 @@ def test_it_is_what_the_sensors_do(late: Bank) -> None:
 def forget_all(bank: Bank) -> None:
     """Forget all that was ever opened or told."""
     with connect(bank.settings) as connection:
-        connection.execute("truncate ops.notice, ops.alert_outbox, ops.incident, ops.held restart identity")
+        connection.execute(
+            "truncate ops.notice, ops.alert_outbox, ops.incident, ops.held, ops.untold restart identity"
+        )
         connection.execute("delete from ops.evaluation")
         connection.execute("insert into ops.evaluation default values")
 

@@ -76,7 +76,7 @@ def watched(house: Watched) -> Watched:
         connection.execute(sql.SQL("truncate {} restart identity").format(sql.SQL(", ").join(tables)))
     with connect(house.settings, "operate") as connection:
         connection.execute(
-            "truncate ops.incident, ops.alert_outbox, ops.notice, ops.held, ops.watch, ops.watcher"
+            "truncate ops.incident, ops.alert_outbox, ops.notice, ops.held, ops.untold, ops.watch, ops.watcher"
         )
         connection.execute("set role transform")
         connection.execute("update control.tick set published_at = null")

@@ -77,6 +77,8 @@ class Situation:
     """By route, what it was sent within `Rules.digest_within`."""
     held: Mapping[str, Sequence[tuple[Incident, Event]]] = field(default_factory=dict)
     """By route, what was held back for its next digest; it may be over by now."""
+    untold: Mapping[tuple[int, str], datetime] = field(default_factory=dict)
+    """By (incident id, route), since when neither it nor its root was told to a route that should hear of it."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,14 @@ class Held:
 
 @dataclass(frozen=True)
 class Notices:
-    """The messages that are due, a list per route in the order in which they are to be sent; and what is held back."""
+    """The messages that are due, a list per route in the order in which they are to be sent.
+
+    And what is held back, and since when who has not been told of what: `held` and `untold` of the next `Situation`.
+    """
 
     sent: list[Notice]
     held: list[Held]
+    untold: Mapping[tuple[int, str], datetime]
 
 
 def notices(
@@ -116,29 +122,23 @@ def notices(
                 due[route.id].append((one, event))
     escalations: dict[tuple[int, str], Incident] = {}
     known = {one.incident_id: one for one in situation.open}
-    held_back = {(one.incident_id, route) for route, found in situation.held.items() for one, _ in found}
     silenced = {
         one.incident_id
         for one in situation.open
         if any(silence.covers(one, now) for silence in situation.silences)
     }
     quiet = silenced | {one.incident_id for one in situation.open if one.acknowledged_at is not None}
-    told_now: set[tuple[int, str]] = set()
-    # Roots first: what is told of them tells of the others.
-    for one in sorted(situation.open, key=lambda one: one.cause_id is not None):
+    for one in situation.open:
         if one.incident_id in quiet:
             continue
         root = known.get(one.cause_id or 0)
         for route in routes.routes.values():
             above = root if _is_told_under(root, one, route, routes, situation, silenced) else None
-            is_covered = (
-                above is not None and (above.incident_id, route.id) in told_now | situation.told.keys()
-            )
-            is_held = (one.incident_id, route.id) in held_back and not is_covered
-            event = _event_of_open(one, route, above, situation, now, is_held=is_held)
+            event = _event_of_open(one, route, above, situation, now)
+            if event is None and _is_untold_for_long(one, route, situation, routes, now):
+                event = "opened"
             if event is not None:
                 due[route.id].append((one, event))
-                told_now.add((one.incident_id, route.id))
             if above is None and _escalates(one, route, situation, now) and route.escalate is not None:
                 escalations.setdefault((one.incident_id, route.escalate.to), one)
     for (_, to), one in escalations.items():
@@ -156,15 +156,6 @@ def notices(
         is_storm = _is_storm(route_id, items, situation, routes)
         if is_storm and _is_held_back(route_id, items, situation, routes, now):
             held += [Held(route_id, one.incident_id, event) for one, event in items]
-            # What a root that is not told yet would have told of waits with it.
-            under = [child for one, event in items if event == "opened" for child in grouped[one.incident_id]]
-            held += [
-                Held(route_id, child.incident_id, "opened")
-                for child in under
-                if child.incident_id not in quiet
-                and (child.incident_id, route_id) not in told_now | situation.told.keys()
-                and routes.routes[route_id].matches(child)
-            ]
         elif is_storm and len(items) > 1:
             made[route_id] = [_digest(route_id, items, grouped)]
         else:
@@ -183,7 +174,8 @@ def notices(
             site,
         )
         made.setdefault(route_id, []).append(_single(route_id, telling))
-    return Notices([one for route_id in routes.routes for one in made.get(route_id, [])], held)
+    sent = [one for route_id in routes.routes for one in made.get(route_id, [])]
+    return Notices(sent, held, _untold(situation, routes, quiet, sent, now))
 
 
 def _still_held(
@@ -196,8 +188,6 @@ def _still_held(
         for one, event in situation.held.get(route_id, ())
         if one.resolved_at is not None
         and one.incident_id not in again
-        # Of what ended in a group nobody hears.
-        and not (event == "opened" and one.cause_id is not None)
         and one.resolution != CAME_TRUE
         and event in {"opened", *IS_END}
         and not any(silence.covers(one, now) for silence in situation.silences)
@@ -224,17 +214,41 @@ def _is_held_back(
     last_at = situation.recent.get(route_id, Recent()).last_at
     if last_at is None or now >= last_at + routes.rules.digest_every:
         return False
-    latest = now - routes.rules.regroup_after
+    return not any(
+        _is_untold_for_long(one, routes.routes[route_id], situation, routes, now) for one, _ in items
+    )
 
-    def is_long_due(one: Incident, event: Event) -> bool:
-        told = situation.told.get((one.incident_id, route_id))
-        is_news = event == "opened" or (
-            event == "repeated" and told is not None and told.last < one.tell_from
-        )
-        # One that left its group has waited for that long already.
-        return is_news and (one.opened_at <= latest or one.tell_from > one.opened_at)
 
-    return not any(is_long_due(one, event) for one, event in items if one.resolved_at is None)
+def _is_untold_for_long(
+    one: Incident, route: Route, situation: Situation, routes: Routes, now: datetime
+) -> bool:
+    """Whether nothing has told a route of it for as long as that may be."""
+    since = situation.untold.get((one.incident_id, route.id))
+    return since is not None and route.matches(one) and now - since >= routes.rules.regroup_after
+
+
+def _untold(
+    situation: Situation, routes: Routes, quiet: Collection[int], sent: Collection[Notice], now: datetime
+) -> dict[tuple[int, str], datetime]:
+    """Since when the routes have not been told of what is open there, neither of it nor of its root."""
+    known = {one.incident_id: one for one in situation.open}
+    told = situation.told.keys() | {(one.incident_id, each.route) for each in sent for one in each.incidents}
+    found = {}
+    for one in situation.open:
+        if one.incident_id in quiet:
+            continue
+        root = known.get(one.cause_id or 0)
+        speaks = root is not None and root.acknowledged_at is None
+        for route in routes.routes.values():
+            at = (one.incident_id, route.id)
+            # What is less severe for a while goes on being untold meanwhile.
+            is_expected = route.when == "always" and (route.matches(one) or at in situation.untold)
+            # Of a KPI that is held it is enough that its root is told anywhere.
+            anywhere = routes.routes if one.detail.get("is_held") else [route.id]
+            is_root_told = speaks and any(((one.cause_id or 0), each) in told for each in anywhere)
+            if is_expected and at not in told and not is_root_told:
+                found[at] = situation.untold.get(at, now)
+    return found
 
 
 def _is_told_under(
@@ -271,18 +285,12 @@ def _told_lately(one: Incident, route_id: str, situation: Situation) -> Told | N
 
 
 def _event_of_open(
-    one: Incident, route: Route, root: Incident | None, situation: Situation, now: datetime, *, is_held: bool
+    one: Incident, route: Route, root: Incident | None, situation: Situation, now: datetime
 ) -> Event | None:
-    """What a route is told of one that is open and that nobody acknowledged. `root`: what tells of it there.
-
-    `is_held`: it was to be told before, by itself or with its root, and waits for a digest: whatever becomes of its
-    group, it waits no longer.
-    """
-    told = situation.told.get((one.incident_id, route.id))
-    if is_held and told is None:
-        return "opened"
+    """What a route is told of one that is open and that nobody acknowledged. `root`: what tells of it there."""
     if now < one.tell_from or (root is not None and root.acknowledged_at is None):
         return None
+    told = situation.told.get((one.incident_id, route.id))
     if told is None:
         # An acknowledgement covers what its acker was told: what joins the group later is told, once.
         if route.when != "always" or not route.matches(one):
@@ -331,6 +339,7 @@ def next_due(situation: Situation, routes: Routes, now: datetime) -> datetime | 
         for route_id, recent in situation.recent.items()
         if recent.last_at is not None and situation.held.get(route_id)
     ]
+    moments += [since + routes.rules.regroup_after for since in situation.untold.values()]
     for one in situation.open:
         moments.append(one.tell_from)
         if one.acknowledged_at is not None:

@@ -253,6 +253,7 @@ class _Memory:
     opened: Counter[str] = field(default_factory=Counter)
     sent: dict[str, list[tuple[datetime, int]]] = field(default_factory=dict)
     held: dict[str, list[tuple[Incident, Event]]] = field(default_factory=dict)
+    untold: Mapping[tuple[int, str], datetime] = field(default_factory=dict)
     restarted: dict[Key, Incident] = field(default_factory=dict)
     last_id: int = 0
 
@@ -297,7 +298,7 @@ class _Memory:
             each.incident_id: each for held in self.held.values() for each, _ in held if each.resolved_at
         }
         rows = self.standing | {each.incident_id: each for each in over} | were_held
-        self.held = {}
+        self.held, self.untold = {}, due.untold
         for each in due.held:
             self.held.setdefault(each.route, []).append((rows[each.incident_id], each.event))
         for notice in due.sent:
@@ -338,7 +339,9 @@ class _Memory:
             route: [(now_known.get(one.incident_id, one), event) for one, event in found]
             for route, found in self.held.items()
         }
-        return Situation(list(self.standing.values()), over, self.told, (), recent=recent, held=held)
+        return Situation(
+            list(self.standing.values()), over, self.told, (), recent=recent, held=held, untold=self.untold
+        )
 
     def occurrences(self, kind: str | None = None) -> set[OccurrenceKey]:
         """Those of which an incident is open, of a kind or of any."""

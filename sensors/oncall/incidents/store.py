@@ -327,6 +327,12 @@ def tell(
         since=since,
         recent=_recent(cursor, now - max(routes.rules.digest_within, routes.rules.digest_every), now),
         held=_held(cursor, [*standing, *over]),
+        untold={
+            (incident_id, route): begin
+            for route, incident_id, begin in cursor.execute(
+                "select route, incident_id, since from ops.untold"
+            ).fetchall()
+        },
     )
     due = notices(situation, routes, now, Known(cursor), site)
     for notice in due.sent:
@@ -339,6 +345,12 @@ def tell(
         cursor.executemany(
             "insert into ops.held (route, incident_id, event) values (%s, %s, %s)",
             [(one.route, one.incident_id, one.event) for one in due.held],
+        )
+    if due.untold != situation.untold:
+        cursor.execute("delete from ops.untold")
+        cursor.executemany(
+            "insert into ops.untold (route, incident_id, since) values (%s, %s, %s)",
+            [(route, incident_id, begin) for (incident_id, route), begin in due.untold.items()],
         )
     return len(due.sent)
 
