@@ -6,7 +6,7 @@ the marts of the last tick, in the caller's transaction.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -170,7 +170,8 @@ def _of_occurrences(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, 
         """
         select
             position, one.timezone, one.owner, published_as_of, one.expected_end_at, one.actual_end_at, one.progress,
-            one.description, one.runbook, forecast.p50, forecast.p80, one.blocking_job, failed.job
+            one.description, one.runbook, forecast.p50, forecast.p80, one.blocking_job, failed.job,
+            one.cause_job, one.cause_business_date, one.cause_kind
         from unnest(%s::text[], %s::date[], %s::text[]) with ordinality
             as wanted (slo_id, business_date, slot, position)
         inner join marts.incident_occurrence as one using (slo_id, business_date, slot)
@@ -193,9 +194,20 @@ def _of_occurrences(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, 
     ).fetchall()
     graph = _Graph(cursor)
     found: list[tuple[Incident, Facts, _Blamed]] = []
-    for position, *row, blocking, failed in rows:
+    for position, *row, blocking, failed, job, business_date, kind in rows:
         one = wanted[position - 1]
-        found.append((one, Facts(*row), _blamed(one, blocking, failed)))
+        at, facts = _at(one), Facts(*row)
+        if one.key.kind == AT_RISK and (path := one.detail.get("path")):
+            each = _Blamed(at, at.business_date, tuple(map(_job_key, path)))
+        elif one.key.kind == "failed" and failed is not None:
+            each = _Blamed(at, at.business_date, (_job_key(failed),))
+            facts = replace(facts, cause_kind="failure")
+        elif job is not None:
+            each = _Blamed(at, business_date, graph.way(_job_key(job), _job_key(blocking)))
+            facts = replace(facts, cause_kind=kind)
+        else:
+            each = _Blamed(at, at.business_date, (_job_key(blocking),))
+        found.append((one, facts, each))
     blamed = [each for _, _, each in found]
     jobs, hit = _jobs(cursor, blamed), _hit(cursor, blamed, graph)
     return {
@@ -217,13 +229,8 @@ class _Blamed:
         return self.way[0]
 
 
-def _blamed(one: Incident, blocking: str, failed: str | None) -> _Blamed:
-    at = OccurrenceKey(one.slo_id or "", one.business_date or date.min, one.slot or "")
-    if one.key.kind == AT_RISK and (path := one.detail.get("path")):
-        return _Blamed(at, at.business_date, tuple(map(_job_key, path)))
-    return _Blamed(
-        at, at.business_date, (_job_key((failed if one.key.kind == "failed" else None) or blocking),)
-    )
+def _at(one: Incident) -> OccurrenceKey:
+    return OccurrenceKey(one.slo_id or "", one.business_date or date.min, one.slot or "")
 
 
 def _job_key(job: str) -> JobKey:
@@ -238,19 +245,29 @@ class _Graph:
         self._graph = MartGraph(cursor)
         self._below: dict[JobKey, list[JobKey]] | None = None
 
-    def downstream(self, job: JobKey) -> set[JobKey]:
-        """The job, and all that wait for it, however far."""
+    def downstream(self, job: JobKey) -> dict[JobKey, JobKey]:
+        """The job, and all that wait for it, however far, each with the one on the shortest way to it."""
         if self._below is None:
             self._below = defaultdict(list)
             for waiting, upstream in self._graph.all_upstream().items():
                 for each in upstream:
                     self._below[each].append(waiting)
-        reached, left = {job}, [job]
+        reached, left = {job: job}, deque([job])
         while left:
-            new = [one for one in self._below.get(left.pop(), ()) if one not in reached]
-            reached.update(new)
+            before = left.popleft()
+            new = [one for one in self._below.get(before, ()) if one not in reached]
+            reached |= dict.fromkeys(new, before)
             left += new
         return reached
+
+    def way(self, first: JobKey, last: JobKey) -> tuple[JobKey, ...]:
+        """From a job down to one that waits for it, both included."""
+        before = self.downstream(first)
+        way = [last]
+        while way[-1] != first:
+            # The edges may have changed since it was found to be the cause.
+            way.append(before.get(way[-1], first))
+        return tuple(reversed(way))
 
 
 def _jobs(cursor: Cursor, blamed: Sequence[_Blamed]) -> dict[_Blamed, JobFacts]:

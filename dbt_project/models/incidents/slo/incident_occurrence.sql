@@ -20,7 +20,10 @@ select
     coalesce(promise.timezone, 'UTC') as timezone,
     coalesce(slo.spec -> -1 ->> 'description', '') as description,
     coalesce(slo.spec -> -1 ->> 'runbook', '') as runbook,
-    performance.blocking_job
+    performance.blocking_job,
+    performance.cause_job,
+    performance.cause_business_date,
+    performance.cause_kind
 from {{ ref("slo_performance") }} as performance
 left join
     lateral(
