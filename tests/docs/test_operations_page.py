@@ -31,7 +31,9 @@ def chapter(name: str) -> str:
 
 
 def test_every_kind_of_incident_has_its_row() -> None:
-    described = re.findall(r"^\| `(\w+)` \| (?:critical|warning|info)", chapter("Kinds of incidents"), re.MULTILINE)
+    described = re.findall(
+        r"^\| `(\w+)` \| (?:critical|warning|info)", chapter("Kinds of incidents"), re.MULTILINE
+    )
     # The last is told past the database, and stands in no table.
     assert sorted(described) == sorted([*kinds_decided(), *findings.KINDS, BLIND_KIND])
 
