@@ -119,7 +119,8 @@ def test_now_is_read_as_the_marts_have_it(bad: Warehouse) -> None:
     assert [one.due_at for one in board.today] == sorted(one.due_at for one in board.today)
 
 
-def test_a_written_board_is_kept_fresh(no_incidents: Warehouse, tmp_path: Path) -> None:
+def test_a_written_board_is_kept_fresh(no_incidents: Warehouse, define: Define, tmp_path: Path) -> None:
+    define(DONE)
     index = tmp_path / "board" / "index.html"
     follower = Follower(no_incidents.settings, index.parent, "UTC")
     no_incidents.tick("2026-03-04 12:00")
@@ -137,7 +138,10 @@ def test_a_written_board_is_kept_fresh(no_incidents: Warehouse, tmp_path: Path) 
     assert follower.step()
 
 
-def test_the_status_tells_where_the_board_is_and_when_it_is_not_kept_fresh(no_incidents: Warehouse) -> None:
+def test_the_status_tells_where_the_board_is_and_when_it_is_not_kept_fresh(
+    no_incidents: Warehouse, define: Define
+) -> None:
+    define(DONE)
     settings = no_incidents.settings
     index = settings.board / "index.html"
 
