@@ -11,12 +11,6 @@ JobKey = tuple[str, str]
 """Application and job."""
 
 
-def job_key(reference: str) -> JobKey:
-    """Of `application/job`, as marts name a job in one column."""
-    application_id, _, job_id = reference.partition("/")
-    return application_id, job_id
-
-
 class Day(NamedTuple):
     """A business date of an SLO: its occurrences by outcome, and how late the latest end was (seconds, early is < 0).
 

@@ -11,7 +11,7 @@ from pipelines.board.graph import Graph, Node
 from pipelines.board.job_page import job_body
 from pipelines.board.model import Board, Late
 from pipelines.board.slo_page import slo_body
-from pipelines.board.tracked import job_key
+from pipelines.catalog.names import split_job
 
 CRITICAL = frozenset({"overdue", "failed", "missed"})
 WARNING = frozenset({"late", "at_risk"})
@@ -63,5 +63,5 @@ def _state(board: Board) -> Mapping[Node, str]:
     for one in board.late:
         note(one.slo_id, one.outcome)
         if one.outcome == "overdue":
-            note(job_key(one.blocking_job), one.outcome)
+            note(split_job(one.blocking_job), one.outcome)
     return found

@@ -48,6 +48,12 @@ def safe_name(text: str, style: Style) -> str:
     return name[: style.longest - len(end)] + end
 
 
+def split_job(reference: str) -> tuple[str, str]:
+    """Application and job of `application/job`, as marts name a job in one column: split at the first slash."""
+    application_id, _, job_id = reference.partition("/")
+    return application_id, job_id
+
+
 def page_name(kind: str, *ids: str) -> str:
     """The name, without `.html`, of the page of a thing: `slo-overdraft-report`, `job-overdrafts.charge-overdrafts`.
 

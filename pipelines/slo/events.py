@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from pipelines.catalog.assets import job_key, slo_key
+from pipelines.catalog.names import split_job
 
 if TYPE_CHECKING:
     import psycopg
@@ -294,8 +295,7 @@ def _occurrence(row: tuple[Any, ...]) -> Metadata:
         metadata["late by, minutes"] = _minutes(late_by)
     if jobs > 1:
         metadata["jobs complete"] = f"{completed} of {jobs}"
-    application, _, job = blocking.partition("/")
-    metadata["last job" if ended else "waits for"] = dg.MetadataValue.asset(job_key(application, job))
+    metadata["last job" if ended else "waits for"] = dg.MetadataValue.asset(job_key(*split_job(blocking)))
     return metadata
 
 

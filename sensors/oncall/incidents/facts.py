@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pipelines.catalog.names import split_job
 from sensors.oncall.incidents.forecasts import AT_RISK
 from sensors.oncall.incidents.marts import MartGraph, has_views
 from sensors.oncall.incidents.model import Detail, Incident, JobKey, OccurrenceKey
@@ -198,15 +199,15 @@ def _of_occurrences(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, 
         one = wanted[position - 1]
         at, facts = _at(one), Facts(*row)
         if one.key.kind == AT_RISK and (path := one.detail.get("path")):
-            each = _Blamed(at, at.business_date, tuple(map(_job_key, path)))
+            each = _Blamed(at, at.business_date, tuple(map(split_job, path)))
         elif one.key.kind == "failed" and failed is not None:
-            each = _Blamed(at, at.business_date, (_job_key(failed),))
+            each = _Blamed(at, at.business_date, (split_job(failed),))
             facts = replace(facts, cause_kind="failure")
         elif job is not None:
-            each = _Blamed(at, business_date, graph.way(_job_key(job), _job_key(blocking)))
+            each = _Blamed(at, business_date, graph.way(split_job(job), split_job(blocking)))
             facts = replace(facts, cause_kind=kind)
         else:
-            each = _Blamed(at, at.business_date, (_job_key(blocking),))
+            each = _Blamed(at, at.business_date, (split_job(blocking),))
         found.append((one, facts, each))
     blamed = [each for _, _, each in found]
     jobs, hit = _jobs(cursor, blamed), _hit(cursor, blamed, graph)
@@ -231,11 +232,6 @@ class _Blamed:
 
 def _at(one: Incident) -> OccurrenceKey:
     return OccurrenceKey(one.slo_id or "", one.business_date or date.min, one.slot or "")
-
-
-def _job_key(job: str) -> JobKey:
-    application_id, _, job_id = job.partition("/")
-    return application_id, job_id
 
 
 class _Graph:

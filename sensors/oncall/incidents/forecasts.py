@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines.catalog.names import split_job
 from pipelines.durations import spelled
 from sensors.oncall.incidents.model import (
     CAME_TRUE,
@@ -65,12 +66,7 @@ def read_risks(cursor: Cursor) -> list[Risk]:
         " miss_probability, is_at_risk, rule, past_dates, slack, slack_slo, timezone"
         " from marts.incident_forecast order by 1, 2, 3"
     ).fetchall()
-    return [Risk(OccurrenceKey(*row[:3]), tuple(_job(job) for job in row[3]), *row[4:]) for row in rows]
-
-
-def _job(name: str) -> JobKey:
-    application_id, _, job_id = name.partition("/")
-    return application_id, job_id
+    return [Risk(OccurrenceKey(*row[:3]), tuple(split_job(job) for job in row[3]), *row[4:]) for row in rows]
 
 
 class Risks(NamedTuple):
