@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import psycopg
 
 from pipelines.access.clients import Client, stored_clients
-from pipelines.access.tokens import UnknownError, sender_of
+from pipelines.access.tokens import UnknownError, digest, sender_of
 from pipelines.errors import DuemarkError
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import Settings
@@ -36,7 +35,7 @@ class Authority:
 
     def remembered(self, token: str) -> Client | None:
         """Whose it was a moment ago; asks nobody."""
-        found = self._remembered.get(_digest(token))
+        found = self._remembered.get(digest(token))
         return found[1] if found is not None and time.monotonic() - found[0] < SECONDS else None
 
     def client(self, token: str) -> Client:
@@ -51,7 +50,7 @@ class Authority:
                 # The connection may be of before a restart of the server.
                 self.close()
                 client = self._asked(token)
-            self._remembered[_digest(token)] = time.monotonic(), client
+            self._remembered[digest(token)] = time.monotonic(), client
             while len(self._remembered) > MOST_REMEMBERED:
                 self._remembered.popitem(last=False)
             return client
@@ -97,7 +96,3 @@ def refuse_others(host: str) -> None:
             f"--insecure-local is for this machine alone, and {host} can be reached from others.",
             "Listen on 127.0.0.1, or issue tokens: `duemark token issue SENDER`.",
         )
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

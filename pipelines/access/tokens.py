@@ -77,7 +77,7 @@ def issue(settings: Settings, sender: str, expires: timedelta | None = None, by:
         expires_at = None if expires is None else datetime.now(UTC) + expires
         connection.execute(
             "insert into access.token (token_id, sender_id, hash, issued_by, expires_at) values (%s, %s, %s, %s, %s)",
-            [token_id, sender, _hash(token), who, expires_at],
+            [token_id, sender, digest(token), who, expires_at],
         )
         detail = {"token_id": token_id, "expires_at": expires_at and expires_at.isoformat()}
         note(connection, who, "token issued", sender, detail)
@@ -136,8 +136,8 @@ def sender_of(connection: Connection, token: str) -> str:
         [USE_SECONDS, token_id],
     ).fetchone()
     # Who guesses an id learns nothing by how long it takes.
-    sender, digest, is_revoked, is_expired, is_news = row or ("", b"\0" * 32, False, False, False)
-    if not hmac.compare_digest(digest, _hash(token)) or row is None:
+    sender, kept, is_revoked, is_expired, is_news = row or ("", b"\0" * 32, False, False, False)
+    if not hmac.compare_digest(kept, digest(token)) or row is None:
         raise UnknownError("This token is not known.")
     if is_revoked:
         raise UnknownError("This token was revoked.")
@@ -164,5 +164,6 @@ def _audited(settings: Settings, by: str | None) -> Iterator[tuple[Connection, s
         yield connection, (by or "").strip() or getpass.getuser()
 
 
-def _hash(token: str) -> bytes:
+def digest(token: str) -> bytes:
+    """What is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
