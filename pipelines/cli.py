@@ -41,6 +41,9 @@ SAFE = click.option(
 )  # fmt: skip
 
 
+FORMAT = click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
 INSECURE = click.option(
     "--insecure-local", is_flag=True,
     help="Ask nobody who he is, to try the receiver: everybody on this machine may do everything.",
@@ -234,7 +237,7 @@ def token_issue(sender: str, expires: str | None, by: str | None) -> None:
     settings = Settings.from_env()
     migrate(settings)
     if (problem := refresh_catalog(settings)) is not None:
-        click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
+        _tell_kept(problem)
     issued = issue(settings, sender, lasts, by)
     until = "it is revoked" if issued.expires_at is None else f"{issued.expires_at:%Y-%m-%d %H:%M}Z"
     click.echo(f"token {issued.token_id} of {sender}, valid until {until}:")
@@ -243,9 +246,7 @@ def token_issue(sender: str, expires: str | None, by: str | None) -> None:
 
 @token.command(name="list")
 @click.argument("sender", required=False)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
-)
+@FORMAT
 def token_list(sender: str | None, form: Format) -> None:
     """List the tokens of all senders, or of one, the newest first; never the tokens themselves."""
     from dataclasses import asdict
@@ -301,7 +302,7 @@ def ingest(paths: tuple[str, ...], feed: str | None) -> None:
     with _told_changes(settings):
         problem = refresh_catalog(settings)
     if problem is not None:
-        click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
+        _tell_kept(problem)
     report = load(settings, list(paths) or None, feed=feed)
     _tell_ingest(report)
     loads = sorted({file.load_id for file in report.loaded if file.feed == "job_status" and file.load_id})
@@ -309,6 +310,10 @@ def ingest(paths: tuple[str, ...], feed: str | None) -> None:
         click.echo(f"warning: {warning}", err=True)
     refused = any(f.status in {"quarantined", "changed"} or f.rejected_count for f in report.files)
     sys.exit(1 if problem or refused else 0)
+
+
+def _tell_kept(problem: DuemarkError) -> None:
+    click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
 
 
 def _tell_ingest(report: IngestReport) -> None:
@@ -360,7 +365,7 @@ def tick(as_of: str | None, rebuild: bool) -> None:
     with _told_changes(settings):
         report = run_tick(Project(settings), moment, rebuild=rebuild)
     for problem in report.problems:
-        click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
+        _tell_kept(problem)
     for warning in warnings(settings):
         click.echo(f"warning: {warning}", err=True)
     click.echo(
@@ -467,9 +472,7 @@ def _count(number: int, what: str) -> str:
 
 @main.command()
 @click.argument("query", required=False)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
-)
+@FORMAT
 @SAFE
 def sql(query: str | None, form: Format, safe: bool) -> None:
     """Ask the marts, as an analyst may: read only, and marts need no schema before their names.
@@ -525,9 +528,7 @@ def _list_marts(settings: Settings, form: Format, *, is_safe: bool) -> None:
     help="How long before the due time: 60m, 2h; may be given again. Default: 120m, 60m, 30m, 10m.",
 )  # fmt: skip
 @click.option("--slo", "slos", multiple=True, metavar="SLO", help="Only this SLO; may be given again.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
-)
+@FORMAT
 def backtest(
     first: str | None, last: str | None, leads: tuple[str, ...], slos: tuple[str, ...], form: Format
 ) -> None:
@@ -771,9 +772,7 @@ def kpi_validate(path: Path | None) -> None:
     help="Instead: what the rules would have sent on past days (UTC), both included.",
 )  # fmt: skip
 @click.option("--detail", is_flag=True, help="With --replay: every message, not their number.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
-)
+@FORMAT
 @SAFE
 def incidents(
     incident_id: int | None, everything: bool, kind: str | None, application: str | None, slo: str | None,
@@ -816,9 +815,7 @@ def incidents(
 
 @main.command()
 @click.option("--as-of", metavar="T", help="The clock of the look, ISO 8601 with an offset; default: now.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
-)
+@FORMAT
 @SAFE
 def judge(as_of: str | None, form: Format, safe: bool) -> None:
     """Judge the marts of the last tick once, and send what is due: what `up` does by itself every ten seconds.
@@ -967,7 +964,7 @@ def waive(
     asked = exceptions.excepted(slo, first.date(), last.date() if last else None, slot, due, reason, by)
     migrate(settings)
     if (problem := refresh_catalog(settings)) is not None:
-        click.echo(f"duemark: {problem.message}\n  The catalog that was stored before stands.", err=True)
+        _tell_kept(problem)
     days = exceptions.said(asked)
     if withdraw:
         count = exceptions.withdraw(settings, asked)

@@ -86,6 +86,8 @@ def edited(settings: Settings, before: Entries, after: Entries) -> list[Change]:
     slos = sorted(
         name for name, said in after[SLO].items() if name in before[SLO] and before[SLO][name] != said
     )
+    if not slos:
+        return []
     with connect(settings, "transform") as connection:
         rows = connection.execute(
             """

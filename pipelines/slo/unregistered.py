@@ -11,25 +11,22 @@ from pipelines.warehouse.settings import Settings
 # A warning that nobody reads to its end names no more.
 MOST_NAMED = 10
 
-UNREGISTERED = """
-with registered as (
-    select application_id, job_id
-    from (
-        select distinct on (application_id, job_id) application_id, job_id, is_retired
-        from catalog.job_version order by application_id, job_id, load_id desc
-    ) as newest
-    where not is_retired
-),
-sent as (
-    select application_id, job_id, count(*) as count
-    from raw.job_status where load_id = any(%s)
-    group by application_id, job_id
-)
-select application_id, job_id, count
-from sent
-where (application_id, job_id) not in (select application_id, job_id from registered)
-order by application_id, job_id
+REGISTERED = """
+select application_id, job_id
+from (
+    select distinct on (application_id, job_id) application_id, job_id, is_retired
+    from catalog.job_version order by application_id, job_id, load_id desc
+) as newest
+where not is_retired
 """
+
+UNREGISTERED = f"""
+select application_id, job_id, count(*) as count
+from raw.job_status
+where load_id = any(%s) and (application_id, job_id) not in ({REGISTERED})
+group by application_id, job_id
+order by application_id, job_id
+"""  # noqa: S608 - a constant
 
 
 def warnings(settings: Settings, load_ids: Sequence[int]) -> list[str]:
@@ -38,11 +35,7 @@ def warnings(settings: Settings, load_ids: Sequence[int]) -> list[str]:
         rows = connection.execute(UNREGISTERED, [list(load_ids)]).fetchall()
         if not rows:
             return []
-        known = connection.execute(
-            "select distinct application_id, job_id from catalog.job_version as version where not is_retired"
-            " and load_id = (select max(load_id) from catalog.job_version as newer"
-            " where (newer.application_id, newer.job_id) = (version.application_id, version.job_id))"
-        ).fetchall()
+        known = connection.execute(REGISTERED).fetchall()
     jobs: dict[str, list[str]] = {}
     for application, job in known:
         jobs.setdefault(str(application), []).append(str(job))
