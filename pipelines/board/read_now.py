@@ -24,23 +24,15 @@ def read_applications(connection: Connection) -> Iterable[Application]:
     for row in ask.rows(
         connection,
         """
-        with
-            newest as (
-                select distinct on (application_id) application_id, spec, is_retired
-                from catalog.application_version
-                where load_id <= (select high from marts.tick)
-                order by application_id, load_id desc
-            )
-        select application_id, spec ->> 'name' as name, spec ->> 'timezone' as timezone, spec ->> 'owner' as owner,
-            spec ->> 'description' as description
-        from newest
+        select application_id, application_name, timezone, owner, description
+        from marts.application
         where not is_retired
         order by application_id
         """,
     ):
         yield Application(
             row.application_id,
-            row.name or row.application_id,
+            row.application_name,
             row.timezone or "UTC",
             row.owner or "",
             row.description or "",

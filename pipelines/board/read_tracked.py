@@ -7,9 +7,9 @@ longer to fetch than all else.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.board import ask
 from pipelines.board.tracked import (
@@ -34,6 +34,9 @@ from pipelines.board.tracked import (
 
 if TYPE_CHECKING:
     from pipelines.board.ask import Connection
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 # A page shows so many dates one by one, a map of so many days (53 weeks), and lists so many of a kind.
 SHOWN_DATES = 60
@@ -166,6 +169,13 @@ def read_jobs(connection: Connection, as_of: datetime, slos: Sequence[TrackedSlo
     )
 
 
+def _by_key(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, tuple[Value, ...]]:
+    found: dict[Key, list[Value]] = defaultdict(list)
+    for key, value in pairs:
+        found[key].append(value)
+    return {key: tuple(many) for key, many in found.items()}
+
+
 # SLOs
 
 
@@ -244,8 +254,7 @@ def _day(business_date: date, counts: Sequence[Any]) -> Day:
 
 
 def _expected(connection: Connection) -> dict[str, tuple[Expected, ...]]:
-    found: dict[str, list[Expected]] = defaultdict(list)
-    for row in ask.rows(
+    rows = ask.rows(
         connection,
         """
         select
@@ -253,14 +262,8 @@ def _expected(connection: Connection) -> dict[str, tuple[Expected, ...]]:
         from marts.slo_forecast
         order by slo_id, expected_end_at, business_date, slot
         """,
-    ):
-        found[row.slo_id].append(
-            Expected(
-                row.business_date, row.slot, row.expected_end_at, row.is_open, row.p10, row.p50, row.p90,
-                row.miss_probability, row.is_at_risk, row.rule,
-            )
-        )  # fmt: skip
-    return {slo_id: tuple(many) for slo_id, many in found.items()}
+    )
+    return _by_key((row.slo_id, Expected(*row[1:])) for row in rows)
 
 
 def _ended(connection: Connection, ids: Sequence[str]) -> dict[str, Ended]:
@@ -322,8 +325,7 @@ def _misses(connection: Connection) -> dict[str, tuple[tuple[Miss, ...], int]]:
 
 def _promises(connection: Connection) -> dict[str, tuple[Promise, ...]]:
     """By SLO its versions, the newest first."""
-    found: dict[str, list[Promise]] = defaultdict(list)
-    for row in ask.rows(
+    rows = ask.rows(
         connection,
         """
         select
@@ -352,21 +354,22 @@ def _promises(connection: Connection) -> dict[str, tuple[Promise, ...]]:
         where version.applies_from < version.applies_before
         order by slo_id, version.applies_from desc
         """,
-    ):
-        found[row.slo_id].append(Promise(*row[1:]))
-    return {slo_id: tuple(many) for slo_id, many in found.items()}
+    )
+    return _by_key((row.slo_id, Promise(*row[1:])) for row in rows)
 
 
 def _budgets(connection: Connection) -> dict[str, tuple[Budget, ...]]:
-    found: dict[str, list[Budget]] = defaultdict(list)
-    for row in ask.rows(connection, "select * from marts.slo_error_budget order by slo_id, window_dates"):
-        found[row.slo_id].append(
-            Budget(
-                row.window_dates, row.date_count, row.occurrence_count, row.misses_allowed, row.misses_spent,
-                row.misses_left, row.recent_misses, row.late_by_total,
-            )
-        )  # fmt: skip
-    return {slo_id: tuple(many) for slo_id, many in found.items()}
+    rows = ask.rows(
+        connection,
+        """
+        select
+            slo_id, window_dates, date_count, occurrence_count, misses_allowed, misses_spent, misses_left,
+            recent_misses, late_by_total
+        from marts.slo_error_budget
+        order by slo_id, window_dates
+        """,
+    )
+    return _by_key((row.slo_id, Budget(*row[1:])) for row in rows)
 
 
 def _punctuality(connection: Connection) -> dict[str, Punctuality]:
@@ -382,8 +385,7 @@ def _punctuality(connection: Connection) -> dict[str, Punctuality]:
 
 def _incidents(connection: Connection) -> dict[str, tuple[Told, ...]]:
     """By SLO its newest incidents, the newest first."""
-    found: dict[str, list[Told]] = defaultdict(list)
-    for row in ask.rows(
+    rows = ask.rows(
         connection,
         """
         select *
@@ -401,20 +403,13 @@ def _incidents(connection: Connection) -> dict[str, tuple[Told, ...]]:
         order by slo_id, place
         """,
         [MOST_INCIDENTS],
-    ):
-        found[row.slo_id].append(
-            Told(
-                row.incident_id, row.kind, row.severity, row.title, row.opened_at, row.acknowledged_by,
-                row.resolved_at, row.resolution,
-            )
-        )  # fmt: skip
-    return {slo_id: tuple(many) for slo_id, many in found.items()}
+    )
+    return _by_key((row.slo_id, Told(*row[1:-1])) for row in rows)
 
 
 def _waivers(connection: Connection) -> dict[tuple[str | None, str | None], tuple[Waiver, ...]]:
     """Exceptions that stand, by (SLO, application), of which one is None; the newest first."""
-    found: dict[tuple[str | None, str | None], list[Waiver]] = defaultdict(list)
-    for row in ask.rows(
+    rows = ask.rows(
         connection,
         """
         select *
@@ -428,17 +423,19 @@ def _waivers(connection: Connection) -> dict[tuple[str | None, str | None], tupl
         where not is_retired
         order by from_date desc, to_date desc, slot, exception_id
         """,
-    ):
-        found[row.slo_id, row.application_id].append(
-            Waiver(row.from_date, row.to_date, row.slot, row.due_minutes, row.reason, row.excepted_by)
+    )
+    return _by_key(
+        (
+            (row.slo_id, row.application_id),
+            Waiver(row.from_date, row.to_date, row.slot, row.due_minutes, row.reason, row.excepted_by),
         )
-    return {key: tuple(many) for key, many in found.items()}
+        for row in rows
+    )
 
 
 def _jobs_of_slos(connection: Connection) -> dict[str, tuple[JobOfSlo, ...]]:
     """By SLO its jobs, as they stand in its newest occurrence that has begun."""
-    found: dict[str, list[JobOfSlo]] = defaultdict(list)
-    for row in ask.rows(
+    rows = ask.rows(
         connection,
         """
         with
@@ -477,15 +474,24 @@ def _jobs_of_slos(connection: Connection) -> dict[str, tuple[JobOfSlo, ...]]:
         where not version.is_retired
         order by slo_id, newest.expected_end_at nulls last, slo_job.application_id, slo_job.job_id
         """,
-    ):
-        found[row.slo_id].append(
+    )
+    return _by_key(
+        (
+            row.slo_id,
             JobOfSlo(
-                row.slo_id, (row.application_id, row.job_id), row.business_date, row.slot or "",
-                row.expected_start_at, row.expected_end_at, row.actual_start_at, row.actual_end_at,
+                row.slo_id,
+                (row.application_id, row.job_id),
+                row.business_date,
+                row.slot or "",
+                row.expected_start_at,
+                row.expected_end_at,
+                row.actual_start_at,
+                row.actual_end_at,
                 row.progress or "pending",
-            )
-        )  # fmt: skip
-    return {slo_id: tuple(many) for slo_id, many in found.items()}
+            ),
+        )
+        for row in rows
+    )
 
 
 # Jobs
@@ -600,8 +606,7 @@ def _job_day(business_date: date, ran: list[int | None] | None, promised: list[i
 
 def _tries(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey, tuple[Try, ...]]:
     """By job its newest runs, the newest first."""
-    found: dict[JobKey, list[Try]] = defaultdict(list)
-    for row in ask.rows(
+    rows = ask.rows(
         connection,
         """
         select job.application_id, job.job_id, run.*
@@ -617,14 +622,12 @@ def _tries(connection: Connection, keys: Sequence[JobKey]) -> dict[JobKey, tuple
         order by job.application_id, job.job_id, run.business_date desc, run.attempt desc
         """,
         {**_unzipped(keys), "most": MOST_TRIES},
-    ):
-        found[row.application_id, row.job_id].append(Try(*row[2:]))
-    return {key: tuple(many) for key, many in found.items()}
+    )
+    return _by_key(((row.application_id, row.job_id), Try(*row[2:])) for row in rows)
 
 
 def _deadlines(connection: Connection) -> dict[JobKey, tuple[Deadline, ...]]:
-    found: dict[JobKey, list[Deadline]] = defaultdict(list)
-    for row in ask.rows(
+    rows = ask.rows(
         connection,
         """
         select
@@ -633,9 +636,8 @@ def _deadlines(connection: Connection) -> dict[JobKey, tuple[Deadline, ...]]:
         from marts.slo_forecast_job
         order by application_id, job_id, business_date
         """,
-    ):
-        found[row.application_id, row.job_id].append(Deadline(*row[2:]))
-    return {key: tuple(many) for key, many in found.items()}
+    )
+    return _by_key(((row.application_id, row.job_id), Deadline(*row[2:])) for row in rows)
 
 
 def _trends(connection: Connection) -> dict[JobKey, Trend]:

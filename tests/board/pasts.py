@@ -67,23 +67,7 @@ def promise(first: date | None, last: date | None, end: str, objective: float = 
 
 
 def overdue() -> Late:
-    due = datetime(2026, 3, 10, 8, tzinfo=UTC)
-    return Late(
-        slo_id="overdraft-report",
-        name="Overdraft report in the inbox of the back office",
-        business_date=date(2026, 3, 9),
-        slot="00:00",
-        outcome="overdue",
-        due_at=due,
-        late_by=AS_OF - due,
-        blocking_job="decision-support/overdraft-report",
-        waits_for="overdrafts/charge-overdrafts",
-        affected=("deposit-activity", "risk-digest"),
-        owner="team:risk",
-        explanation="Overdue: nothing reported, waiting for decision-support/overdraft-report, due 04:00 EDT.",
-        since=due,
-        application_id="decision-support",
-    )
+    return replace(samples.late()[0], affected=("deposit-activity", "risk-digest"))
 
 
 def overdraft_report() -> TrackedSlo:
