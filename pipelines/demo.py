@@ -161,8 +161,7 @@ def _late(settings: Settings) -> str:
             """
             select slo_id, business_date::text, slot, outcome,
                 concat_ws(' ', nullif(extract(day from late)::text, '0') || ' d', to_char(late, 'HH24:MI:SS')),
-                blocking_job,
-                nullif(cause_job, blocking_job), replace(cause_kind, '_', ' '),
+                coalesce(cause_job, blocking_job), replace(cause_kind, '_', ' '),
                 affected_slos[1] || coalesce(' +' || nullif(cardinality(affected_slos) - 1, 0), ''), owner
             from slo_late, justify_hours(date_trunc('second', late_by)) as late
             where not is_at_risk
@@ -179,7 +178,7 @@ def _late(settings: Settings) -> str:
         ).fetchone()
     if not (counted and as_of and totals):
         return "The marts are empty."
-    names = ["slo", "date", "slot", "outcome", "late by", "blocked by", "because of", "why", "hits", "owner"]
+    names = ["slo", "date", "slot", "outcome", "late by", "because of", "why", "hits", "owner"]
     table = as_table(names, [[str(value or "") for value in row] for row in rows])
     return f"""
 Late as of {as_of[0]} UTC, the newest of {counted[1]} ({counted[0]} still overdue):

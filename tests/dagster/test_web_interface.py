@@ -172,7 +172,7 @@ def test_a_tracked_job_shows_whether_it_is_on_time(visit: Callable[[str], Page])
 
 
 def test_what_is_open_of_an_slo_is_its_newest_event(visit: Callable[[str], Page]) -> None:
-    page = visit("/assets/slos/decision-support-load?view=events")
+    page = visit("/assets/slos/overdraft-report?view=events")
     expect(page.get_by_text("Observed").first).to_be_visible()
 
 

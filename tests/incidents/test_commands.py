@@ -163,7 +163,8 @@ def test_the_whole_story_of_one(overdue: Bank) -> None:
     (under,) = [one for one in overdue.open().values() if one.slo_id == "slo-c"]
     content = json.loads(run(overdue, "incidents", str(under.incident_id), "--format", "json").stdout)
     assert content["cause"]["title"] == "Overdue: slo-b, 2026-03-03"
-    assert "Cause: desk/c has not reported" in content["said"]
+    assert "Cause (late upstream): core/a was complete at 2026-03-03 05:40 UTC" in content["said"]
+    assert "Way: core/a -> desk/b -> desk/c" in content["said"]
     table = run(overdue, "incidents", str(told.incident_id), "--format", "csv").stdout
     assert table.splitlines()[0] == "at,event,to,delivery,said"
     nobody = run(overdue, "incidents", "999")

@@ -54,7 +54,7 @@ def test_it_arrives_once_with_what_one_needs_to_know(overdue: Callable[..., Bank
     (message,) = hook.taken()
     assert message["title"] == "Overdue: The load, 2026-03-03"
     assert message["type"] == "failure"
-    assert "Cause: core/a has not reported" in message["message"]
+    assert "Cause (never started): core/a has not reported" in message["message"]
     assert "Owner: team:core" in message["message"]
     assert "duemark ack 1" in message["message"]
 

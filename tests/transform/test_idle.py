@@ -114,7 +114,7 @@ def test_an_idle_tick_imports_little(bank: Warehouse) -> None:
         cwd=ROOT,
     )  # fmt: skip
     said, modules = done.stdout.splitlines()
-    assert said == "published as of 2026-03-02T09:00:00+00:00, no new loads; rows: none has changed"
+    assert said == "published as of 2026-03-02T09:00:00+00:00: nothing new came in; no row changed"
     assert heavy(set(json.loads(modules)), NOT_FOR_AN_IDLE_TICK) == []
 
 

@@ -66,6 +66,16 @@ def given_up_at(row: Row, marts: Tables) -> datetime | None:
     return moment if moment < datetime.fromisoformat(marts["tick"][0]["as_of"]) else None
 
 
+# What a forecast says, by mart.
+FORECAST = {
+    "slo_forecast": ("p10", "p50", "p80", "p90", "p95", "miss_probability", "is_at_risk", "rule"),
+    "incident_forecast": ("p50", "p80", "miss_probability", "is_at_risk", "rule"),
+    "slo_late": ("p50",),
+    "forecast_score": (
+        "loss_p50", "loss_p80", "covered", "precision", "recall", "lead_minutes", "false_alarm_count",
+    ),
+}  # fmt: skip
+
 DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         since="0017",
@@ -100,6 +110,15 @@ DIFFERENCES: tuple[Difference, ...] = (
             "incident_occurrence": ("explanation",),
             "slo_late": ("explanation", "waits_for", "owner"),
         }.items()
+    ),
+    *(
+        Difference(
+            since="0021",
+            mart=mart,
+            why="Past dates are also read as a curve, and quantiles averaged: other ends are forecast.",
+            then=but_for(*columns),
+        )
+        for mart, columns in FORECAST.items()
     ),
 )
 

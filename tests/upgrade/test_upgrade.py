@@ -246,7 +246,7 @@ def test_what_a_lone_date_had_opened_closes(
         lone = {row["slo_id"]: row for row in after["slo_start"] if row["lone_dates"]}
         assert lone
         for mart in ("slo_performance", "slo_job_performance", "slo_job_run"):
-            columns = list(before[mart][0])
+            columns = list(wanted[mart][0])
             stays = [
                 row
                 for row in wanted[mart]

@@ -102,7 +102,7 @@ class Before:
 
 
 class Knowledge:
-    """What is known beside the incidents; this one knows nothing, as the replay of past days does."""
+    """What is known beside the incidents; this one knows nothing."""
 
     def facts(self, incidents: Collection[Incident]) -> Mapping[int, Facts]:  # noqa: ARG002
         """Facts by incident id, of those of which anything is known."""
@@ -111,6 +111,16 @@ class Knowledge:
     def before(self, told: Collection[tuple[int, str]]) -> Mapping[tuple[int, str], Before]:  # noqa: ARG002
         """What was told last, by (incident id, route)."""
         return {}
+
+
+class Remembered(Knowledge):
+    """What the replay of past days knows: what it has told itself, by (incident id, route)."""
+
+    def __init__(self, told_last: Mapping[tuple[int, str], Before]) -> None:
+        self._told_last = told_last
+
+    def before(self, told: Collection[tuple[int, str]]) -> Mapping[tuple[int, str], Before]:
+        return {one: self._told_last[one] for one in told if one in self._told_last}
 
 
 class Known(Knowledge):
@@ -139,12 +149,12 @@ class Known(Knowledge):
             [[one for one, _ in told], [route for _, route in told]],
         )
         return {
-            (incident_id, route): Before(told_at, _payload_of(incident_id, payload))
+            (incident_id, route): Before(told_at, payload_of(incident_id, payload))
             for incident_id, route, told_at, payload in rows
         }
 
 
-def _payload_of(incident_id: int, payload: Detail) -> Detail:
+def payload_of(incident_id: int, payload: Detail) -> Detail:
     """What a message says of one incident; a digest says it of several."""
     listed: Iterable[Detail] = payload.get("incidents", [payload])
     return next((one for one in listed if one.get("incident_id") == incident_id), {})

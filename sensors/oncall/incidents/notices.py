@@ -121,6 +121,8 @@ def notices(
             if (event := _event_of_end(one, route, situation, now)) is not None:
                 due[route.id].append((one, event))
     escalations: dict[tuple[int, str], Incident] = {}
+    # Told by themselves only where their root is not told at this moment.
+    under_root: set[tuple[int, str]] = set()
     known = {one.incident_id: one for one in situation.open}
     silenced = {
         one.incident_id
@@ -137,6 +139,8 @@ def notices(
             event = _event_of_open(one, route, above, situation, now)
             if event is None and _is_untold_for_long(one, route, situation, routes, now):
                 event = "opened"
+                if above is not None:
+                    under_root.add((one.incident_id, route.id))
             if event is not None:
                 due[route.id].append((one, event))
             if above is None and _escalates(one, route, situation, now) and route.escalate is not None:
@@ -156,7 +160,14 @@ def notices(
         is_storm = _is_storm(route_id, items, situation, routes)
         if is_storm and _is_held_back(route_id, items, situation, routes, now):
             held += [Held(route_id, one.incident_id, event) for one, event in items]
-        elif is_storm and len(items) > 1:
+            continue
+        told_now = {one.incident_id for one, _ in items}
+        items = [
+            (one, event)
+            for one, event in items
+            if (one.incident_id, route_id) not in under_root or one.cause_id not in told_now
+        ]
+        if is_storm and len(items) > 1:
             made[route_id] = [_digest(route_id, items, grouped)]
         else:
             singles += [(route_id, one, event) for one, event in items]

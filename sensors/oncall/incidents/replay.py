@@ -25,6 +25,7 @@ from pipelines.warehouse.settings import Settings
 from sensors.oncall.incidents import marts, rules, silence
 from sensors.oncall.incidents.changes import brought_up_to_date, changes, regrouped, reopened
 from sensors.oncall.incidents.evaluate import slo_wanted
+from sensors.oncall.incidents.facts import Before, Remembered, payload_of
 from sensors.oncall.incidents.forecasts import NO_RISKS, Risks, past_risks
 from sensors.oncall.incidents.model import (
     RESTARTED,
@@ -255,6 +256,7 @@ class _Memory:
     held: dict[str, list[tuple[Incident, Event]]] = field(default_factory=dict)
     untold: Mapping[tuple[int, str], datetime] = field(default_factory=dict)
     restarted: dict[Key, Incident] = field(default_factory=dict)
+    told_last: dict[tuple[int, str], Before] = field(default_factory=dict)
     last_id: int = 0
 
     def step(
@@ -293,7 +295,7 @@ class _Memory:
         for moved in regrouped(before, list(self.standing.values()), wanted, now, regroup_after):
             self.standing[moved.incident_id] = moved
         situation = self.situation(now, over)
-        due = notices(situation, self.routes, now)
+        due = notices(situation, self.routes, now, Remembered(self.told_last))
         were_held = {
             each.incident_id: each for held in self.held.values() for each, _ in held if each.resolved_at
         }
@@ -308,6 +310,7 @@ class _Memory:
                 known = self.told.get(key)
                 is_news = known is None or known.last < incident.tell_from
                 self.told[key] = Told(now if known is None or is_news else known.first, now)
+                self.told_last[key] = Before(now, payload_of(incident.incident_id, notice.payload))
         return due.sent
 
     def _open(self, one: Wanted, now: datetime) -> Incident:
