@@ -38,8 +38,8 @@ test: $(VENV)/.ready-dev ## Run the whole test suite
 test-dates: $(VENV)/.ready-dev ## Run the suite on days on which dates go wrong, by a moved clock; hours
 	$(BIN)/python -m tests.dates.run $(DATES) -- $(ARGS) $(T)
 
-test-deep: $(VENV)/.ready-dev ## Run the property tests with many more examples, other ones each time; hours
-	DUEMARK_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m hypothesis -n $(WORKERS) --dist loadfile $(ARGS) $(T)
+test-deep: $(VENV)/.ready-dev ## Run what takes long, and the property tests with many more examples; hours
+	DUEMARK_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -m "hypothesis or deep" -n $(WORKERS) --dist loadfile $(ARGS) $(T)
 
 lint: $(VENV)/.ready-dev ## Check style, types and SQL
 	$(BIN)/ruff check .

@@ -35,6 +35,16 @@ _numbers = itertools.count()
 HURRIED = ("sensors.ticks.report", "sensors.oncall.incidents.judge", "sensors.oncall.incidents.delivery")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `deep`, unless it is asked for by its mark."""
+    if "deep" in config.option.markexpr:
+        return
+    deep = [item for item in items if item.get_closest_marker("deep")]
+    if deep:
+        config.hook.pytest_deselected(items=deep)
+        items[:] = [item for item in items if not item.get_closest_marker("deep")]
+
+
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """One look does all that there is to do, and a tick waits for copies, however slow the machine is."""
@@ -54,10 +64,20 @@ def server_url() -> Iterator[str]:
         return
     home = Path(tempfile.mkdtemp(prefix="duemark-test-"))
     try:
-        yield embedded.start(home)
+        url = embedded.start(home)
+        _hasten(url)
+        yield url
     finally:
         embedded.stop(home)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _hasten(url: str) -> None:
+    """Have a server that only tests use wait for no disk: what it holds need not survive a power cut."""
+    with psycopg.connect(with_database(url, "postgres"), autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes"):
+            connection.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(setting)))
+        connection.execute("select pg_reload_conf()")
 
 
 def _database(server_url: str, template: str = "template0") -> str:

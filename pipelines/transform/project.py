@@ -8,6 +8,7 @@ import getpass
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,6 +37,10 @@ OURS = {"DUEMARK_DBT_RUNS_FOR": "duemark"}
 
 # dbt keeps its flags and its adapter in globals: one invocation at a time.
 _one_at_a_time = threading.Lock()
+
+
+# What the core's files were when they were read last, and their digest.
+DIGEST: Slot[tuple[Any, str] | None] = Slot(lambda _: None)
 
 
 class DbtError(DuemarkError):
@@ -80,9 +85,21 @@ def fingerprint(settings: Settings) -> str:
 
 
 def core_fingerprint(settings: Settings) -> str:
-    """sha256 of the files of `settings.dbt_project`, and of what they take of Python."""
-    files = {name: path.read_text("utf-8") for name, path in _core_files(settings).items()}
-    return _digest(files | constants())
+    """sha256 of the files of `settings.dbt_project`, and of what they take of Python.
+
+    Ticks ask several times: the files are read again where their names, sizes or times are others than before.
+    """
+    paths, given = _core_files(settings), constants()
+    stats = [path.stat() for path in paths.values()]
+    seen = (tuple(paths.items()), tuple((one.st_size, one.st_mtime_ns) for one in stats), tuple(given.items()))
+    home = homes.of(settings)
+    if (known := home.get(DIGEST)) is not None and known[0] == seen:
+        return known[1]
+    digest = _digest({name: path.read_text("utf-8") for name, path in paths.items()} | given)
+    # A file that was written just now may be written again without another time.
+    is_settled = max((one.st_mtime for one in stats), default=0.0) < time.time() - 2
+    home.put(DIGEST, (seen, digest) if is_settled else None)
+    return digest
 
 
 def constants() -> dict[str, str]:
@@ -135,11 +152,14 @@ def _core_files(settings: Settings) -> dict[str, Path]:
 
 
 def _files(root: Path) -> dict[str, Path]:
-    return {
-        path.relative_to(root).as_posix(): path
-        for path in sorted(root.rglob("*"))
-        if path.suffix in {".sql", ".yml"} and not {"target", "logs"} & set(path.relative_to(root).parts)
-    }
+    found: dict[str, Path] = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in {"target", "logs"}]
+        for name in names:
+            if name.endswith((".sql", ".yml")):
+                path = Path(folder, name)
+                found[path.relative_to(root).as_posix()] = path
+    return dict(sorted(found.items()))
 
 
 def _digest(files: Mapping[str, str]) -> str:

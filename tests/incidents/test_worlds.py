@@ -170,7 +170,7 @@ def _notices(cursor: Any) -> set[tuple[int, str, str]]:
     return set(cursor.execute("select incident_id, route, event from ops.notice").fetchall())
 
 
-@examples(15)
+@examples(10)
 @given(st.lists(steps(), min_size=4, max_size=10))
 def test_whatever_is_open_is_told_or_its_root_is(deployed: Project, told: list[Step]) -> None:
     with connect(deployed.settings, autocommit=True) as connection:
@@ -205,7 +205,7 @@ def hours(draw: st.DrawFn) -> tuple[int, list[tuple[str, str, int]]]:
     return minutes, statuses
 
 
-@examples(3)
+@examples(2)
 @given(st.lists(hours(), min_size=4, max_size=5))
 def test_a_look_that_remembers_comes_to_the_same(
     deployed: Project,

@@ -486,7 +486,7 @@ def defined(settings: Settings) -> Kpis:
 # The tests
 
 
-@examples(8)
+@examples(4)
 @given(history=histories())
 def test_any_history_gives_the_values_of_one_computation(engine: Engine, history: History) -> None:
     engine.reset()
@@ -908,7 +908,7 @@ def purged_histories(draw: st.DrawFn) -> tuple[list[tuple[str, Any]], int]:
     return [*steps, ("tick", as_of), ("rebuild", as_of)], 20
 
 
-@examples(6)
+@examples(3)
 @given(history=purged_histories())
 def test_sealed_periods_stay_and_the_others_are_what_was_counted(
     engine: Engine, history: tuple[list[tuple[str, Any]], int]

@@ -280,6 +280,7 @@ def test_fifty_shuffled_files_with_duplicates_give_the_same_marts(
     assert warehouse.marts() == built
 
 
+@pytest.mark.deep
 def test_year_by_year_gives_the_same_marts(
     built: Rows, warehouse: Warehouse, statuses: list[Status], deliveries: pd.DataFrame
 ) -> None:

@@ -65,7 +65,7 @@ def histories(draw: st.DrawFn) -> History:
     return History(world, tuple(steps))
 
 
-@examples(10)
+@examples(6)
 @given(history=histories())
 def test_any_history_gives_the_marts_of_one_build(deployed: Warehouse, history: History) -> None:
     world = history.world

@@ -12,7 +12,7 @@ from tests.transform.support import Row, Status, Warehouse, examples
 from tests.transform.worlds import World, assert_as_judged, assert_same, verdict, worlds
 
 
-@examples(20)
+@examples(12)
 @given(world=worlds(), cut=st.integers(0, 24))
 def test_the_marts_say_what_the_oracle_says(deployed: Warehouse, world: World, cut: int) -> None:
     deployed.reset()
