@@ -91,7 +91,11 @@ def core_fingerprint(settings: Settings) -> str:
     """
     paths, given = _core_files(settings), constants()
     stats = [path.stat() for path in paths.values()]
-    seen = (tuple(paths.items()), tuple((one.st_size, one.st_mtime_ns) for one in stats), tuple(given.items()))
+    seen = (
+        tuple(paths.items()),
+        tuple((one.st_size, one.st_mtime_ns) for one in stats),
+        tuple(given.items()),
+    )
     home = homes.of(settings)
     if (known := home.get(DIGEST)) is not None and known[0] == seen:
         return known[1]
