@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipelines import logs
 from pipelines.access.authority import Authority
 from pipelines.processes.status import daemon, report
-from pipelines.receivers import statuses
+from pipelines.receivers import questions, statuses
 from pipelines.receivers.doors import Door
 from pipelines.receivers.group import GroupCommit
 from pipelines.receivers.refusals import Refused, answer, refused
@@ -74,6 +74,7 @@ def create(settings: Settings, subjects: Callable[[], Subjects], *, is_open: boo
         app.add_exception_handler(kind, refused)
     app.add_middleware(Logged)
     app.include_router(statuses.router)
+    app.include_router(questions.router)
     app.add_api_route("/health", health, response_class=Response)
     app.add_api_route("/status", status, response_class=Response)
     return app

@@ -35,6 +35,32 @@ applications:
     "jobs/j.yml": "jobs:\n  - {id: load, application: deposits}\n",
     "slos/s.yml": "slos:\n  - id: loaded\n    application: deposits\n    calendar: daily\n"
     "    effective_from: 2026-03-01\n    jobs: [{job: load, end: '05:00', day_offset: 1}]\n",
+    "kpis/k.yml": """
+kpis:
+  - id: on-time-share
+    name: On-time share
+    category: performance
+    description: Occurrences that were complete by their due time, of all that fell due.
+    owner: team:platform
+    unit: share
+    formula:
+      type: composite
+      expression: on_time / due
+      variables:
+        on_time:
+          source: &occurrences {table: marts.slo_performance, aggregation: count}
+          time_column: business_date
+          filters: ["outcome = 'on_time'"]
+          dimensions: &application {application: application_id}
+        due:
+          source: *occurrences
+          time_column: business_date
+          dimensions: *application
+    filters: ["outcome <> 'not_due'"]
+    aggregations: [day, week]
+    dimensions: [application]
+    schedule: {frequency: minute, timezone: America/New_York}
+""",
     "senders/s.yml": """
 senders:
   - {id: gateway, applications: ["*"]}
