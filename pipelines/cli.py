@@ -46,7 +46,7 @@ FORMAT = click.option(
 )
 INSECURE = click.option(
     "--insecure-local", is_flag=True,
-    help="Ask nobody who he is, to try the receiver: everybody on this machine may do everything.",
+    help="No authentication, to try the receiver: everybody on this machine may do everything.",
 )  # fmt: skip
 
 
@@ -380,10 +380,13 @@ def _told_changes(settings: Settings) -> Iterator[None]:
     from pipelines.catalog import changes
     from pipelines.kpi.commands import stored as stored_kpis
 
-    before = changes.stored(settings) | stored_kpis(settings)
+    # Most often nothing has changed: what thousands of entries say is read only when something has.
+    load_id, kpis = changes.newest(settings), stored_kpis(settings)
     yield
-    after = changes.stored(settings) | stored_kpis(settings)
-    if after != before:
+    new_kpis = stored_kpis(settings)
+    if changes.newest(settings) != load_id or new_kpis != kpis:
+        before = changes.stored(settings, load_id) | kpis
+        after = changes.stored(settings) | new_kpis
         for line in changes.lines([*changes.edited(settings, before, after), *changes.gone(before, after)]):
             click.echo(line, err=True)
 
@@ -619,10 +622,10 @@ def status(as_json: bool) -> None:
     "--once", is_flag=True, help="Look once, as from cron: say what is wrong; exit code 1 when anything is."
 )
 def watch(interval: str, once: bool) -> None:
-    """Watch Duemark itself from outside: tell of failed runs and checks, dead processes, undelivered alerts.
+    """Watch Duemark itself from outside: report failed runs and checks, dead processes, undelivered alerts.
 
     A process of its own, which needs nothing but the database: run it where the rest cannot take it down. `up` runs
-    one too. DUEMARK_DEADMAN_URL is pinged twice a minute as long as it can see and tell.
+    one too. DUEMARK_DEADMAN_URL is pinged twice a minute as long as it can look and notify.
     """
     from sensors.oncall.watch.outside import run
 
@@ -778,10 +781,10 @@ def incidents(
     incident_id: int | None, everything: bool, kind: str | None, application: str | None, slo: str | None,
     replay: tuple[datetime, datetime] | None, detail: bool, form: Format, safe: bool,
 ) -> None:  # fmt: skip
-    """List what is open: what is wrong, since when, and who took it on; or tell the whole story of one.
+    """List what is open: what is wrong, since when, and who acknowledged it; or show the whole story of one.
 
-    Of ID it says what it is of and what caused it, who was told what and when, whether it was delivered, who took it
-    on, and how it ended.
+    Of ID it says what it is of and what caused it, who was notified of what and when, whether it was delivered, who
+    acknowledged it, and how it ended.
     """
     from sensors.oncall.incidents import commands
 
@@ -820,7 +823,7 @@ def incidents(
 def judge(as_of: str | None, form: Format, safe: bool) -> None:
     """Judge the marts of the last tick once, and send what is due: what `up` does by itself every ten seconds.
 
-    For cron, and for tests. Prints a line for each incident that was told, and to which route. Exit code 0: judged, and
+    For cron, and for tests. Prints a line for each notice: its incident and its route. Exit code 0: judged, and
     all messages were delivered; 1: some wait because their route refused them, the files of the routes have problems,
     or there was no tick yet; 2: it could not be done, as when T is before the last look. What the rules would have sent
     on past days is `duemark incidents --replay`.
@@ -841,9 +844,9 @@ def judge(as_of: str | None, form: Format, safe: bool) -> None:
 
 @main.command()
 @click.argument("incident_ids", type=int, metavar="ID...", nargs=-1, required=True)
-@click.option("--by", help="Who takes it on; default: the name you are logged in by.")
+@click.option("--by", help="Who acknowledges; default: the name you are logged in by.")
 def ack(incident_ids: tuple[int, ...], by: str | None) -> None:
-    """Say that somebody has taken incidents on: they are not repeated or escalated any more."""
+    """Acknowledge incidents: they are not repeated or escalated any more."""
     from sensors.oncall.incidents import commands
 
     settings = Settings.from_env()
@@ -865,9 +868,9 @@ def silence(
     application: str | None, slo: str | None, kind: str | None, everything: bool,
     length: str | None, until: str | None, reason: str | None, ended: int | None,
 ) -> None:  # fmt: skip
-    """Keep incidents from being told for a while; without options, list the silences that last.
+    """Send no notices of some incidents for a while; without options, list the silences in force.
 
-    Incidents are kept all the same, and what is still open when the silence ends is told then.
+    Incidents are kept all the same, and of what is still open when the silence ends, routes are notified then.
     """
     from sensors.oncall.incidents import commands
 
@@ -985,7 +988,7 @@ def waive(
 @click.option("--reason", required=True, metavar="TEXT", help="Why; whoever wonders will read it.")
 @click.option("--by", help="Who does it; default: the name you are logged in by.")
 def unload(target: str, reason: str, by: str | None) -> None:
-    """Take what a file, or a load, brought out of all marts again.
+    """Take what a file or a load brought back out of all marts.
 
     PATH as it landed, or within the landing folder: all that was ever loaded of this file, or read of this log.
     Nothing is deleted: questions with a `known_at` before it still see it, and the same content landed again is loaded

@@ -217,7 +217,7 @@ def _coming(settings: Settings) -> str:
     return f"""Expected next (UTC), the likeliest to be missed first:
 
 {table}
-Misses that forecasts had told before the due time: {said}.
+Misses that forecasts announced before the due time: {said}.
 """
 
 

@@ -31,7 +31,13 @@ from (
     union all
     select 'job', application_id || '/' || job_id, spec, is_retired, load_id from catalog.job_version
 ) as version
+where %(upto)s::bigint is null or load_id <= %(upto)s
 order by kind, id, load_id desc
+"""
+NEWEST = """
+select greatest(
+    (select max(load_id) from catalog.slo_entry_version), (select max(load_id) from catalog.job_version), 0
+)
 """
 
 
@@ -43,11 +49,18 @@ class Change:
     hint: str
 
 
-def stored(settings: Settings) -> dict[str, dict[str, Any]]:
-    """SLOs and jobs as the warehouse has them."""
+def newest(settings: Settings) -> int:
+    """The last load that changed an SLO or a job; 0 before the first. To ask this is cheap, with thousands too."""
+    with connect(settings, "transform") as connection:
+        row: Any = connection.execute(NEWEST).fetchone()
+    return int(row[0])
+
+
+def stored(settings: Settings, upto: int | None = None) -> dict[str, dict[str, Any]]:
+    """SLOs and jobs as the warehouse has them, or had them after the load `upto`."""
     found: dict[str, dict[str, Any]] = {SLO: {}, JOB: {}}
     with connect(settings, "transform") as connection:
-        rows = connection.execute(STORED).fetchall()
+        rows = connection.execute(STORED, {"upto": upto}).fetchall()
     for kind, name, spec, is_retired in rows:
         if not is_retired:
             found[str(kind)][str(name)] = spec

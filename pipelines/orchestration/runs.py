@@ -72,4 +72,4 @@ def _reason(events: Any) -> str:
                 return str(data.user_failure_data.description)
             cause = data.error.cause or data.error
             return str(cause.message).strip()
-    return next((str(event.message) for event in events if event.is_failure), "no step told why")
+    return next((str(event.message) for event in events if event.is_failure), "no step says why")

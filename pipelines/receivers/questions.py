@@ -222,7 +222,8 @@ async def occurrences(
                 """
                 select * from marts.slo_performance
                 where slo_id = %(slo_id)s
-                    and business_date between coalesce(%(first)s::date, '-infinity') and coalesce(%(last)s::date, 'infinity')
+                    and business_date >= coalesce(%(first)s::date, '-infinity')
+                    and business_date <= coalesce(%(last)s::date, 'infinity')
                 order by business_date desc, slot desc
                 limit %(most)s
                 """,
@@ -348,7 +349,8 @@ async def history(
                 change_percent as percentage, status, provisional, reason
             from marts.kpi_value
             where kpi_id = %(kpi_id)s and grain = %(grain)s and dimension_key = ''
-                and period_start >= coalesce(%(start)s::timestamptz, '-infinity') and period_start < coalesce(%(end)s::timestamptz, 'infinity')
+                and period_start >= coalesce(%(start)s::timestamptz, '-infinity')
+                and period_start < coalesce(%(end)s::timestamptz, 'infinity')
             order by period_start desc
             limit %(most)s
             """,

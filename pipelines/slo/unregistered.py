@@ -52,7 +52,8 @@ def _said(application: str, job: str, count: int, jobs: dict[str, list[str]]) ->
     what = f"job `{job}`" if is_known else f"application `{application}`"
     hint = nearest(job, jobs[application], "it has") if is_known else nearest(application, jobs, "it has")
     statuses = "1 status was" if count == 1 else f"{count} statuses were"
+    kept = "It is kept, and counts once" if count == 1 else "They are kept, and count once"
     return (
         f"{application}/{job}: {statuses} sent, and the catalog has no {what}: {hint or 'it has none'}"
-        f"{'' if hint.endswith('?') else '.'} They are kept, and count once it is declared."
+        f"{'' if hint.endswith('?') else '.'} {kept} the catalog has it."
     )

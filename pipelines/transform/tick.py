@@ -142,7 +142,7 @@ def _refuse_step_back(
         return
     hint = "Add --rebuild to judge everything again as of then."
     if is_default:
-        hint = "The last tick was told a moment that is yet to come; `duemark tick --rebuild` goes back to the clock."
+        hint = "The last tick was given a moment that is yet to come; `duemark tick --rebuild` goes back to the clock."
     raise TickRefusedError(
         f"The marts stand as of {row[0].isoformat()}, which is later than {as_of.isoformat()}.", hint
     )

@@ -266,7 +266,7 @@ class Settings:
     )
     url = Variable("DUEMARK_URL", "", "where the pages of the board are served; alerts link to them", _site)
     deadman_url = Variable(
-        "DUEMARK_DEADMAN_URL", "", "what the watcher calls as long as it can see and tell", _address
+        "DUEMARK_DEADMAN_URL", "", "what the watcher calls as long as it can look and notify", _address
     )
 
     watch_expect = Variable(
@@ -287,7 +287,7 @@ class Settings:
     watch_location = Variable(
         "DUEMARK_WATCH_LOCATION",
         "45s",
-        "a code server may take to start again; its error is told at once",
+        "a code server may take to start again; its error is reported at once",
         _limit,
     )
     watch_tick = Variable(

@@ -567,10 +567,10 @@ def first_checks(
     job_name=CHECKS,
     minimum_interval_seconds=9,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of tracked jobs and SLOs what the last ticks changed: a materialisation for each completion, the"
-    " checks `on_time` and `met`, what of an SLO is open. An asset that is new brings its last 60 dates; of what is"
-    " back-filled later the newest completion is told only. After the first tick it asks for a run of the checks that"
-    " have not run yet.",
+    description="Reports of tracked jobs and SLOs what the last ticks changed: a materialisation for each completion,"
+    " the checks `on_time` and `met`, what of an SLO is open. An asset that is new brings its last 60 dates; of what is"
+    " back-filled later only the newest completion is reported. After the first tick it asks for a run of the checks"
+    " that have not run yet.",
 )
 @rests_beside_a_newer_database
 def report_sensor(

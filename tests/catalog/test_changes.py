@@ -90,7 +90,7 @@ def test_the_commands_say_so(warehouse: Warehouse) -> None:
     assert loaded.returncode == 0, loaded.stderr
     assert (
         "warning: bank/post-al: 1 status was sent, and the catalog has no job `post-al`: did you mean `post-all`?"
-        " They are kept, and count once it is declared."
+        " It is kept, and counts once the catalog has it."
     ) in loaded.stderr
     assert "the catalog has no application `bnak`: did you mean `bank`?" in loaded.stderr
     assert (

@@ -231,6 +231,14 @@ def slos() -> Iterator[tuple[str, Case]]:
         "overdue-joins",
         Case(overdue, facts=KNOWN, root=replace(waiting, acknowledged_at=NOW, acknowledged_by="ann")),
     )
+    to_come = JobFacts(
+        JOB, date(2026, 11, 23), name="Charge overdrafts", expected_start_at=ago(190), expected_end_at=DUE,
+        usual_duration=timedelta(minutes=50), likely_end_at=NOW + timedelta(minutes=65),
+    )  # fmt: skip
+    done = replace(KNOWN, cause=COMPLETE)
+    yield "overdue-waiting", Case(overdue, facts=replace(done, waiting=to_come))
+    began = replace(to_come, progress="running", run=Run(1, "r-9", "", ago(20), None))
+    yield "overdue-waiting-running", Case(overdue, facts=replace(done, waiting=began))
     ended = "Late: overdrafts/charge-overdrafts succeeded at 2026-11-24 04:10:00, due 2026-11-24 03:00:00 {}."
     for outcome, said in (
         ("late", ended.format(ZONE)),
@@ -292,8 +300,8 @@ def others() -> Iterator[tuple[str, Case]]:
     yield "sender_silence", Case(silent, facts=Facts(owner="team:core"))
     yield "sender_silence-over", Case(silent, "resolved", resolution="heard", message="It sends again.")
     slow = [
-        Slowing("core", "load", "Its duration grew by 12 minutes (31 %) since 2026-08-03."),
-        Slowing("core", "sweep", "Its end moved by 9 minutes since 2026-09-01."),
+        Slowing("core", "load", "Its duration grew by 12m (31 %) since 2026-08-03."),
+        Slowing("core", "sweep", "Its end moved by 9m since 2026-09-01."),
     ]
     yield "slowing", Case(slowing_incidents(slow[:1], [], NOW)[0], facts=Facts(owner="team:core"))
     yield "slowing-several", Case(slowing_incidents(slow, [], NOW)[0])

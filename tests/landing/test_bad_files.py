@@ -102,7 +102,7 @@ def statuses(**columns: pa.Array) -> bytes:
         ("a.parquet", statuses(hostId=pa.array([b"x"])), "Column 'hostId' (host_id) is of type binary."),
         ("a.parquet", statuses(run_id=pa.array([True])), "Column 'run_id' (run_id) is of type bool."),
         ("a.xlsx", GOOD, "Files of the feed job_status do not end in .xlsx."),
-        ("README", GOOD, "Its name tells no format."),
+        ("README", GOOD, "Its name does not say its format."),
     ],
     # by number: contents hold times, and every worker must give a test the same name
     ids=(f"case-{number}" for number in itertools.count(1)),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
-from tests.transform.support import Row, Warehouse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.transform.support import Row, Warehouse, examples
 
 EVERY_DAY = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 COLUMNS = ("slo_id", "cause_job", "cause_business_date::text", "cause_kind")
@@ -146,3 +150,62 @@ def test_what_happens_on_a_friday_is_the_cause_until_the_next(warehouse: Warehou
     grown = warehouse.marts()
     warehouse.tick(as_of, rebuild=True)
     assert grown == warehouse.marts()
+
+
+JOBS = ("a", "b", "c", "d")
+# The first has no SLO: it is known by its runs alone.
+CHAIN = {
+    "b": {"start": "00:30", "end": "02:00"},
+    "c": {"start": "02:30", "end": "04:00", "calendar": "fridays"},
+    "d": {"start": "04:30", "end": "06:00"},
+}
+DAYS = ("2026-03-05", "2026-03-06", "2026-03-07")
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> list[tuple[str, Any]]:
+    """Steps: edges of the graph, each job waiting for some of those before it, or statuses. The last are edges."""
+    chance = Random(f"edits {draw(st.integers(0, 2**32 - 1))}")
+
+    def graph() -> dict[str, list[str]]:
+        return {job: [up for up in JOBS[:place] if chance.random() < 0.5] for place, job in enumerate(JOBS)}
+
+    def sent() -> Row:
+        day = chance.choice(DAYS)
+        moment = f"2026-03-0{int(day[-1]) + 1}T0{chance.randint(0, 8)}:15:00"
+        return status(chance.choice(JOBS), chance.choice(["START", "FAIL", "SUCCEED"]), moment, day)
+
+    loads = [[sent() for _ in range(chance.randint(2, 5))] for _ in range(2)]
+    first, *more = (graph() for _ in range(chance.randint(3, 4)))
+    steps = [*(("load", load) for load in loads), *(("edges", edges) for edges in more[1:])]
+    chance.shuffle(steps)
+    return [("edges", first), *steps, ("edges", more[0])]
+
+
+@examples(2)
+@given(steps=edits())
+def test_whatever_edges_change_meanwhile_the_cause_is_that_of_one_build(
+    deployed: Warehouse, steps: list[tuple[str, Any]]
+) -> None:
+    deployed.reset()
+    as_of = ""
+    for number, (step, value) in enumerate(steps):
+        if step == "edges":
+            deployed.store_catalog(
+                catalog(
+                    value,
+                    {
+                        slo: {"effective_from": DAYS[0], "effective_to": DAYS[-1], **said}
+                        for slo, said in CHAIN.items()
+                    },
+                )
+            )
+        else:
+            deployed.ingest(value)
+        # From the first date to after the last, while some of what came is yet to happen.
+        as_of = f"2026-03-0{6 + number // 2} {5 if number % 2 else 3:02}:30+00"
+        deployed.tick(as_of)
+    assert told(deployed) == asked(deployed, as_of)
+    grown = deployed.marts()
+    deployed.tick(as_of, rebuild=True)
+    assert grown == deployed.marts()

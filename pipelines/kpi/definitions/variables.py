@@ -127,7 +127,7 @@ class WithVariables(Definition):
             self._problem((*at, "source", "table"), f"there is no table `{table}`", hint)
             return None
         if not found.is_table:
-            hint = "a view tells nobody what changed: take the table that it is made of"
+            hint = "a view does not report what changed: take the table that it is made of"
             self._problem((*at, "source", "table"), f"`{table}` is a view", hint)
             return None
         if found.columns is None:

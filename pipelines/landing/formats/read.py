@@ -42,7 +42,7 @@ def format_of(name: str, feed: Feed) -> tuple[str, bool]:
         raise FileError(
             f"Files of the feed {feed.name} do not end in .{extension}."
             if extension
-            else "Its name tells no format.",
+            else "Its name does not say its format.",
             f"Name it by what is in it: {', '.join('.' + e for e in known)}, gzipped with .gz after that.",
         )
     return known[extension], gzipped

@@ -341,7 +341,9 @@ def silence(
             "Name an application, an SLO or a kind, or say that it is for all.",
         )
     if not reason.strip():
-        raise DuemarkError("A silence needs a reason.", "Say why, for whoever wonders why nobody was told.")
+        raise DuemarkError(
+            "A silence needs a reason.", "Say why, for whoever wonders why nobody was notified."
+        )
     if (end is None) == (duration is None):
         raise DuemarkError("A silence needs one end.", "Give until when, or for how long, such as 2h.")
     ends = end if end is not None else begins + (duration or timedelta())

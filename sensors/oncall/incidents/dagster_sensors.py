@@ -20,7 +20,7 @@ from sensors.oncall.incidents.judge import BUDGET_SECONDS, look
     name="incidents",
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Opens, groups and closes incidents when a tick has published, and writes who is told to the outbox.",
+    description="Opens, groups and closes incidents when a tick has published, and writes notices to the outbox.",
 )
 @rests_beside_a_newer_database
 def incidents_sensor(

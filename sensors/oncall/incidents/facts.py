@@ -42,6 +42,7 @@ class JobFacts:
     """A job of a business date. `run`: the one that succeeded, else the last; `failed`: the last one that failed.
 
     `usual_duration` and `usual_restart` (from a FAIL until it is started again) are medians of its past; None without.
+    `likely_end_at`: as likely as not it has ended by then, by the forecast of what is not complete.
     """
 
     key: JobKey
@@ -59,6 +60,7 @@ class JobFacts:
     failures: int = 0
     usual_duration: timedelta | None = None
     usual_restart: timedelta | None = None
+    likely_end_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Facts:
     """Of one incident. Without an occurrence only `owner` and `zone` are known.
 
     `way`: from the job to blame to the one of this SLO that waits for it, both included. `hit`: by due time.
+    `waiting`: the job of this SLO that is still waited for, where the one to blame is complete.
     """
 
     zone: str = "UTC"
@@ -91,6 +94,7 @@ class Facts:
     cause_kind: str = ""
     way: tuple[JobKey, ...] = ()
     hit: tuple[Hit, ...] = ()
+    waiting: JobFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ def _of_occurrences(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, 
         ],
     ).fetchall()
     graph = _Graph(cursor)
-    found: list[tuple[Incident, Facts, _Blamed]] = []
+    found: list[tuple[Incident, Facts, _Blamed, _Blamed]] = []
     for position, *row, blocking, failed, job, business_date, kind in rows:
         one = wanted[position - 1]
         at, facts = _at(one), Facts(*row)
@@ -218,13 +222,25 @@ def _of_occurrences(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, 
             facts = replace(facts, cause_kind=kind)
         else:
             each = _Blamed(at, at.business_date, (split_job(blocking),))
-        found.append((one, facts, each))
-    blamed = [each for _, _, each in found]
-    jobs, hit = _jobs(cursor, blamed), _hit(cursor, blamed, graph)
+        found.append((one, facts, each, _Blamed(at, at.business_date, (split_job(blocking),))))
+    blamed = [each for _, _, each, _ in found]
+    last = [each for *_, each in found]
+    jobs, hit = _jobs(cursor, [*blamed, *last]), _hit(cursor, blamed, graph)
     return {
-        one.incident_id: replace(facts, cause=jobs[each], way=each.way, hit=hit[each])
-        for one, facts, each in found
+        one.incident_id: replace(
+            facts,
+            cause=jobs[each],
+            way=each.way,
+            hit=hit[each],
+            waiting=jobs[waiting] if _is_waited_for(jobs[each], jobs[waiting]) else None,
+        )
+        for one, facts, each, waiting in found
     }
+
+
+def _is_waited_for(cause: JobFacts, last: JobFacts) -> bool:
+    """Whether the cause is over, and the `last` job of the SLO is not."""
+    return cause.progress == "complete" and last.progress != "complete"
 
 
 @dataclass(frozen=True)
@@ -321,8 +337,9 @@ def _jobs(cursor: Cursor, blamed: Sequence[_Blamed]) -> dict[_Blamed, JobFacts]:
         select
             position, coalesce(job.name, wanted.job_id), coalesce(job.description, ''), coalesce(job.runbook, ''),
             coalesce(job.owner, ''), coalesce(job.restartable, true), promised.expected_start_at,
-            promised.expected_end_at, usual.duration, usual.pause
+            promised.expected_end_at, usual.duration, usual.pause, forecast.p50
         from {wanted}
+        left join marts.slo_forecast_job as forecast using (application_id, job_id, business_date)
         left join marts.incident_job as job using (application_id, job_id)
         left join lateral (
             select expected_start_at, expected_end_at
@@ -361,7 +378,7 @@ def _jobs(cursor: Cursor, blamed: Sequence[_Blamed]) -> dict[_Blamed, JobFacts]:
 # In the order of the question above.
 _OF_A_JOB = (
     "name", "description", "runbook", "owner", "is_restartable", "expected_start_at", "expected_end_at",
-    "usual_duration", "usual_restart",
+    "usual_duration", "usual_restart", "likely_end_at",
 )  # fmt: skip
 
 

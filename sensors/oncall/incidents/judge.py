@@ -69,9 +69,9 @@ def _refuse_step_back(cursor: psycopg.Cursor[Any], as_of: datetime | None) -> No
         return
     raise DuemarkError(
         f"The last look was as of {row[0].isoformat()}, which is later than {moment.isoformat()}.",
-        "What was told cannot be taken back: `duemark incidents --replay FROM TO` shows what would have been sent."
+        "What was sent cannot be taken back: `duemark incidents --replay FROM TO` shows what would have been sent."
         if as_of is not None
-        else "It was told a moment that is yet to come: give one that is not before it, with --as-of.",
+        else "It was given a moment that is yet to come: give one that is not before it, with --as-of.",
     )
 
 

@@ -26,6 +26,9 @@ NOTHING_KNOWN = Knowledge()
 # A digest lists so many; it says how many more there are.
 DIGEST_LINES = 50
 
+Item = tuple[Incident, Event]
+"""An incident, and what of it is told."""
+
 
 @dataclass(frozen=True)
 class Silence:
@@ -75,7 +78,7 @@ class Situation:
     """When routes came, of those that were not there from the begin."""
     recent: Mapping[str, Recent] = field(default_factory=dict)
     """By route, what it was sent within `Rules.digest_within`."""
-    held: Mapping[str, Sequence[tuple[Incident, Event]]] = field(default_factory=dict)
+    held: Mapping[str, Sequence[Item]] = field(default_factory=dict)
     """By route, what was held back for its next digest; it may be over by now."""
     untold: Mapping[tuple[int, str], datetime] = field(default_factory=dict)
     """By (incident id, route), since when neither it nor its root was told to a route that should hear of it."""
@@ -115,21 +118,50 @@ def notices(
     there: only a root that is told itself keeps what is grouped under it from being told (see `_is_told_under`). In a
     storm (see `_is_held_back`) a route is sent one message each `Rules.digest_every`, of all that is due there.
     """
-    due: dict[str, list[tuple[Incident, Event]]] = defaultdict(list)
+    silenced = {one.incident_id for one in situation.open if _is_silenced(one, situation, now)}
+    quiet = silenced | {one.incident_id for one in situation.open if one.acknowledged_at is not None}
+    due = _due(situation, routes, silenced, quiet, now)
+    grouped: dict[int, list[Incident]] = defaultdict(list)
+    for one in situation.open:
+        if one.cause_id is not None:
+            grouped[one.cause_id].append(one)
+    sendings, held = _sendings(due, situation, routes, now)
+    made = _made(sendings, grouped, situation, knowledge, site)
+    sent = [one for route_id in routes.routes for one in made.get(route_id, ())]
+    return Notices(sent, held, _untold(situation, routes, quiet, sent, now))
+
+
+@dataclass
+class _Due:
+    """What is due, by route in the order of sending.
+
+    `under_root`: by (incident id, route), what is told by itself only where its root is not told at this moment.
+    """
+
+    items: dict[str, list[Item]] = field(default_factory=lambda: defaultdict(list))
+    under_root: set[tuple[int, str]] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """What one route is sent now: one message for each item, or a digest of them all."""
+
+    route: str
+    items: Sequence[Item]
+    is_digest: bool
+
+
+def _due(
+    situation: Situation, routes: Routes, silenced: Collection[int], quiet: Collection[int], now: datetime
+) -> _Due:
+    """Ends first, then what is open, then escalations. `quiet`: what is silenced or acknowledged."""
+    due = _Due()
     for one in situation.over:
         for route in routes.routes.values():
             if (event := _event_of_end(one, route, situation, now)) is not None:
-                due[route.id].append((one, event))
-    escalations: dict[tuple[int, str], Incident] = {}
-    # Told by themselves only where their root is not told at this moment.
-    under_root: set[tuple[int, str]] = set()
+                due.items[route.id].append((one, event))
+    escalated: dict[tuple[int, str], Incident] = {}
     known = {one.incident_id: one for one in situation.open}
-    silenced = {
-        one.incident_id
-        for one in situation.open
-        if any(silence.covers(one, now) for silence in situation.silences)
-    }
-    quiet = silenced | {one.incident_id for one in situation.open if one.acknowledged_at is not None}
     for one in situation.open:
         if one.incident_id in quiet:
             continue
@@ -140,23 +172,26 @@ def notices(
             if event is None and _is_untold_for_long(one, route, situation, routes, now):
                 event = "opened"
                 if above is not None:
-                    under_root.add((one.incident_id, route.id))
+                    due.under_root.add((one.incident_id, route.id))
             if event is not None:
-                due[route.id].append((one, event))
+                due.items[route.id].append((one, event))
             if above is None and _escalates(one, route, situation, now) and route.escalate is not None:
-                escalations.setdefault((one.incident_id, route.escalate.to), one)
-    for (_, to), one in escalations.items():
-        if to in routes.routes and not any(other is one for other, _ in due[to]):
-            due[to].append((one, "escalated"))
-    grouped: dict[int, list[Incident]] = defaultdict(list)
-    for one in situation.open:
-        if one.cause_id is not None:
-            grouped[one.cause_id].append(one)
-    singles: list[tuple[str, Incident, Event]] = []
-    made: dict[str, list[Notice]] = {}
+                escalated.setdefault((one.incident_id, route.escalate.to), one)
+    for (_, to), one in escalated.items():
+        if to in routes.routes and not any(other is one for other, _ in due.items[to]):
+            due.items[to].append((one, "escalated"))
+    return due
+
+
+def _sendings(
+    due: _Due, situation: Situation, routes: Routes, now: datetime
+) -> tuple[list[_Sending], list[Held]]:
+    """What each route is sent now, and what is held back for its next digest."""
+    sendings: list[_Sending] = []
     held: list[Held] = []
     for route_id in routes.routes:
-        items = due.get(route_id, []) + _still_held(route_id, due.get(route_id, []), situation, now)
+        items = due.items.get(route_id, [])
+        items = items + _still_held(route_id, items, situation, now)
         is_storm = _is_storm(route_id, items, situation, routes)
         if is_storm and _is_held_back(route_id, items, situation, routes, now):
             held += [Held(route_id, one.incident_id, event) for one, event in items]
@@ -165,15 +200,29 @@ def notices(
         items = [
             (one, event)
             for one, event in items
-            if (one.incident_id, route_id) not in under_root or one.cause_id not in told_now
+            if (one.incident_id, route_id) not in due.under_root or one.cause_id not in told_now
         ]
-        if is_storm and len(items) > 1:
-            made[route_id] = [_digest(route_id, items, grouped)]
-        else:
-            singles += [(route_id, one, event) for one, event in items]
+        sendings.append(_Sending(route_id, items, is_storm and len(items) > 1))
+    return sendings, held
+
+
+def _made(
+    sendings: Sequence[_Sending],
+    grouped: Mapping[int, Sequence[Incident]],
+    situation: Situation,
+    knowledge: Knowledge,
+    site: str | None,
+) -> dict[str, list[Notice]]:
+    """The messages, by route. What is known beside the incidents is asked at once, of those told one by one."""
+    singles = [(each.route, *item) for each in sendings if not each.is_digest for item in each.items]
     facts = knowledge.facts([*{one.incident_id: one for _, one, _ in singles}.values()]) if singles else {}
     repeated = {(one.incident_id, route_id) for route_id, one, event in singles if event == "repeated"}
     before = knowledge.before(repeated) if repeated else {}
+    known = {one.incident_id: one for one in situation.open}
+    made: dict[str, list[Notice]] = defaultdict(list)
+    for each in sendings:
+        if each.is_digest:
+            made[each.route].append(_digest(each.route, each.items, grouped))
     for route_id, one, event in singles:
         telling = Telling(
             one,
@@ -184,14 +233,15 @@ def notices(
             before.get((one.incident_id, route_id)),
             site,
         )
-        made.setdefault(route_id, []).append(_single(route_id, telling))
-    sent = [one for route_id in routes.routes for one in made.get(route_id, [])]
-    return Notices(sent, held, _untold(situation, routes, quiet, sent, now))
+        made[route_id].append(_single(route_id, telling))
+    return made
 
 
-def _still_held(
-    route_id: str, due: Sequence[tuple[Incident, Event]], situation: Situation, now: datetime
-) -> list[tuple[Incident, Event]]:
+def _is_silenced(one: Incident, situation: Situation, now: datetime) -> bool:
+    return any(silence.covers(one, now) for silence in situation.silences)
+
+
+def _still_held(route_id: str, due: Sequence[Item], situation: Situation, now: datetime) -> list[Item]:
     """Of what was held back what is over by now: its end, or that it was there at all. What is open is due anew."""
     again = {one.incident_id for one, _ in due}
     return [
@@ -201,13 +251,11 @@ def _still_held(
         and one.incident_id not in again
         and one.resolution != CAME_TRUE
         and event in {"opened", *IS_END}
-        and not any(silence.covers(one, now) for silence in situation.silences)
+        and not _is_silenced(one, situation, now)
     ]
 
 
-def _is_storm(
-    route_id: str, items: Sequence[tuple[Incident, Event]], situation: Situation, routes: Routes
-) -> bool:
+def _is_storm(route_id: str, items: Sequence[Item], situation: Situation, routes: Routes) -> bool:
     """Whether more is told than anybody reads one by one; it lasts as long as something is held back."""
     recent = situation.recent.get(route_id, Recent())
     is_held = bool(situation.held.get(route_id))
@@ -216,7 +264,7 @@ def _is_storm(
 
 def _is_held_back(
     route_id: str,
-    items: Sequence[tuple[Incident, Event]],
+    items: Sequence[Item],
     situation: Situation,
     routes: Routes,
     now: datetime,
@@ -339,8 +387,7 @@ def _event_of_end(one: Incident, route: Route, situation: Situation, now: dateti
         and route.when == "always"
         and route.matches(one)
     )
-    is_silent = any(silence.covers(one, now) for silence in situation.silences)
-    return "opened" if is_new and not is_silent else None
+    return "opened" if is_new and not _is_silenced(one, situation, now) else None
 
 
 def next_due(situation: Situation, routes: Routes, now: datetime) -> datetime | None:
@@ -382,9 +429,7 @@ def _single(route: str, telling: Telling) -> Notice:
     )
 
 
-def _digest(
-    route: str, items: Sequence[tuple[Incident, Event]], grouped: Mapping[int, Sequence[Incident]]
-) -> Notice:
+def _digest(route: str, items: Sequence[Item], grouped: Mapping[int, Sequence[Incident]]) -> Notice:
     worst = max((one.severity for one, _ in items), key=SEVERITIES.index)
     counts: dict[str, int] = defaultdict(int)
     for one, event in items:

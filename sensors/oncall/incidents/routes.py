@@ -61,7 +61,7 @@ def _refuse(faults: Sequence[Fault]) -> None:
 class Escalation(Entry):
     """Who else is told when nobody acknowledges."""
 
-    after: Duration = Field(description="how long after the route was told, such as 30m")
+    after: Duration = Field(description="how long after the route was notified, such as 30m")
     to: Id = Field(description="the id of another route")
 
 
@@ -81,11 +81,11 @@ class Route(Entry):
     severity: Severity = Field(default="info", description="the least severity: info, warning or critical")
     repeat: Duration = Field(
         default=timedelta(hours=4),
-        description="tell again while nobody acknowledged, such as 4h; 0m for never",
+        description="notify again while nobody acknowledged, such as 4h; 0m for never",
     )
-    resolved: bool = Field(default=True, description="whether the end is told too")
+    resolved: bool = Field(default=True, description="whether to notify of the end, too")
     grouped: bool = Field(
-        default=False, description="also tell what is grouped under a cause, each by itself"
+        default=False, description="also notify of what is grouped under a cause, each by itself"
     )
     when: Literal["always", "escalated"] = Field(
         default="always", description="`escalated`: only what another route escalates to it"
@@ -132,7 +132,8 @@ class RuleSettings(Entry):
         default=Rules.watch_newest, description="the same for an SLO's newest, such as 40d"
     )
     regroup_after: Duration = Field(
-        default=Rules.regroup_after, description="until what was grouped is told by itself, such as 15m"
+        default=Rules.regroup_after,
+        description="until there is a notice of its own of what was grouped, such as 15m",
     )
     silence_missing: int = Field(
         default=Rules.silence_missing,
@@ -141,7 +142,8 @@ class RuleSettings(Entry):
         description="due times missed by a silent application, such as 2",
     )
     calendar_ends_within: Duration = Field(
-        default=Rules.calendar_ends_within, description="how early the end of a calendar is told, such as 60d"
+        default=Rules.calendar_ends_within,
+        description="how early the end of a calendar is reported, such as 60d",
     )
     rejected_count: int = Field(
         default=Rules.rejected_count, ge=1, strict=True, description="rejected records of a file, such as 100"
@@ -165,7 +167,7 @@ class RuleSettings(Entry):
         default=Rules.digest_above,
         ge=1,
         strict=True,
-        description="more than so many told within `digest_within` are told in digests, such as 10",
+        description="more incidents than this within `digest_within` come in digests, such as 10",
     )
     digest_within: Duration = Field(
         default=Rules.digest_within, description="how far back they count, such as 15m"
@@ -180,7 +182,7 @@ class RuleSettings(Entry):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.digest_every > self.regroup_after:
-            hint = f"at most `regroup_after`, {duration_text(self.regroup_after)}: nothing may stay untold for longer"
+            hint = f"at most `regroup_after`, {duration_text(self.regroup_after)}: no notice may wait longer"
             _refuse([(("digest_every",), "digests would come too late", hint)])
         return self
 

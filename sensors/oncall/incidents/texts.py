@@ -46,8 +46,8 @@ _DETAIL = {
     "value": "value",
 }
 LABELS = (
-    "Expected", "Cause", "Way", "Usual", "Restart", "Hit next", "Changed", "Owner", "About", "Runbook", "Page",
-    "Grouped under it",
+    "Expected", "Cause", "Way", "Usual", "Waiting", "Restart", "Hit next", "Changed", "Owner", "About", "Runbook",
+    "Page", "Grouped under it",
 )  # fmt: skip
 MOST_NAMED = 5
 # A forecast that moved by less says nothing new.
@@ -100,7 +100,8 @@ class Telling:
             taken = f", acknowledged by {self.root.acknowledged_by}" if self.root.acknowledged_by else ""
             lines.append(f"Grouped under {self.root.incident_id}: {self.root.title}{taken}")
         if self.grouped:
-            lines.append(f"Grouped under it: {listed([child.title for child in self.grouped])}")
+            titles = [child.title for child in self.grouped]
+            lines.append(f"Grouped under it: {listed(titles, separator='; ')}")
         lines.append(
             f"Incident {one.incident_id}" + ("" if self.is_end else f": duemark ack {one.incident_id}")
         )
@@ -166,6 +167,8 @@ class Telling:
         ]
         if any(usual):
             lines.append(f"Usual: {'; '.join(filter(None, usual))}.")
+        if (waiting := self.facts.waiting) is not None:
+            lines.append(f"Waiting: {self._waiting(waiting)}")
         if job.progress != "complete":
             may = (
                 "it may simply be started again."
@@ -174,6 +177,19 @@ class Telling:
             )
             lines.append(f"Restart: {may}")
         return lines
+
+    def _waiting(self, job: JobFacts) -> str:
+        """How the job stands that is still waited for, and when it will be there."""
+        end, of_all = job.likely_end_at, self.facts.p50
+        # A job's forecast is of its own; one after that of the SLO, which is a line of its own, would contradict it.
+        if end is not None and of_all is not None and end > of_all:
+            end = None
+        said = [
+            f"expected to end at {self._at(end)}" if end is not None else "",
+            f"it usually takes {_spelled(job.usual_duration)}" if job.usual_duration is not None else "",
+        ]
+        rest = "; ".join(filter(None, said))
+        return self._job(job) + (f" {rest[0].upper()}{rest[1:]}." if rest else "")
 
     def _job(self, job: JobFacts) -> str:
         called = f" ({job.name})" if job.name not in {"", job.key[1]} else ""
@@ -229,6 +245,13 @@ class Telling:
             return f"{self.site}/{page_name('slo', one.slo_id)}.html"
         if one.key.kind == SLOWING and len(jobs) == 1:
             return f"{self.site}/{page_name('job', one.key.subject, jobs[0])}.html"
+        kpis = (
+            [one.key.subject]
+            if one.key.kind == "kpi_threshold"
+            else list(map(str, one.detail.get("kpis", ())))
+        )
+        if len(kpis) == 1:
+            return f"{self.site}/{page_name('kpi', kpis[0])}.html"
         return None
 
     def _changed(self, before: Before) -> str:

@@ -17,7 +17,7 @@ from sensors.oncall.watch.look import look
     name="watch",
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of failed runs and checks, of sensors that raise, hang, stop or are switched off, of code"
+    description="Reports failed runs and checks, of sensors that raise, hang, stop or are switched off, of code"
     " locations that do not load, of stuck runs and of alerts that nobody takes. `duemark watch` does so from outside.",
 )
 @rests_beside_a_newer_database

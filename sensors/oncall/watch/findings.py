@@ -92,7 +92,7 @@ _ENDINGS = {
 }
 WITHDRAWN = Ending("withdrawn", "What failed is no longer there: somebody has deleted it.")
 FORGOTTEN = Ending(
-    "expired", "Nothing has put it right, and it has not been repeated either; it is not told any more."
+    "expired", "Nothing has put it right, and it has not been repeated either; it is not reported any more."
 )
 
 

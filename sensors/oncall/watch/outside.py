@@ -159,7 +159,7 @@ class Outside:
         try:
             routes = load_routes(self.settings.catalog)
         except (DuemarkError, OSError) as problem:
-            log.critical("nobody can be told: the routes cannot be read", error=str(problem))
+            log.critical("nobody can be notified: the routes cannot be read", error=str(problem))
             return
         for route in routes.routes.values():
             is_wanted = route.when == "always" and route.matches(incident)
@@ -194,7 +194,7 @@ class Outside:
     def _send(self, routes: Routes, message: Message) -> bool:
         refused = send(self.settings, routes, message)
         if refused:
-            log.error("not told past the database", route=message.route, error=refused)
+            log.error("could not notify past the database", route=message.route, error=refused)
         return not refused
 
 

@@ -61,8 +61,8 @@ select
             || '/'
             || job_id
             || case basis when 'duration' then ' takes ' else ' ends ' end
-            || {{ minutes_text("grew_by") }}
-            || ' minutes '
+            || {{ minutes_spelled("grew_by") }}
+            || ' '
             || case basis when 'duration' then 'longer' else 'later' end
             || case
                 when shape = 'step'
@@ -79,7 +79,7 @@ select
             end
             || case
                 when basis = 'duration'
-                then ' (at first it took ' || {{ minutes_text("level") }} || ')'
+                then ' (at first it took ' || {{ minutes_spelled("level") }} || ')'
                 else ''
             end
             || '; over '
@@ -87,11 +87,11 @@ select
             || ' dates to '
             || last_date
             || ' '
-            || {{ minutes_text("slope") }}
-            || ' minutes more a date ('
-            || {{ minutes_text("slope_low") }}
+            || {{ minutes_spelled("slope") }}
+            || ' more a date ('
+            || {{ minutes_spelled("slope_low") }}
             || ' to '
-            || {{ minutes_text("slope_high") }}
+            || {{ minutes_spelled("slope_high") }}
             || ').'
             || case
                 when days_until_due = 0
@@ -110,8 +110,8 @@ select
         then 'No slowing that ' || date_count || ' dates could not show by chance.'
         else
             'A trend, but one of '
-            || {{ minutes_text("grew_by") }}
-            || ' minutes only over '
+            || {{ minutes_spelled("grew_by") }}
+            || ' only over '
             || date_count
             || ' dates.'
     end as evidence
