@@ -220,6 +220,39 @@ class Entry(BaseModel):
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+class BusinessDateRule(Entry):
+    """How the business date of a run follows from a time that its events tell (spec: OpenLineage)."""
+
+    shift: Annotated[int, Field(strict=True, ge=-366, le=0)] | Literal["previous_business_day"] = Field(
+        default=0, description="0, -n days, or previous_business_day"
+    )
+    calendar: str | None = Field(default=None, description="the calendar of previous_business_day")
+    cut_off: TimeOfDay = Field(
+        default=0, description='before it the date is still the one before, "HH:MM"; for times of events'
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults: list[Fault] = []
+        is_by_calendar = self.shift == "previous_business_day"
+        if is_by_calendar and self.calendar is None:
+            faults.append((("shift",), "no calendar says what a business day is", "add `calendar`"))
+        if self.calendar is not None and not is_by_calendar:
+            hint = "write `shift: previous_business_day`, or remove it"
+            faults.append((("calendar",), "a calendar that nothing is asked of", hint))
+        refuse_all(faults)
+        return self
+
+
+class Namespace(Entry):
+    """An OpenLineage namespace, and how its runs get their business dates."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(description="the namespace, letter by letter")
+    business_date: BusinessDateRule = Field(
+        default=BusinessDateRule(), description="default: the date of the time itself"
+    )
+
+
 class Application(Entry):
     """A business application that owns jobs."""
 
@@ -229,7 +262,14 @@ class Application(Entry):
     timezone: Zone = Field(description="an IANA zone, such as America/New_York")
     owner: str | None = Field(default=None, description="who answers for it, such as team:deposits")
     senders: tuple[Id, ...] = Field(default=(), description="who may report for it (receiver tokens)")
-    namespaces: tuple[str, ...] = Field(default=(), description="OpenLineage namespaces that mean it")
+    namespaces: tuple[str | Namespace, ...] = Field(
+        default=(), description="OpenLineage namespaces that mean it: names, or {name, business_date}"
+    )
+
+    @property
+    def namespace_rules(self) -> tuple[Namespace, ...]:
+        """Its namespaces, those too that are written as a name alone."""
+        return tuple(Namespace(name=one) if isinstance(one, str) else one for one in self.namespaces)
 
     @property
     def title(self) -> str:

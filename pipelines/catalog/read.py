@@ -455,12 +455,29 @@ class _Loader:
         for item in self._applications:
             if item.model is None:
                 continue
-            for index, namespace in enumerate(item.model.namespaces):
-                owner = owners.setdefault(namespace, item.model.id)
+            of_item: set[str] = set()
+            for index, namespace in enumerate(item.model.namespace_rules):
+                owner = owners.setdefault(namespace.name, item.model.id)
                 if owner != item.model.id:
-                    message = f"the namespace `{namespace}` already means the application `{owner}`"
+                    message = f"the namespace `{namespace.name}` already means the application `{owner}`"
                     hint = "an OpenLineage namespace leads to one application"
                     self._problems.append(item.problem(("namespaces", index), message, hint))
+                elif namespace.name in of_item:
+                    message = f"the namespace `{namespace.name}` stands here twice"
+                    self._problems.append(item.problem(("namespaces", index), message, "remove one of them"))
+                of_item.add(namespace.name)
+                calendar = namespace.business_date.calendar
+                if (
+                    calendar is not None
+                    and calendar not in self._calendar_ids
+                    and "calendars" not in self._unreadable
+                ):
+                    message = f"there is no calendar `{calendar}`"
+                    hint = (
+                        nearest(calendar, self._calendar_ids, "known calendars") or "declare it in calendars/"
+                    )
+                    at = ("namespaces", index, "business_date", "calendar")
+                    self._problems.append(item.problem(at, message, hint))
 
     def _check_holidays(self) -> None:
         for item in self._calendars:

@@ -10,7 +10,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -49,7 +49,9 @@ SQL_TYPES = {
     pa.date32(): "date",
     pa.timestamp("us", "UTC"): "timestamptz",
 }
+# Whoever may report for some applications only may send a row that belongs to none.
 OWNER = "application_id"
+NO_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,31 @@ def append(
         checked.write(cursor, load_id, Limits.of(settings))
     checked.tell()
     return Appended(load_id, checked.rows.num_rows, len(checked.rejected), tuple(checked.warnings.entries))
+
+
+def append_within(
+    cursor: Cursor,
+    load_id: int,
+    feed: str,
+    rows: Sequence[Row],
+    *,
+    source: str,
+    context: Any,
+    limits: Limits,
+    taken_out_months: Collection[date] = (),
+) -> list[int]:
+    """`append` in the caller's transaction, as the load that it began; writes the load's entry, so call it last.
+
+    Returns the places in `rows`, from 0, of those that were accepted, in the order of their `seq`. `taken_out_months`:
+    first days of months in which the load takes rows out.
+    """
+    if not rows:
+        end_load(cursor, load_id, feed, source, 0, months=set(taken_out_months), latest_at=NO_INSTANT)
+        return []
+    checked = _Checked(feed_of_rows(feed), source, [Delivery(source, [_line(row) for row in rows])], context)
+    checked.write(cursor, load_id, limits, taken_out_months)
+    checked.tell()
+    return [int(line) - 1 for line in checked.rows.column("line_no").to_pylist()]
 
 
 def receive(
@@ -205,8 +232,13 @@ class _Checked:
         self.rows = self.rows.filter(pa.array(~is_known))
         return [int(line) for line in lines]
 
-    def write(self, cursor: Cursor, load_id: int, limits: Limits) -> None:
-        """Write rows and rejected records into the caller's transaction, and the load's entry."""
+    def write(
+        self, cursor: Cursor, load_id: int, limits: Limits, taken_out_months: Collection[date] = ()
+    ) -> None:
+        """Write rows and rejected records into the caller's transaction, and the load's entry.
+
+        `taken_out_months`: months of rows that the load takes out.
+        """
         self.load_id = load_id
         writer = Writer(cursor, self.feed, self.source, load_id)
         kept = self.rejected[: limits.rejected_kept]
@@ -219,8 +251,9 @@ class _Checked:
             self.source,
             writer.record_count,
             writer.rejected_count,
-            months=writer.months,
-            latest_at=writer.latest_at,
+            months=None if writer.months is None else writer.months | set(taken_out_months),
+            # Without rows there is none that is held.
+            latest_at=writer.latest_at if self.rows.num_rows else NO_INSTANT,
         )
 
     def answer(self, known: list[int], receipts: Sequence[Receipt]) -> None:
@@ -257,7 +290,7 @@ class _Checked:
         names = checked.rows.column(OWNER).to_pylist()
         for place, (line, name) in enumerate(zip(lines, names, strict=True)):
             applications = self._deliveries[self._delivery(line)].applications
-            if applications is not None and name not in applications:
+            if applications is not None and name is not None and name not in applications:
                 is_permitted[place] = False
                 self._forbidden.add(line)
         if is_permitted.all():
@@ -293,7 +326,8 @@ def _known(feed: Feed, schema: pa.Schema) -> sql.Composed:
 
     A look into an index for each, whatever the planner thinks of their number.
     """
-    required = {column.name for column in feed.columns if column.required}
+    # What is taken from documents, and tells them apart, is never missing.
+    required = {column.name for column in feed.columns if column.required} or set(feed.known_by)
     types = {name: SQL_TYPES[schema.field(name).type] for name in feed.known_by}
     conditions = sql.SQL(" and ").join(
         sql.SQL("kept.{name} {equals} given.{name}{collation}").format(

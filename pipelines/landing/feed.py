@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # in the one column `line`.
 Shape = Literal["columns", "document", "line"]
 
+# Bytes of a line, and of a value of a format without lines.
+LONGEST_LINE = 1 << 20
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -127,6 +130,7 @@ class Feed:
     `partition_by` is the date column by whose month the table is partitioned, `instant` the column of the instant
     before which a record is not looked at. `known_by` are columns of the table: a record that comes without a file,
     and is equal to one that stands in all of them, is not stored again; an index has to lead to such.
+    `longest_line`: bytes of a line of NDJSON.
     """
 
     name: str
@@ -137,6 +141,7 @@ class Feed:
     partition_by: str | None = None
     instant: str | None = None
     known_by: tuple[str, ...] = ()
+    longest_line: int = LONGEST_LINE
     context: Callable[[Settings], Any] = knows_nothing
 
     def __post_init__(self) -> None:

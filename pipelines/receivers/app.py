@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipelines import logs
 from pipelines.access.authority import Authority
 from pipelines.processes.status import daemon, report
-from pipelines.receivers import questions, statuses
+from pipelines.receivers import lineage, questions, statuses
 from pipelines.receivers.doors import Door
 from pipelines.receivers.group import GroupCommit
 from pipelines.receivers.refusals import Refused, answer, refused
@@ -47,13 +47,15 @@ def create(settings: Settings, subjects: Callable[[], Subjects], *, is_open: boo
         logs.configure()
         hear_uvicorn()
         name_process("serve")
-        app.state.group.start()
+        for group in app.state.groups.values():
+            group.start()
         orphaned = asyncio.create_task(_end_with_parent())
         try:
             yield
         finally:
             orphaned.cancel()
-            await asyncio.to_thread(app.state.group.stop)
+            for group in app.state.groups.values():
+                await asyncio.to_thread(group.stop)
             app.state.door.authority.close()
 
     app = FastAPI(
@@ -69,11 +71,14 @@ def create(settings: Settings, subjects: Callable[[], Subjects], *, is_open: boo
     authority = Authority(settings)
     app.state.settings = settings
     app.state.door = Door(authority, settings.http_rate, is_open=is_open)
-    app.state.group = GroupCommit(settings, statuses.FEED, authority)
+    app.state.groups = {
+        feed: GroupCommit(settings, feed, authority) for feed in (statuses.FEED, lineage.FEED)
+    }
     for kind in (Refused, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, refused)
     app.add_middleware(Logged)
     app.include_router(statuses.router)
+    app.include_router(lineage.router)
     app.include_router(questions.router)
     app.add_api_route("/health", health, response_class=Response)
     app.add_api_route("/status", status, response_class=Response)

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from psycopg import sql
 
 from pipelines.landing.append import Delivery, Receipt
+from pipelines.landing.feed import Reason, Rejected
 from pipelines.receivers.body import JSON, NDJSON, read_records
 from pipelines.receivers.doors import Door, forbidden
 from pipelines.receivers.group import GroupCommit
@@ -65,27 +66,33 @@ router = APIRouter()
 @router.post(PATH, status_code=201, response_class=Response, responses=CODES, openapi_extra=BODY)
 async def post(request: Request) -> Response:
     """Report one status (an object), or many (an array, or NDJSON); answered once they are stored."""
+    return answered(await take(request, FEED, "job statuses"))
+
+
+async def take(request: Request, feed: str, what: str) -> Receipt:
+    """Store the records of the body in `feed`; `what` they are called. Raises Refused, as bodies and doors do."""
     door: Door = request.app.state.door
-    group: GroupCommit = request.app.state.group
+    group: GroupCommit = request.app.state.groups[feed]
     visitor = await door.visitor(request, is_exact=False)
-    if visitor.token is not None and not visitor.client.may_send(FEED):
-        raise forbidden("report job statuses")
+    if visitor.token is not None and not visitor.client.may_send(feed):
+        raise forbidden(f"report {what}")
     lines = await read_records(request)
     if not lines:
-        reason = {"field": None, "message": "The body is empty.", "hint": "Send a status, or several."}
-        return answer({"stored": 0, "known": 0, "rejected": [{"index": 0, "reasons": [reason]}]}, 400)
+        reason = Reason(None, "The body is empty.", "Send one record, or several.")
+        return Receipt(rejected=[Rejected(1, "", [reason])])
     delivery = Delivery(f"http {visitor.client.id}", lines, visitor.client.applications)
-    return _answered(await group.store(delivery, visitor.token))
+    return await group.store(delivery, visitor.token)
 
 
-def _answered(receipt: Receipt) -> Response:
+def answered(receipt: Receipt, known_status: int = 200) -> Response:
+    """What became of records; `known_status` where all of them were known."""
     rejected = [
         {"index": one.line_no - 1, "reasons": [reason.as_dict() for reason in one.reasons]}
         for one in receipt.rejected
     ]
     taken = receipt.stored + receipt.known
     if not rejected:
-        status = 201 if receipt.stored else 200
+        status = 201 if receipt.stored else known_status
     elif taken:
         status = 207
     else:

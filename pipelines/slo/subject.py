@@ -25,10 +25,19 @@ def _job_status() -> Feed:
     return JOB_STATUS
 
 
+def _openlineage() -> Feed:
+    from pipelines.slo.lineage.events import OPENLINEAGE
+
+    return OPENLINEAGE
+
+
 def _prepare(settings: Settings, as_of: datetime) -> int:
+    from pipelines.slo.lineage.derive import derive_statuses, last_derived
     from pipelines.slo.plan import plan_promises
 
-    return plan_promises(settings, as_of)
+    # Promises may be opened by statuses that follow from events.
+    derived = derive_statuses(settings)
+    return last_derived(settings, derived, plan_promises(settings, as_of))
 
 
 def _assets(manifest: Mapping[str, Any]) -> Sequence[dg.AssetSpec]:
@@ -51,7 +60,10 @@ def _performance(connection: Connection, report: TickReport) -> Metadata:
 
 SLO = Subject(
     name="slo",
-    feeds=(FeedEntry("job_status", "job_status", whole=_job_status, records=("status", "statuses")),),
+    feeds=(
+        FeedEntry("job_status", "job_status", whole=_job_status, records=("status", "statuses")),
+        FeedEntry("openlineage", "openlineage_event", whole=_openlineage, records=("event", "events")),
+    ),
     prepare=_prepare,
     next_due=next_instant,
     constants={"DUEMARK_DBT_FUTURE_STATUS": receipt.as_sql},

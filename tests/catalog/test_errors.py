@@ -754,6 +754,39 @@ def test_namespace_of_two(write: Write) -> None:
     )
 
 
+def test_namespaces_with_rules(write: Write) -> None:
+    rule = "business_date: {shift: previous_business_day, calendar"
+    folder = write(
+        {
+            "applications/n.yml": f"""\
+                applications:
+                  - id: a
+                    timezone: UTC
+                    namespaces:
+                      - {{name: one, {rule}: every_da}}}}
+                      - {{name: one, {rule}: every_day}}}}
+                      - {{name: two, business_date: {{shift: previous_business_day}}}}
+                      - {{name: three, business_date: {{calendar: every_day, cut_off: 6}}}}
+                  - {{id: b, timezone: UTC, namespaces: [{{name: one, {rule}: every_day, cut_off: "06:00"}}}}]}}
+                """
+        }
+    )
+    words = "\n".join(str(problem) for problem in told(folder))
+    for said in (
+        "no calendar says what a business day is",
+        "6 is a number, not a time of day",
+    ):
+        assert said in words
+    text = (folder / "applications/n.yml").read_text("utf-8")
+    kept = [line for line in text.splitlines(keepends=True) if "two" not in line and "three" not in line]
+    (folder / "applications/n.yml").write_text("".join(kept), "utf-8")
+    assert [(line, path, message) for _, line, path, message, _ in told(folder)] == [
+        (5, "applications[0].namespaces[0].business_date.calendar", "there is no calendar `every_da`"),
+        (6, "applications[0].namespaces[1]", "the namespace `one` stands here twice"),
+        (7, "applications[1].namespaces[0]", "the namespace `one` already means the application `a`"),
+    ]
+
+
 def test_cycles(write: Write) -> None:
     folder = write(
         {

@@ -23,6 +23,7 @@ from pipelines.catalog.kpis import (
 )
 from pipelines.catalog.models import (
     Application,
+    BusinessDateRule,
     Calendar,
     Duration,
     Every,
@@ -43,6 +44,7 @@ TEXT = page("docs/catalog.md") + page("docs/kpis.md")
 # Each model, the chapter that describes it, and how its table begins.
 MODELS = [
     (Application, "applications", "key"),
+    (BusinessDateRule, "applications", "key of `business_date`"),
     (Calendar, "calendars", "key"),
     (Holidays, "calendars", "key of `holidays`"),
     (Job, "jobs", "key"),

@@ -28,7 +28,10 @@ from tests.waiting import HUNG
 CATALOG = {
     "applications/a.yml": """
 applications:
-  - {id: deposits, timezone: America/New_York, senders: [scheduler, other-feed, nobody-yet]}
+  - id: deposits
+    timezone: America/New_York
+    senders: [scheduler, other-feed, nobody-yet, lineage]
+    namespaces: [prod, {name: nights, business_date: {cut_off: "06:00"}}]
   - {id: treasury, timezone: Asia/Singapore, senders: [scheduler-abroad]}
 """,
     "calendars/c.yml": "calendars:\n  - {id: daily, weekdays: [mon, tue, wed, thu, fri, sat, sun]}\n",
@@ -64,6 +67,7 @@ kpis:
     "senders/s.yml": """
 senders:
   - {id: gateway, applications: ["*"]}
+  - {id: lineage, applications: [deposits], feeds: [job_status, openlineage]}
   - {id: dashboards, roles: [analyst]}
   - {id: other-feed, applications: [deposits], feeds: [metric_log]}
   - {id: nobody-yet, applications: [deposits]}

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from pipelines.landing.feed import Feed, FileError, Mask, Reason
+from pipelines.landing.feed import LONGEST_LINE, Feed, FileError, Mask, Reason
 from pipelines.landing.formats.columns import folded, listed, names_of, resolve, shown
 from pipelines.landing.formats.lines import Block, LongLine, candidates_of, chunk_of, screen
-from pipelines.landing.formats.records import LONGEST_LINE, Chunk, Positions, Warnings, only_rejected
+from pipelines.landing.formats.records import Chunk, Positions, Warnings, only_rejected
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 

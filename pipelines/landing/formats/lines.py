@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipelines.landing.feed import FileError, Reason, Rejected
-from pipelines.landing.formats.records import LONGEST_LINE, TEXT, Chunk, Positions, Warnings, text_of
+from pipelines.landing.feed import LONGEST_LINE, FileError, Reason, Rejected
+from pipelines.landing.formats.records import TEXT, Chunk, Positions, Warnings, text_of
 
 # So much is read at once.
 BLOCK_BYTES = 4 << 20
@@ -48,8 +48,9 @@ class Block:
 class LongLine:
     """A line that no block holds, put together part by part."""
 
-    def __init__(self, line_no: int) -> None:
+    def __init__(self, line_no: int, longest: int = LONGEST_LINE) -> None:
         self._line_no = line_no
+        self._longest = longest
         self._kept = bytearray()
         self._length = 0
         self._last = b""
@@ -63,13 +64,13 @@ class LongLine:
         length = self._length - (self._last == b"\r")
         kept = bytes(self._kept[:length])
         cut = "" if length == len(kept) else f"; the first {len(kept):,} are kept"
-        return Rejected(self._line_no, text_of(kept), [_too_long(length, cut)])
+        return Rejected(self._line_no, text_of(kept), [_too_long(length, self._longest, cut)])
 
 
-def _too_long(length: int, cut: str = "") -> Reason:
+def _too_long(length: int, longest: int, cut: str = "") -> Reason:
     return Reason(
         None,
-        f"The line has {length:,} bytes, {LONGEST_LINE:,} are allowed{cut}.",
+        f"The line has {length:,} bytes, {longest:,} are allowed{cut}.",
         "Is a line end missing? One record a line.",
     )
 
@@ -99,8 +100,10 @@ def _split(data: bytes, first_line: int) -> Iterator[Block]:
             start = end
 
 
-def blocks_of(stream: IO[bytes], kind: str, warnings: Warnings) -> Iterator[Block | LongLine]:
-    """Cut a stream into blocks of whole lines; a line longer than a block comes by itself."""
+def blocks_of(
+    stream: IO[bytes], kind: str, warnings: Warnings, longest: int = LONGEST_LINE
+) -> Iterator[Block | LongLine]:
+    """Cut a stream into blocks of whole lines; a line longer than `longest` and a block comes by itself."""
     data = _read(stream)
     look(data, kind)
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -124,8 +127,8 @@ def blocks_of(stream: IO[bytes], kind: str, warnings: Warnings) -> Iterator[Bloc
                 yield block
                 line_no += len(block.starts)
         carry = data[cut:]
-        if len(carry) > LONGEST_LINE:
-            long = LongLine(line_no)
+        if len(carry) > longest:
+            long = LongLine(line_no, longest)
             long.add(carry)
             carry = b""
         data = _read(stream)
@@ -181,11 +184,11 @@ def look(head: bytes, kind: str) -> None:
         )
 
 
-def screen(block: Block) -> dict[int, list[Reason]]:
+def screen(block: Block, longest: int = LONGEST_LINE) -> dict[int, list[Reason]]:
     """Lines that are no text: too long, with NUL bytes, not UTF-8."""
     bad: dict[int, list[Reason]] = {}
-    for index in np.flatnonzero(block.ends - block.starts > LONGEST_LINE).tolist():
-        bad[index] = [_too_long(int(block.ends[index] - block.starts[index]))]
+    for index in np.flatnonzero(block.ends - block.starts > longest).tolist():
+        bad[index] = [_too_long(int(block.ends[index] - block.starts[index]), longest)]
     if b"\0" in block.data:
         for index in block.holders(block.places(0)).tolist():
             column = block.line(index).index(b"\0") + 1

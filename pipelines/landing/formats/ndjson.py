@@ -27,7 +27,7 @@ def read_ndjson(
         if isinstance(block, LongLine):
             yield only_rejected(feed, [block.rejected()])
             continue
-        bad = screen(block)
+        bad = screen(block, feed.longest_line)
         kept: list[int] = []
         objects: list[dict[str, Any]] = []
         described = only_counted = 0

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.landing.feed import Reason
-from pipelines.landing.formats.records import LONGEST_LINE
+from pipelines.landing.feed import LONGEST_LINE, Reason
 
 # Floats tell whole numbers apart up to here.
 MOST_WHOLE = 2**53

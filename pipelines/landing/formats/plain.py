@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipelines.landing.feed import Feed
+from pipelines.landing.feed import LONGEST_LINE, Feed
 from pipelines.landing.formats.lines import Block, LongLine, candidates_of, chunk_of, screen
-from pipelines.landing.formats.records import LONGEST_LINE, Chunk, only_rejected
+from pipelines.landing.formats.records import Chunk, only_rejected
 
 
 def read_plain(lines: Iterator[Block | LongLine], feed: Feed) -> Iterator[Chunk]:

@@ -64,7 +64,7 @@ def read_chunks(
     if kind == "parquet":
         yield from read_parquet(stream, feed, warnings, unpacked, spool=gzipped)
         return
-    lines = blocks_of(stream, kind, warnings)
+    lines = blocks_of(stream, kind, warnings, feed.longest_line)
     most = unpacked.limits.rejected_kept if unpacked.limits is not None else ALL
     if kind == "csv":
         yield from read_csv(lines, feed, warnings, most)

@@ -14,8 +14,6 @@ from pipelines.landing.feed import Feed, Note, Rejected
 Positions = npt.NDArray[np.int64]
 TEXT = pd.StringDtype("pyarrow")
 
-# Bytes of a line, and of a value of a format without lines.
-LONGEST_LINE = 1 << 20
 MOST_WARNINGS = 50
 # More rejected lines than any file has.
 ALL = 1 << 62

@@ -11,9 +11,14 @@ select
     status.is_ambiguous,
     load.received_at,
     load.source,
-    status.load_id
+    status.load_id,
+    derived.business_date_rule
 from {{ source("raw", "job_status") }} as status
 inner join {{ source("raw", "load") }} as load using (load_id)
+left join
+    {{ source("raw", "openlineage_status") }} as derived
+    on status.load_id = derived.load_id
+    and status.seq = derived.seq
 where
     not exists (
         select
