@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from pipelines.board import svg
 from pipelines.catalog.names import page_name
@@ -31,6 +33,36 @@ class Links:
         return f"#{page}" if self.is_single else f"{page}.html"
 
 
+# Pieces of pages that are there by the ten thousand, and therefore no macros of the templates.
+
+
+def link(links: Links, page: str, name: str) -> Markup:
+    """The name of a thing, which leads to its page where it has one."""
+    return Markup(f'<a href="{links(page)}">{escape(name)}</a>') if page in links.pages else escape(name)  # noqa: S704
+
+
+def job_link(links: Links, job: str) -> Markup:
+    """The same of a job, `application/job`."""
+    return Markup(f"<code>{link(links, job_page(job), job)}</code>")  # noqa: S704
+
+
+@cache
+def _sign(name: str) -> str:
+    return f'<span class="status {escape(name)}">{svg.shape(name)}'
+
+
+def status(name: str, text: str = "") -> Markup:
+    """How something stands: a sign and a word, or what else is said of it."""
+    return Markup(f"{_sign(name)} {escape(text or WORDS.get(name, name))}</span>")  # noqa: S704
+
+
+def time(moment: datetime | None, zone: str) -> Markup:
+    """An instant by the wall clock of a zone, and for machines."""
+    if moment is None:
+        return Markup(formats.NONE)  # noqa: S704
+    return Markup(f'<time datetime="{moment.isoformat()}">{formats.instant(moment, zone)}</time>')  # noqa: S704
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -51,7 +83,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "shape": svg.shape, "WORDS": WORDS, "application_page": application_page, "job_page": job_page,
-        "slo_page": slo_page,
+        "slo_page": slo_page, "link": link, "job": job_link, "status": status, "time": time,
     }  # fmt: skip
     return environment
 

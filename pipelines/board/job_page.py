@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from statistics import median
 from typing import Any
 
 from pipelines.board import past, svg
-from pipelines.board.frame import Links
+from pipelines.board.frame import Links, status
 from pipelines.board.graph import Graph, node_href
-from pipelines.board.tracked import JobDay, TrackedJob, Trend
+from pipelines.board.tracked import JobDay, TrackedJob, Trend, Try
+from pipelines.kpi import formats
 
 # What is told of a run that succeeded, and of others.
 FINAL = {"SUCCEED": "succeeded", "FAIL": "failed", "START": "running"}
@@ -26,6 +28,7 @@ def job_body(job: TrackedJob, graph: Graph, links: Links, uid: str) -> dict[str,
     )
     columns = [_column(day, has_durations=has_durations) for day in job.days]
     state = newest.outcome if newest else "not_due"
+    worst = standing(job)
     return {
         "job": job,
         "id": "/".join(job.key),
@@ -34,9 +37,10 @@ def job_body(job: TrackedJob, graph: Graph, links: Links, uid: str) -> dict[str,
         "newest": newest,
         "late_said": past.lateness_said(newest.late_by) if newest and newest.late_by is not None else "",
         "state": state,
-        "tone": ("", "warn", "bad")[RANK.get(state, 0)],
+        "tone": ("", "warn", "bad")[RANK.get(worst.outcome, 0) if worst else 0],
         "last": job.tries[0] if job.tries else None,
         "final": FINAL,
+        "runs": "\n".join(_run(one, job.timezone) for one in job.tries),
         "slot": past.slot_said,
         "usual": usual_said(job),
         "has_durations": has_durations,
@@ -59,6 +63,13 @@ def job_body(job: TrackedJob, graph: Graph, links: Links, uid: str) -> dict[str,
     }  # fmt: skip
 
 
+def standing(job: TrackedJob) -> JobDay | None:
+    """Its newest date, or a worse one before that is still waited for."""
+    waited = {one.business_date for one in job.deadlines}
+    shown = [day for day in reversed(job.days) if day is job.days[-1] or day.business_date in waited]
+    return max(shown, key=lambda day: RANK.get(day.outcome, 0), default=None)
+
+
 def spark(job: TrackedJob | None) -> dict[str, Any]:
     """Of a job among others: its durations as a line, how long it usually takes, whether it gets slower."""
     if job is None:
@@ -71,10 +82,29 @@ def spark(job: TrackedJob | None) -> dict[str, Any]:
     }
 
 
-def usual_said(job: TrackedJob) -> str:
+def usual_seconds(job: TrackedJob) -> int | None:
     """Half of its dates took no longer."""
     durations = [day.duration for day in job.days if day.duration is not None]
-    return past.minutes_said(round(median(durations) / 60)) if durations else ""
+    return round(median(durations)) if durations else None
+
+
+def usual_said(job: TrackedJob) -> str:
+    """The same in words."""
+    seconds = usual_seconds(job)
+    return "" if seconds is None else past.minutes_said(round(seconds / 60))
+
+
+def _run(one: Try, zone: str) -> str:
+    """A row of the table of runs. Made by hand: jobs have them by the ten thousand."""
+    was = status("failed") if one.final_status == "FAIL" else FINAL[one.final_status]
+    took = formats.lateness(one.duration) if one.duration else formats.NONE
+    return (
+        f'<tr><th scope="row" class="t">{one.business_date}</th><td class="n">{one.attempt}</td>'
+        f"<td>{escape(one.run_id or formats.NONE)}</td>"
+        f'<td class="t">{formats.instant(one.started_at, zone)}</td>'
+        f'<td class="t">{formats.instant(one.ended_at, zone)}</td><td class="n">{took}</td><td>{was}</td>'
+        f"<td>{escape(one.host_id or formats.NONE)}</td></tr>"
+    )
 
 
 def _column(day: JobDay, *, has_durations: bool) -> past.Column:

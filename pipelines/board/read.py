@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.types.json import set_json_loads
@@ -38,8 +37,16 @@ def read(settings: Settings, timezone: str | None = None) -> Board:
     with connect(settings, "operate") as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        set_json_loads(partial(json.loads, parse_float=Decimal), connection)
+        set_json_loads(_loads, connection)
         return read_from(connection, timezone)
+
+
+# One decoder: `json.loads` makes one for each value that is read.
+_DECODER = json.JSONDecoder(parse_float=Decimal)
+
+
+def _loads(text: str | bytes) -> Any:
+    return _DECODER.decode(text if isinstance(text, str) else bytes(text).decode())
 
 
 def read_from(connection: Connection, timezone: str | None = None) -> Board:

@@ -43,25 +43,24 @@ def read_kpis(connection: Connection, as_of: datetime) -> Iterable[ShownKpi]:
         " order by kpi_id, dimension_key",
     ):
         current[row.kpi_id].append(row)
-    values = _Values(connection, as_of, [
-        (row.kpi_id, row.dimension_key)
-        for rows in current.values()
-        for row in rows
-        if row.closed_status in TROUBLE and row.dimension_key != TOTAL
-    ])  # fmt: skip
+    values = _totals(connection, as_of)
     restated = _restatements(connection)
     newest = {
         (kpi_id, grain): [point.period for point in points if not point.is_provisional][-2:]
-        for (kpi_id, grain, key), points in values.points.items()
-        if key == TOTAL
+        for (kpi_id, grain), points in values.items()
     }
-    members = _members(connection, newest)
+    members, components = _members(connection, newest), _components(connection, newest)
+    finest = {kpi_id: next(grain for grain in GRAINS if (kpi_id, grain) in values) for kpi_id, _ in values}
+    runs = _bad_runs(connection, as_of, [
+        (kpi_id, finest[kpi_id], row.dimension_key)
+        for kpi_id, rows in current.items()
+        for row in rows
+        if row.closed_status in TROUBLE and kpi_id in finest
+    ])  # fmt: skip
     for kpi_id, rows in sorted(now.items()):
         history = tuple(_definition(row) for row in rows)
         totals: dict[str, tuple[Point, ...]] = {
-            grain: values.points[kpi_id, grain, TOTAL]
-            for grain in GRAINS
-            if (kpi_id, grain, TOTAL) in values.points
+            grain: values[kpi_id, grain] for grain in GRAINS if (kpi_id, grain) in values
         }
         total = next((row for row in current[kpi_id] if row.dimension_key == TOTAL), None)
         restatements = restated.get(kpi_id, _Restated())
@@ -70,51 +69,124 @@ def read_kpis(connection: Connection, as_of: datetime) -> Iterable[ShownKpi]:
             number=rows[-1].number,
             definition=history[-1],
             series=totals,
-            members=tuple(_members_of(history[-1], kpi_id, totals, newest, members)),
+            members=tuple(_members_of(history[-1], kpi_id, totals, newest, members, components)),
             history=history,
             restatements=restatements.rows,
             restated_count=restatements.count,
-            trouble=tuple(_trouble(kpi_id, totals, current[kpi_id], values, as_of)),
+            trouble=tuple(_trouble(kpi_id, finest.get(kpi_id), current[kpi_id], runs, as_of)),
             complete_to=total.complete_to if total else None,
         )
 
 
-class _Values:
-    """Values of totals, and of the members that are in trouble: by (KPI, grain, dimension key), in order."""
+def _since(as_of: datetime, grain: str) -> datetime:
+    """From when on a page shows periods of a grain."""
+    return as_of - LENGTHS[grain] * (PERIODS[grain] + 1)
 
-    def __init__(self, connection: Connection, as_of: datetime, members: Sequence[tuple[str, str]]) -> None:
-        rows = ask.rows(
-            connection,
-            """
-            with
-                reach as (
-                    select * from unnest(%(grains)s::text[], %(since)s::timestamptz[]) as reach (grain, since)
-                ),
-                wanted as (
-                    select * from unnest(%(kpis)s::text[], %(keys)s::text[]) as wanted (kpi_id, dimension_key)
-                )
-            select value.*
-            from marts.kpi_value as value
-            inner join reach using (grain)
-            where value.dimension_key = '' and value.period_start >= reach.since
-            union all
-            select value.*
-            from marts.kpi_value as value
-            inner join reach using (grain)
-            inner join wanted using (kpi_id, dimension_key)
-            where value.period_start >= reach.since
-            order by kpi_id, grain, dimension_key, period_start
-            """,
-            {
-                "grains": list(PERIODS),
-                "since": [as_of - LENGTHS[grain] * (count + 1) for grain, count in PERIODS.items()],
-                "kpis": [kpi_id for kpi_id, _ in members],
-                "keys": [key for _, key in members],
-            },
-        )
-        self.points: dict[tuple[str, str, str], tuple[Point, ...]] = {}
-        for key, group in groupby(rows, key=lambda row: (row.kpi_id, row.grain, row.dimension_key)):
-            self.points[key] = tuple(map(_point, group))[-PERIODS[key[1]] :]
+
+def _totals(connection: Connection, as_of: datetime) -> dict[tuple[str, str], tuple[Point, ...]]:
+    """Values of totals, by (KPI, grain), in order; without their components."""
+    rows = ask.rows(
+        connection,
+        """
+        select
+            kpi_id, grain, period, period_start, period_end, value, value_json, previous_value, change_absolute,
+            change_percent, direction, same_period_last_year, status, provisional, reason, definition_version,
+            null::jsonb as components
+        from marts.kpi_value as value
+        inner join unnest(%(grains)s::text[], %(since)s::timestamptz[]) as reach (grain, since) using (grain)
+        where value.dimension_key = '' and value.period_start >= reach.since
+        order by kpi_id, grain, period_start
+        """,
+        {"grains": list(PERIODS), "since": [_since(as_of, grain) for grain in PERIODS]},
+    )
+    return {
+        key: tuple(map(_point, group))[-PERIODS[key[1]] :]
+        for key, group in groupby(rows, key=lambda row: (row.kpi_id, row.grain))
+    }
+
+
+def _components(
+    connection: Connection, newest: Mapping[tuple[str, str], Sequence[str]]
+) -> dict[tuple[str, str], dict[str, Decimal | None]]:
+    """Of each total, by (KPI, grain), what its newest closed value is made of."""
+    rows = ask.rows(
+        connection,
+        """
+        select kpi_id, grain, components
+        from marts.kpi_value
+        inner join unnest(%s::text[], %s::text[], %s::text[]) as wanted (kpi_id, grain, period)
+            using (kpi_id, grain, period)
+        where dimension_key = ''
+        """,
+        [
+            [kpi_id for (kpi_id, _), periods in newest.items() if periods],
+            [grain for (_, grain), periods in newest.items() if periods],
+            [periods[-1] for periods in newest.values() if periods],
+        ],
+    )
+    return {(row.kpi_id, row.grain): _numbers(row.components) for row in rows}
+
+
+def _bad_runs(
+    connection: Connection, as_of: datetime, wanted: Sequence[tuple[str, str, str]]
+) -> dict[tuple[str, str], Any]:
+    """Of each wanted (KPI, grain, dimension key) the first of its newest closed periods that are bad without a break.
+
+    By (KPI, dimension key); `length` says how many they are. Only so many periods are looked at as a page shows.
+    """
+    rows = ask.rows(
+        connection,
+        """
+        with
+            wanted as (
+                select *
+                from
+                    unnest(
+                        %(kpis)s::text[],
+                        %(grains)s::text[],
+                        %(keys)s::text[],
+                        %(since)s::timestamptz[],
+                        %(most)s::integer[]
+                    ) as wanted (kpi_id, grain, dimension_key, since, most)
+            ),
+            shown as (
+                select
+                    kpi_id,
+                    dimension_key,
+                    value.period,
+                    value.period_start,
+                    value.provisional,
+                    coalesce(value.status = any(%(bad)s), false) as is_bad,
+                    most,
+                    row_number() over (partition by kpi_id, dimension_key order by period_start desc) as place
+                from marts.kpi_value as value
+                inner join wanted using (kpi_id, grain, dimension_key)
+                where value.period_start >= wanted.since
+            ),
+            closed as (
+                select *, row_number() over (partition by kpi_id, dimension_key order by place) as length
+                from shown
+                where place <= most and not provisional
+            ),
+            run as (
+                select *, min(length) filter (where not is_bad) over (partition by kpi_id, dimension_key) as first_well
+                from closed
+            )
+        select distinct on (kpi_id, dimension_key) kpi_id, dimension_key, period, period_start, length
+        from run
+        where length < coalesce(first_well, length + 1)
+        order by kpi_id, dimension_key, length desc
+        """,
+        {
+            "kpis": [kpi_id for kpi_id, _, _ in wanted],
+            "grains": [grain for _, grain, _ in wanted],
+            "keys": [key for _, _, key in wanted],
+            "since": [_since(as_of, grain) for _, grain, _ in wanted],
+            "most": [PERIODS[grain] for _, grain, _ in wanted],
+            "bad": list(TROUBLE),
+        },
+    )
+    return {(row.kpi_id, row.dimension_key): row for row in rows}
 
 
 def _point(row: Any) -> Point:
@@ -169,35 +241,24 @@ def _definition(row: Any) -> Definition:
 
 def _trouble(
     kpi_id: str,
-    totals: Mapping[str, tuple[Point, ...]],
+    grain: str | None,
     current: Sequence[Any],
-    values: _Values,
+    runs: Mapping[tuple[str, str], Any],
     as_of: datetime,
 ) -> Iterable[Trouble]:
     """The total and members whose newest closed period is bad, and since when without a break."""
-    grain = next(iter(totals), None)
     if grain is None:
         return
     for row in current:
         if row.closed_status not in TROUBLE or not is_recent(grain, row.closed_period_end, as_of):
             continue
-        points = [
-            point
-            for point in values.points.get((kpi_id, grain, row.dimension_key), ())
-            if not point.is_provisional
-        ]
-        bad: list[Point] = []
-        for point in reversed(points):
-            if point.status not in TROUBLE:
-                break
-            bad.append(point)
-        if bad:
+        if run := runs.get((kpi_id, row.dimension_key)):
             yield Trouble(
                 dimensions_said(row.dimensions),
                 row.closed_status,
-                bad[-1].start,
-                bad[-1].period,
-                is_older=len(bad) == PERIODS[grain] - 1 or len(bad) >= PERIODS[grain],
+                run.period_start,
+                run.period,
+                is_older=run.length >= PERIODS[grain] - 1,
             )
 
 
@@ -277,6 +338,7 @@ def _members_of(
     totals: Mapping[str, tuple[Point, ...]],
     newest: Mapping[tuple[str, str], Sequence[str]],
     found: Mapping[tuple[str, str, str, str], tuple[list[Any], int]],
+    components: Mapping[tuple[str, str], Mapping[str, Decimal | None]],
 ) -> Iterable[Members]:
     for grain, points in totals.items():
         periods = newest.get((kpi_id, grain), ())
@@ -299,7 +361,7 @@ def _members_of(
                 point = _point(now[key]) if key in now else _gone(before[key], total)
                 was = _numbers(before[key].components) if key in before else {}
                 moved = (
-                    effect(definition.expression, additive, total.components, point.components, was)
+                    effect(definition.expression, additive, components[kpi_id, grain], point.components, was)
                     if has_effects
                     else None
                 )

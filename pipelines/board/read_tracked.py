@@ -438,14 +438,6 @@ def _jobs_of_slos(connection: Connection) -> dict[str, tuple[JobOfSlo, ...]]:
     rows = ask.rows(
         connection,
         """
-        with
-            newest_version as (
-                select distinct on (slo_id) slo_id, load_id, entry_no, is_retired
-                from catalog.slo_version
-                where load_id <= (select high from marts.tick)
-                order by slo_id, load_id desc, applies_from desc, entry_no desc
-            )
-
         select
             slo_job.slo_id,
             slo_job.application_id,
@@ -457,8 +449,8 @@ def _jobs_of_slos(connection: Connection) -> dict[str, tuple[JobOfSlo, ...]]:
             newest.actual_start_at,
             newest.actual_end_at,
             newest.progress
-        from newest_version as version
-        inner join catalog.slo_job using (slo_id, load_id, entry_no)
+        from marts.slo_job
+        inner join marts.slo using (slo_id)
         left join
             lateral(
                 select *
@@ -471,7 +463,7 @@ def _jobs_of_slos(connection: Connection) -> dict[str, tuple[JobOfSlo, ...]]:
                 limit 1
             ) as newest
             on true
-        where not version.is_retired
+        where not slo.is_retired
         order by slo_id, newest.expected_end_at nulls last, slo_job.application_id, slo_job.job_id
         """,
     )

@@ -13,23 +13,23 @@ from pipelines.board.kpi_page import kpi_page
 from pipelines.board.model import Board
 from pipelines.board.script import MAKES, script, script_hash
 from pipelines.board.slos_page import application_pages, slos_page
-from pipelines.board.style import style_of
+from pipelines.board.style import sheet, sheet_name, style_of
 from pipelines.board.today import today_page
 from pipelines.board.tracked_pages import Page, tracked_names, tracked_pages
 from pipelines.catalog.names import page_name
 
 
 def render(board: Board) -> dict[str, str]:
-    """Every page by the name of its file: `index.html`, `today.html`, `slos.html`, and one for each thing."""
+    """Every file by its name: the style sheet, `index.html`, `today.html`, `slos.html`, a page for each thing."""
     names = {kpi.id: page_name("kpi", kpi.id) for kpi in board.kpis}
     links = Links(pages=frozenset(_names(board, names)))
     frame = template("page")
-    return {
-        links(page.name): frame.render(
-            title=page.title, page=page.name, bodies=[page], links=links, **_frame(board, [page])
-        )
-        for page in _pages(board, names, links)
-    }
+    # The sheet first: no page is written before what it looks like.
+    files = {sheet_name(): sheet()}
+    for page in _pages(board, names, links):
+        values = _frame(board, [page])
+        files[links(page.name)] = frame.render(title=page.title, bodies=[page], sheet=sheet_name(), **values)
+    return files
 
 
 def render_single(board: Board) -> str:
@@ -37,9 +37,10 @@ def render_single(board: Board) -> str:
     names = {kpi.id: page_name("kpi", kpi.id) for kpi in board.kpis}
     links = Links(is_single=True, pages=frozenset(_names(board, names)))
     pages = list(_pages(board, names, links))
-    return str(
-        template("page").render(title="Board", page="index", bodies=pages, links=links, **_frame(board, pages))
-    )  # fmt: skip
+    values = _frame(board, pages)
+    bodies = [values["signs"], *(page.body for page in pages)]
+    style = style_of([*bodies, MAKES] if values["script"] else bodies)
+    return str(template("page").render(title="Board", bodies=pages, sheet="", style=style, **values))
 
 
 def _names(board: Board, kpis: Mapping[str, str]) -> Iterable[str]:
@@ -72,12 +73,10 @@ def _pages(board: Board, kpis: Mapping[str, str], links: Links) -> Iterable[Page
 def _frame(board: Board, pages: list[Page]) -> dict[str, Any]:
     bodies = [page.body for page in pages]
     has_script = any(" find" in body for body in bodies)
-    signs = svg.signs_of(bodies)
     return {
         "as_of": board.as_of,
         "timezone": pages[0].timezone,
-        "signs": signs,
-        "style": style_of([signs, *bodies, MAKES] if has_script else [signs, *bodies]),
+        "signs": svg.signs_of(bodies),
         "script": script() if has_script else "",
         "script_hash": script_hash(),
     }

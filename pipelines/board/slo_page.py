@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from pipelines.board import heat, past
-from pipelines.board.frame import Links
+from pipelines.board.frame import Links, job_page, link, status
 from pipelines.board.graph import Graph, node_href
 from pipelines.board.job_page import spark
 from pipelines.board.model import Board, Late
-from pipelines.board.tracked import Day, Expected, JobKey, Promise, TrackedJob, TrackedSlo, Waiver
+from pipelines.board.tracked import Day, Expected, JobKey, JobOfSlo, Promise, TrackedJob, TrackedSlo, Waiver
 from pipelines.kpi import formats
 
 # So many open occurrences are told one by one, the newest trouble first.
@@ -65,6 +65,8 @@ def slo_body(
         )
         if columns
         else None,
+        # With few dates behind it the windows are one.
+        "budgets": list({one.date_count: one for one in slo.budgets}.values()),
         "on_time": on_time,
         "due": due,
         "cells": past.key_of(columns),
@@ -77,11 +79,26 @@ def slo_body(
             title=f"What {slo.name} waits for, and what waits for it",
         ),
         "names": graph.names,
-        "jobs": [(one, spark(jobs.get(one.key))) for one in slo.jobs],
-        "job_name": lambda key: graph.names.get(key, "/".join(key)),
+        "jobs": "\n".join(_job(one, jobs.get(one.key), slo.timezone, links) for one in slo.jobs),
         "promises": [(one, promise_said(one)) for one in slo.promises],
         "waivers": [(one, _waived(one)) for one in slo.waivers],
     }  # fmt: skip
+
+
+def _job(one: JobOfSlo, job: TrackedJob | None, zone: str, links: Links) -> str:
+    """A row of the table of its jobs. Made by hand: SLOs have them by the thousand."""
+    reference, trend = "/".join(one.key), spark(job)
+    of = past.slot_said(one.business_date, one.slot) if one.business_date else ""
+    moments = "".join(
+        f'<td class="t">{formats.instant(moment, zone)}</td>'
+        for moment in (one.expected_start_at, one.started_at, one.expected_end_at, one.ended_at)
+    )
+    slowing = status("warning", "slowing") if trend["is_slowing"] else ""
+    name = link(links, job_page(reference), job.name if job else reference)
+    return (
+        f'<tr><th scope="row">{name}</th><td class="t">{of}</td><td>{one.progress}</td>{moments}'
+        f"<td>{trend['svg']}{slowing}{trend['usual']}</td></tr>"
+    )
 
 
 def _key(one: Late | Expected) -> tuple[date, str]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from pipelines.board import past
 from pipelines.board.attention import Attention
-from pipelines.board.frame import Links, application_page, slo_page
+from pipelines.board.frame import Links, application_page, job_page, link, slo_page, status
+from pipelines.board.job_page import standing, usual_said, usual_seconds
 from pipelines.board.model import Application, Board
 from pipelines.board.slo_page import columns_of
 from pipelines.board.today import STATES, counts, timeline
-from pipelines.board.tracked import TrackedSlo
+from pipelines.board.tracked import TrackedJob, TrackedSlo
 from pipelines.kpi import formats
 
 # A picture beside its number shows so many dates.
@@ -45,7 +46,7 @@ def application_pages(
     """Every application, and what its template needs."""
     trouble = _by_application(found)
     today = _by_application(board.today)
-    slos = _by_application(board.tracked)
+    slos, jobs = _by_application(board.tracked), _by_application(board.jobs)
     states = _states(board)
     for application in board.applications:
         occurrences = today.get(application.id, [])
@@ -67,8 +68,26 @@ def application_pages(
                     {**_standing(slo, states), "strip": past.cells(columns_of(slo)[-STRIP_DATES:])}
                     for slo in slos.get(application.id, [])
                 ],
+                "jobs": "\n".join(_job(job, links) for job in jobs.get(application.id, [])),
             },
         )
+
+
+def _job(job: TrackedJob, links: Links) -> str:
+    """A row of the table of jobs. Made by hand: an application may have them by the thousand."""
+    day = standing(job)
+    usual = usual_seconds(job)
+    stands = (
+        f'<td>{status(day.outcome)}</td><td class="t">{day.business_date}</td>'
+        if day
+        else "<td>–</td><td>–</td>"
+    )
+    slowing = f" {status('warning', 'slowing')}" if job.trend is not None and job.trend.is_slowing else ""
+    return (
+        f'<tr><th scope="row">{link(links, job_page("/".join(job.key)), job.name)}</th>{stands}'
+        f'<td class="n" data-key="{usual or ""}">{usual_said(job) or formats.NONE}{slowing}</td>'
+        f'<td class="n">{len(job.slos)}</td></tr>'
+    )
 
 
 def _by_application(many: Iterable[Any]) -> Mapping[str, list[Any]]:

@@ -1,7 +1,8 @@
-"""The style of a page: a page has its own copy, so that it needs no other file, and so no more than it uses."""
+"""The style of the pages: one sheet beside them, and what of it the one page of a mail uses, which has its own copy."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +27,22 @@ class _Rule:
     selectors: tuple[tuple[str, tuple[frozenset[str], ...]], ...]
     declarations: str
     media: str = ""
+
+
+MARK = "/* Duemark board */"
+"""What the sheet begins with: only such files are ours to remove."""
+
+
+@cache
+def sheet() -> str:
+    """The one style sheet, as it stands beside the pages."""
+    return MARK + _short(_source())
+
+
+@cache
+def sheet_name() -> str:
+    """Another sheet has another name: a browser that keeps the old one does not show new pages by it."""
+    return f"style-{hashlib.sha256(sheet().encode()).hexdigest()[:8]}.css"
 
 
 def style_of(bodies: Iterable[str]) -> str:
@@ -66,13 +83,16 @@ def _of(used: frozenset[str]) -> str:
 
 @cache
 def _rules() -> tuple[_Rule, ...]:
-    sheet = Path(__file__).with_name("templates").joinpath("style.css").read_text("utf-8")
-    return tuple(_parsed(_short(sheet)))
+    return tuple(_parsed(_short(_source())))
 
 
-def _short(sheet: str) -> str:
+def _source() -> str:
+    return Path(__file__).with_name("templates").joinpath("style.css").read_text("utf-8")
+
+
+def _short(source: str) -> str:
     """Without comments, white space and zeros that say nothing, and with short names of its own properties."""
-    text = re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL)
     text = re.sub(r"\s+", " ", text)
     # Not before a colon: `th :is(a)` is another selector than `th:is(a)`.
     text = (
@@ -85,8 +105,8 @@ def _short(sheet: str) -> str:
     return re.sub(r"--[\w-]{2,}", lambda found: short[found[0]], text)
 
 
-def _parsed(sheet: str, media: str = "") -> Iterable[_Rule]:
-    for found in _RULE.finditer(sheet):
+def _parsed(source: str, media: str = "") -> Iterable[_Rule]:
+    for found in _RULE.finditer(source):
         if found["media"]:
             yield from _parsed(found["inner"], found["media"])
             continue

@@ -80,9 +80,9 @@ def sparkline(marks: Sequence[Mark], lines: Sequence[Line], *, uid: str, title: 
     """The last periods at a glance: the line, its thresholds, the newest value as a dot."""
     scale = scale_of(marks, lines)
     places = _places(marks, scale)
-    body = _thresholds(lines, scale) + _path(marks, places) + _alone(marks, places)
     shown = [(place, mark) for place, mark in zip(places, marks, strict=True) if place is not None]
-    body += "".join(_dot(place, mark) for place, mark in shown[-1:])
+    dots = _dots([*_alone(marks, places), *shown[-1:]])
+    body = _thresholds(lines, scale) + _path(marks, places) + dots
     return _svg("sparkline", body, uid, title, text)
 
 
@@ -92,12 +92,11 @@ def line_chart(
     """Values over periods with grid lines `at`, thresholds, and a level for each provisional one."""
     places = _places(marks, scale)
     grid = "".join(f'<path class="grid" d="M0 {scale.y(value):.1f}H{WIDTH:.0f}"/>' for value in at)
-    dots = ""
+    dots = [] if len(marks) <= MOST_DOTS else _alone(marks, places)
     for place, mark in zip(places, marks, strict=True):
         if place is not None and (len(marks) <= MOST_DOTS or mark.is_provisional or mark.status in _BAD):
-            dots += _dot(place, mark)
-    body = grid + _thresholds(lines, scale) + _path(marks, places)
-    body += dots if len(marks) <= MOST_DOTS else _alone(marks, places) + dots
+            dots.append((place, mark))
+    body = grid + _thresholds(lines, scale) + _path(marks, places) + _dots(dots)
     return _svg("chart", body, uid, title, text)
 
 
@@ -223,25 +222,32 @@ def _at(place: _Place) -> str:
     return f"{place[0]:.1f} {place[1]:.1f}"
 
 
-def _alone(marks: Sequence[Mark], places: Sequence[_Place | None]) -> str:
-    """Dots for closed values that no line shows: on both sides is a gap, or what is provisional."""
-    text = ""
+def _alone(marks: Sequence[Mark], places: Sequence[_Place | None]) -> list[tuple[_Place, Mark]]:
+    """Closed values that no line shows: on both sides is a gap, or what is provisional."""
+    found = []
     closed = [None if mark.is_provisional else place for mark, place in zip(marks, places, strict=True)]
     for number, (mark, place) in enumerate(zip(marks, closed, strict=True)):
         around = [closed[n] for n in (number - 1, number + 1) if 0 <= n < len(closed)]
         if place is not None and not any(around):
-            text += _dot(place, mark)
-    return text
+            found.append((place, mark))
+    return found
 
 
-def _dot(place: _Place, mark: Mark) -> str:
-    """A round stroke without length; provisional ones hollow, bad ones ringed."""
-    at = f'd="M{place[0]:.1f} {place[1]:.1f}h0"'
-    if mark.is_provisional:
-        return f'<path class="dot" {at}/><path class="dot hole" {at}/>'
-    if mark.status in _BAD:
-        return f'<path class="dot ring {mark.status}" {at}/><path class="dot {mark.status}" {at}/>'
-    return f'<path class="dot" {at}/>'
+def _dots(dots: Iterable[tuple[_Place, Mark]]) -> str:
+    """Round strokes without length, a path for each kind; provisional ones hollow, bad ones ringed."""
+    paths = dict.fromkeys(("ring warning", "ring critical", "", "hole", "warning", "critical"), "")
+    for place, mark in dots:
+        at = f"M{_at(place)}h0"
+        if not mark.is_provisional and mark.status in _BAD:
+            paths[f"ring {mark.status}"] += at
+            paths[f"{mark.status}"] += at
+            continue
+        paths[""] += at
+        if mark.is_provisional:
+            paths["hole"] += at
+    return "".join(
+        f'<path class="{f"dot {kind}".strip()}" d="{path}"/>' for kind, path in paths.items() if path
+    )
 
 
 def _thresholds(lines: Sequence[Line], scale: Scale) -> str:

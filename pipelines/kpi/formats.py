@@ -119,8 +119,10 @@ def instant(moment: datetime | None, timezone: str) -> str:
         return NONE
     local = moment.astimezone(ZoneInfo(timezone))
     name = local.tzname() or ""
+    # Not by `strftime`, which takes twice as long: a board has a hundred thousand instants.
+    clock = local.isoformat(" ", "minutes")[:16]
     # Zones without a name of their own are known to themselves by their offset.
-    return f"{local:%Y-%m-%d %H:%M} {f'UTC{name}' if name[:1] in {'+', '-'} else name}"
+    return f"{clock} {f'UTC{name}' if name[:1] in {'+', '-'} else name}"
 
 
 def iso(moment: datetime | None) -> str:

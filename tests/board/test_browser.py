@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Page, sync_playwright
 
 from pipelines.board.render import render, render_single
+from pipelines.board.style import sheet_name
 from pipelines.board.write import write, write_single
 from tests.board import pasts, samples
 
@@ -58,12 +59,13 @@ def browser() -> Iterator[Browser]:
 
 
 def visit(browser: Browser, path: Path, width: int, scheme: str) -> tuple[Page, list[str]]:
-    """The page, and everything that went wrong or beyond it."""
+    """The page, and everything that went wrong or beyond it and its style sheet."""
     page = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if scheme == "dark" else "light"
     ).new_page()
     trouble: list[str] = []
-    page.on("request", lambda request: trouble.append(request.url) if request.url != path.as_uri() else None)
+    ours = {path.as_uri(), path.with_name(sheet_name()).as_uri()}
+    page.on("request", lambda request: trouble.append(request.url) if request.url not in ours else None)
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
     page.goto(path.as_uri())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.board import svg
+from pipelines.board import style, svg
 from pipelines.board.attention import attention
 from pipelines.board.effects import NotComputableError, effect, evaluate
 from pipelines.board.model import Application, Board, Trouble
@@ -289,8 +289,8 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_and_lines_stand_out(scheme: int) -> None:
-    style = Path(svg.__file__).with_name("templates") / "style.css"
-    roots = re.findall(r":root \{(.*?)\}", style.read_text("utf-8"), re.DOTALL)
+    source = Path(svg.__file__).with_name("templates") / "style.css"
+    roots = re.findall(r":root \{(.*?)\}", source.read_text("utf-8"), re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", roots[scheme]))
     for ground in ("ground", "paper"):
         for ink in ("ink", "quiet", "link", "ok", "warning", "critical"):
@@ -343,7 +343,8 @@ def test_a_provisional_value_is_a_level_apart_and_gaps_stay_gaps() -> None:
     assert (closed.count("M"), closed.count("L")) == (1, 1)
     assert re.fullmatch(r"M857\.1 [\d.]+h142\.9", open_)
     # the value between two gaps, the last that is closed, and the newest one
-    assert picture.count('class="dot"') == 3
+    (dots,) = re.findall(r'class="dot" d="([^"]*)"', picture)
+    assert dots.count("M") == 3
     assert "a &lt; b" in picture
 
 
@@ -404,10 +405,13 @@ def test_pages_of_kpis_that_are_no_more_go(tmp_path: Path) -> None:
     folder = tmp_path / "board"
     write(render(samples.board()), folder)
     (folder / "kpi-mine.html").write_text("<p>not the board's")
+    (folder / "style-mine.css").write_text("p {}")
+    (folder / "style-0.css").write_text(f"{style.MARK}p{{}}")
     write(render(replace(samples.board(), kpis=(samples.revenue(),))), folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "application-decision-support.html", "application-deposits.html", "application-overdrafts.html",
-        "application-quiet.html", "index.html", "kpi-mine.html", "kpi-mrr.html", "slos.html", "today.html",
+        "application-quiet.html", "index.html", "kpi-mine.html", "kpi-mrr.html", "slos.html", style.sheet_name(),
+        "style-mine.css", "today.html",
     ]  # fmt: skip
     assert MARK in (folder / "index.html").read_text("utf-8")
 

@@ -11,12 +11,12 @@ import pytest
 from pipelines.board import heat, past
 from pipelines.board.frame import Links
 from pipelines.board.graph import MOST_COUNTED, Graph
-from pipelines.board.job_page import job_body
+from pipelines.board.job_page import job_body, standing
 from pipelines.board.model import Board
 from pipelines.board.render import render, render_single
 from pipelines.board.slo_page import promise_said
 from pipelines.board.style import style_of
-from pipelines.board.tracked import Day, JobKey, Promise, TrackedJob
+from pipelines.board.tracked import Day, Deadline, JobDay, JobKey, Promise, TrackedJob
 from pipelines.kpi import formats
 from tests.board import pasts, samples
 from tests.board.test_pages import Page
@@ -302,15 +302,47 @@ def test_a_day_says_its_worst() -> None:
     ] == ["overdue", "missed", "late", "on_time", "not_due", "waived"]  # fmt: skip
 
 
+def test_an_application_lists_its_jobs() -> None:
+    board = replace(samples.board(), jobs=pasts.board().jobs, tracked=pasts.board().tracked)
+    html = render(board)["application-decision-support.html"]
+    jobs = html[html.index("<h2>Jobs</h2>") :]
+    listed = set(re.findall(r'href="(job-[^"]*)"', jobs))
+    assert listed == {
+        "job-decision-support.load-overdrafts.html",
+        "job-decision-support.overdraft-report.html",
+    }
+    assert "usually takes" in plain(jobs)
+    assert "It has none" in plain(render(board)["application-quiet.html"])
+
+
+def test_a_job_stands_as_its_worst_date_that_is_waited_for() -> None:
+    days = (JobDay(date(2026, 3, 8), "failed", 1, 1), JobDay(date(2026, 3, 9), "not_due"))
+    job = TrackedJob(("overdrafts", "charge"), "Charge", "UTC", days=days)
+    assert standing(job) is days[1]
+    deadline = Deadline(date(2026, 3, 8), "failed", None, None, None, None, None, None)
+    assert standing(replace(job, deadlines=(deadline,))) is days[0]
+    assert standing(replace(job, days=())) is None
+
+
 # The style
 
 
-def test_a_page_has_the_rules_that_it_uses_and_no_others(pages: dict[str, str]) -> None:
-    styles = {name: re.findall(r"<style>(.*?)</style>", html, re.DOTALL)[0] for name, html in pages.items()}
-    assert ".graph" not in styles["index.html"]
-    job = styles["job-overdrafts.charge-overdrafts.html"]
-    assert ".graph" in job
-    assert ".card" not in job
-    assert all(style.count("{") == style.count("}") for style in styles.values())
-    assert len(job) < 6000
+def test_pages_share_one_sheet(pages: dict[str, str]) -> None:
+    first, *others = pages
+    assert re.fullmatch(r"style-[0-9a-f]{8}\.css", first)
+    assert not any(name.endswith(".css") for name in others)
+    for name in others:
+        assert f'<link rel="stylesheet" href="{first}">' in pages[name]
+        assert "<style" not in pages[name]
+    assert pages[first].count("{") == pages[first].count("}")
+    assert {".graph", ".card"} <= set(re.findall(r"\.\w+", pages[first]))
+
+
+def test_the_one_page_has_the_rules_that_it_uses_and_no_others() -> None:
+    html = render_single(replace(pasts.board(), kpis=()))
+    (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert ".graph" in style
+    assert ".card" not in style
+    assert style.count("{") == style.count("}")
+    assert 'rel="stylesheet"' not in html
     assert ":root{" in style_of(["<p>x</p>"])
