@@ -44,10 +44,14 @@ KEPT = 400
 LOSS_HALF_LIFE = 60.0
 BLOCK = 64
 """A state stands on the lessons of the block before and of this one: a long past costs no more than two blocks."""
-# Who lost a tenth more than the best counts so much less, after many lessons: exp(-0.1 * this).
-SHARPNESS = 16.0
+# A difference of losses is told in roots of the lessons, as chance grows; who lost one more counts exp(-this) as much.
+SHARPNESS = 4.0
 # As if so many lessons more had gone alike for all: a few tell little.
-PATIENCE = 10.0
+PATIENCE = 20.0
+# What a weighting counts before losses tell: a few dates, and those of one weekday alone, have to earn it.
+AT_FIRST = np.outer([0.25, 0.5, 1.0, 1.0, 1.0], [1.0, 0.5, 0.25])
+# So much less the clock has to lose than the due time: promises that move alone are rare, a lucky date is not.
+MARGIN = 0.4
 STEP = 0.025
 """How far one forecast moves the level of p10 or p90."""
 OUTSIDE = 0.095
@@ -126,18 +130,27 @@ class Taught:
 
     @property
     def choice(self) -> int:
-        """Index in CANDIDATES of the one that lost least."""
-        best = int(np.argmin(self.loss))
-        return FIRST_CHOICE if self.loss[best] >= self.loss[FIRST_CHOICE] else best
+        """Index in CANDIDATES of the one that lost least, by the clock if that is clearly better."""
+        due, clock = self.loss.reshape(len(BASES), -1)
+        if self._behind(due.min() - clock.min(), clock.min()) > MARGIN:
+            return len(due) + int(np.argmin(clock))
+        best = int(np.argmin(due))
+        return FIRST_CHOICE if due[best] >= due[FIRST_CHOICE] else best
+
+    @staticmethod
+    def _behind(difference: Floats, best: float) -> Floats:
+        """Of losses, in roots of the lessons that the best of them stands for."""
+        found: Floats = difference / np.sqrt(best + PATIENCE)
+        return found
 
     def shares(self) -> Shares:
         """How much the candidates of the basis of the choice count."""
         choice = self.choice
         part = len(CANDIDATES) // len(BASES)
         loss = self.loss[choice // part * part :][:part]
-        behind = (-SHARPNESS * (loss - loss.min()) / (loss.min() + PATIENCE)).reshape(len(IS_CURVE), -1)
+        behind = -SHARPNESS * self._behind(loss - loss.min(), float(loss.min())).reshape(len(IS_CURVE), -1)
         best = behind.max(axis=1, keepdims=True)
-        share = np.exp(behind - best)
+        share = AT_FIRST.ravel() * np.exp(behind - best)
         total = share.sum(axis=1)
         dates, curves = share / total[:, None]
         total *= np.exp(best[:, 0])
@@ -168,7 +181,7 @@ class State:
     ends that it was told, `last` is the newest of them.
     """
 
-    FORM: ClassVar[float] = -2.0
+    FORM: ClassVar[float] = -3.0
     """First in the bytes, and less for each newer form; the first form began with a count."""
 
     date: Ints = field(default_factory=lambda: np.empty(0, np.int64))

@@ -168,6 +168,20 @@ def test_a_promise_that_moves_alone_is_understood() -> None:
     assert one(state, day, due, due - 7200).p50[0] == pytest.approx(due - 3600, abs=600)
 
 
+def test_one_lucky_date_when_clocks_change_is_no_habit() -> None:
+    """Due time and habit both move by an hour; the first date after is an hour late, as if only the promise had."""
+    known = noisy(50)
+    moved = np.where(np.arange(50) >= 30, known.due - 3600, known.due)
+    end = np.where(np.arange(50) >= 30, known.end - 3600, known.end)
+    end[30] += 3600
+    told = replace(known, due=moved, end=end)
+    day, due = int(known.date[-1]) + 1, float(known.due[-1]) + DAY - 3600
+    for place in (31, 33, 49):
+        state = fit(replace(told, date=told.date[:place], due=moved[:place], end=end[:place]))
+        assert ends.CANDIDATES[state.taught.choice][0] == "due", place
+    assert one(fit(told), day, due, due - 7200).p50[0] == pytest.approx(due - 1800, abs=600)
+
+
 def test_a_strong_weekday_is_learned() -> None:
     known = series([-60.0 + (60 if n % 7 == 4 else 0) + n % 3 for n in range(140)])
     state = fit(known)

@@ -113,9 +113,10 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     *(
         Difference(
-            since="0021",
+            since="0026",
             mart=mart,
-            why="Past dates are also read as a curve, and quantiles averaged: other ends are forecast.",
+            why="Past dates are also read as a curve, and quantiles averaged; since 0026 weightings count otherwise:"
+            " other ends are forecast.",
             then=but_for(*columns),
         )
         for mart, columns in FORECAST.items()
