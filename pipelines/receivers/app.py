@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipelines import logs
 from pipelines.access.authority import Authority
 from pipelines.processes.status import daemon, report
-from pipelines.receivers import lineage, questions, statuses
+from pipelines.receivers import lineage, metrics, questions, statuses
 from pipelines.receivers.doors import Door
 from pipelines.receivers.group import GroupCommit
 from pipelines.receivers.refusals import Refused, answer, refused
@@ -80,13 +80,14 @@ def create(settings: Settings, subjects: Callable[[], Subjects], *, is_open: boo
     app.include_router(statuses.router)
     app.include_router(lineage.router)
     app.include_router(questions.router)
+    app.include_router(metrics.router)
     app.add_api_route("/health", health, response_class=Response)
     app.add_api_route("/status", status, response_class=Response)
     return app
 
 
 class Logged:
-    """Middleware: a line of the log for each answer, with neither tokens nor what was sent."""
+    """Middleware: each answer is counted, and has a line in the log with neither tokens nor what was sent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -108,11 +109,13 @@ class Logged:
         try:
             await self._app(scope, receive, looked_at)
         finally:
+            seconds = time.perf_counter() - began
+            metrics.count(scope["method"], getattr(scope.get("route"), "path", "other"), code, seconds)
             # What went well is told by its load.
             tell = log.debug if code < 400 else log.info
             tell(
                 "answered", method=scope["method"], path=scope["path"], status=code,
-                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+                milliseconds=round(seconds * 1000, 1),
             )  # fmt: skip
 
 

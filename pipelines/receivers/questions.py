@@ -70,7 +70,9 @@ def _asked(request: Request, question: Callable[[Asked], Mapping[str, Any]]) -> 
             # One state of the marts for the tick and for what is asked.
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             asked = Asked(connection)
-            tick = asked.rows("select as_of, high, published_at from marts.tick")
+            tick = asked.rows(
+                "select as_of, high, published_at from marts.tick where published_at is not null"
+            )
             if not tick:
                 raise Refused(
                     503, "There was no tick yet.", "`duemark tick` makes one; `duemark up` ticks by itself."

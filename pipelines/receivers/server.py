@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from pipelines.access.authority import refuse_others
 from pipelines.catalog.store import refresh_catalog
 from pipelines.errors import DuemarkError
+from pipelines.receivers import metrics
 from pipelines.receivers.app import create, hear_uvicorn
 from pipelines.subject import Subjects
 from pipelines.warehouse.migrate import migrate
@@ -48,6 +50,9 @@ def serve(
     # Uvicorn ends well, and then raises the signal again.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    if workers > 1:
+        # Workers are new processes, which find it before they import the library.
+        os.environ[metrics.FOLDER] = str(metrics.prepare(settings.home))
     config = uvicorn.Config(
         functools.partial(create, settings, subjects, is_open=is_open),
         factory=True,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipelines.access.tokens import issue
 from pipelines.catalog.store import store_catalog
 from pipelines.transform.deploy import deploy
 from pipelines.transform.project import Project
+from pipelines.transform.tick import tick
 from pipelines.warehouse.connect import connect
 from pipelines.warehouse.settings import ROOT, Settings
 from tests.conftest import fresh_home
@@ -83,6 +85,7 @@ STATUS: dict[str, Any] = {
     "host_id": "h1",
 }
 PATH = "/api/v1/job-status"
+AS_OF = "2026-03-04T08:00:00+00:00"
 
 
 @dataclass
@@ -183,3 +186,18 @@ def receiver(home: Settings) -> Iterator[Receiver]:
 def fresh() -> Callable[..., dict[str, Any]]:
     """A status that nobody has sent yet, with other values where they are given."""
     return lambda **values: STATUS | {"run_id": os.urandom(8).hex()} | values
+
+
+@pytest.fixture(scope="session")
+def judged(home: Settings, receiver: Receiver) -> Receiver:
+    """A load that failed on one date and was there on the one before, and a tick."""
+    for date, code in (("2026-03-01", "SUCCEED"), ("2026-03-02", "FAIL")):
+        done = receiver.post(
+            {
+                "application_id": "deposits", "job_id": "load", "status_code": code, "business_date": date,
+                "status_at": f"{date[:-1]}{int(date[-1]) + 1}T04:00:00-05:00", "run_id": f"asked {date}",
+            }
+        )  # fmt: skip
+        assert done.status_code == 201
+    tick(Project(home), datetime.fromisoformat(AS_OF), rebuild=True)
+    return receiver

@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import pytest
 
-from pipelines.transform.project import Project
-from pipelines.transform.tick import tick
-from pipelines.warehouse.settings import Settings
-from tests.receivers.conftest import Receiver
-
-AS_OF = "2026-03-04T08:00:00+00:00"
-
-
-@pytest.fixture(scope="module")
-def judged(home: Settings, receiver: Receiver) -> Receiver:
-    """A load that failed on one date and was there on the one before, and a tick."""
-    for date, code in (("2026-03-01", "SUCCEED"), ("2026-03-02", "FAIL")):
-        done = receiver.post(
-            {
-                "application_id": "deposits", "job_id": "load", "status_code": code, "business_date": date,
-                "status_at": f"{date[:-1]}{int(date[-1]) + 1}T04:00:00-05:00", "run_id": f"asked {date}",
-            }
-        )  # fmt: skip
-        assert done.status_code == 201
-    tick(Project(home), datetime.fromisoformat(AS_OF), rebuild=True)
-    return receiver
+from tests.receivers.conftest import AS_OF, Receiver
 
 
 @pytest.fixture
