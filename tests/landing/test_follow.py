@@ -310,7 +310,7 @@ def test_a_look_is_noted_also_if_nothing_was_there(logs: Logs) -> None:
         rows: list[Any] = connection.execute(
             "select feed, began_at from raw.feed_read order by feed"
         ).fetchall()
-    assert [feed for feed, _ in rows] == ["job_status", "metric_log", "uptime"]
+    assert [feed for feed, _ in rows] == ["job_status", "metric_log", "openlineage", "uptime"]
     assert all(began_at >= before for _, began_at in rows)
 
 
