@@ -141,7 +141,7 @@ def _facts(part: PartStatus) -> Iterator[GaugeMetricFamily]:
     """The numbers that a part knows of itself, such as the files that wait in the landing folder."""
     for fact, value in part.facts.items():
         if isinstance(value, int | float):
-            name = re.sub(r"\W+", "_", f"duemark_{part.name}_{fact}".lower())
+            name = re.sub(r"\W+", "_", f"duemark_part_{part.name}_{fact}".lower())
             yield _gauge(name, f"{part.name}: {fact}, as `duemark status --json` says it.", value)
 
 

@@ -19,6 +19,8 @@ def samples(receiver: Receiver) -> Samples:
     with receiver.client("dashboards") as client:
         answer = client.get("/metrics")
     assert answer.status_code == 200
+    families = re.findall(r"^# TYPE (\w+)", answer.text, re.MULTILINE)
+    assert len(set(families)) == len(families), "each is described once"
     return {
         (one.name, tuple(sorted(one.labels.items()))): one.value
         for family in text_string_to_metric_families(answer.text)
@@ -52,7 +54,7 @@ def test_parts_and_requests(receiver: Receiver, fresh: Callable[..., dict[str, A
     assert not [labels for _, labels in after if "/api/v1/slos/one" in dict(labels).values()]
     assert after["duemark_ready", (("part", "database"),)] == 1
     assert after["duemark_ready", (("part", "daemon"),)] == 0
-    assert after["duemark_delivery_messages", ()] == 0
+    assert after["duemark_part_delivery_messages", ()] == 0
 
 
 def test_the_dashboard_asks_for_what_is_there(judged: Receiver) -> None:
