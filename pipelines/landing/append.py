@@ -10,7 +10,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -28,7 +28,7 @@ from pipelines.landing.limits import Limits
 from pipelines.landing.write import Part, Writer, part_of
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.loads import begin_load, end_load
+from pipelines.warehouse.loads import NO_INSTANT, begin_load, end_load, standing
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ SQL_TYPES = {
 }
 # Whoever may report for some applications only may send a row that belongs to none.
 OWNER = "application_id"
-NO_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -340,14 +339,13 @@ def _known(feed: Feed, schema: pa.Schema) -> sql.Composed:
     return sql.SQL(
         "select given.place::int from unnest({arrays}) with ordinality as given ({names}, place)"
         " cross join lateral (select 1 from {table} as kept where {conditions}"
-        " and (kept.load_id not in (select unloaded_load_id from raw.unload)"
-        " or not raw.is_unloaded(kept.load_id, kept.seq, {newest})) limit 1) as found"
+        " and {standing} limit 1) as found"
     ).format(
         arrays=sql.SQL(", ").join(sql.SQL(f"%s::{types[name]}[]") for name in feed.known_by),
         names=sql.SQL(", ").join(map(sql.Identifier, feed.known_by)),
         table=sql.Identifier(*feed.table.split(".")),
         conditions=conditions,
-        newest=sql.Literal(2**62),
+        standing=sql.SQL(standing("kept")),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import getpass
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pipelines.errors import DuemarkError, nearest
 from pipelines.landing import known_feeds
 from pipelines.landing.source import store_of
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.loads import begin_load, end_load
+from pipelines.warehouse.loads import NO_INSTANT, TakenOut, begin_load, end_load, take_out
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,22 +32,12 @@ MOST_COMPARED = 2_000
 
 
 @dataclass(frozen=True)
-class Part:
-    """Of a load the rows of one file: those with seq from `first_seq` to before `end_seq`."""
-
-    load_id: int
-    path: str
-    first_seq: int
-    end_seq: int
-
-
-@dataclass(frozen=True)
 class Unloaded:
     """What was taken out, and by which load."""
 
     load_id: int
     feed: str
-    parts: tuple[Part, ...]
+    parts: tuple[TakenOut, ...]
 
     @property
     def paths(self) -> list[str]:
@@ -78,19 +68,10 @@ def unload(settings: Settings, target: str, reason: str, by: str | None = None) 
         left = _still_there(cursor, parts)
         if not left:
             raise _already(cursor, parts)
-        cursor.executemany(
-            "insert into raw.unload (unloaded_load_id, path, first_seq, end_seq, load_id, feed, reason, unloaded_by)"
-            " values (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                (part.load_id, part.path, part.first_seq, part.end_seq, load_id, feed, reason, _who(by))
-                for part in left
-            ],
-        )
-        # It brings no records, and none that is held.
+        take_out(cursor, load_id, feed, left, reason, _who(by))
         end_load(
-            cursor, load_id, feed, f"unload {target}", 0,
-            months=_months(cursor, left), latest_at=datetime(1970, 1, 1, tzinfo=UTC),
-        )  # fmt: skip
+            cursor, load_id, feed, f"unload {target}", 0, months=_months(cursor, left), latest_at=NO_INSTANT
+        )
     return Unloaded(load_id, feed, tuple(left))
 
 
@@ -98,7 +79,7 @@ def _who(by: str | None) -> str:
     return (by or "").strip() or getpass.getuser()
 
 
-def _of_load(cursor: Cursor, number: int) -> tuple[str, list[Part]]:
+def _of_load(cursor: Cursor, number: int) -> tuple[str, list[TakenOut]]:
     row = cursor.execute("select feed, source from raw.load where load_id = %s", [number]).fetchone()
     if row is None:
         newest = cursor.execute("select coalesce(max(load_id), 0) from raw.load").fetchone()
@@ -130,18 +111,18 @@ def _of_load(cursor: Cursor, number: int) -> tuple[str, list[Part]]:
             [number],
         )
     )
-    return feed, files or [Part(number, source, *ALL_ROWS)]
+    return feed, files or [TakenOut(number, source, *ALL_ROWS)]
 
 
-def _of_path(cursor: Cursor, settings: Settings, target: str) -> tuple[str, list[Part]]:
+def _of_path(cursor: Cursor, settings: Settings, target: str) -> tuple[str, list[TakenOut]]:
     labels = _labels(settings, target)
-    found: dict[str, list[Part]] = {}
+    found: dict[str, list[TakenOut]] = {}
     for feed, *part in cursor.execute(
         "select feed, load_id, path, first_seq, first_seq + record_count from raw.landed_file"
         " where path = any(%s) and status = 'loaded' order by landed_file_id",
         [labels],
     ).fetchall():
-        found.setdefault(feed, []).append(Part(*part))
+        found.setdefault(feed, []).append(TakenOut(*part))
     for feed, path, is_copy, stream_id in _logs(cursor, labels):
         if is_copy:
             raise DuemarkError(
@@ -238,7 +219,7 @@ def _unknown(cursor: Cursor, target: str, labels: list[str]) -> DuemarkError:
     )
 
 
-def _still_there(cursor: Cursor, parts: list[Part]) -> list[Part]:
+def _still_there(cursor: Cursor, parts: list[TakenOut]) -> list[TakenOut]:
     taken = cursor.execute(
         "select unloaded_load_id, path from raw.unload where unloaded_load_id = any(%s)",
         [[part.load_id for part in parts]],
@@ -246,7 +227,7 @@ def _still_there(cursor: Cursor, parts: list[Part]) -> list[Part]:
     return [part for part in parts if (part.load_id, part.path) not in set(taken)]
 
 
-def _already(cursor: Cursor, parts: list[Part]) -> DuemarkError:
+def _already(cursor: Cursor, parts: list[TakenOut]) -> DuemarkError:
     row = cursor.execute(
         "select received_at, unloaded_by, reason from raw.unload inner join raw.load using (load_id)"
         " where unloaded_load_id = any(%s) order by load_id desc limit 1",
@@ -260,7 +241,7 @@ def _already(cursor: Cursor, parts: list[Part]) -> DuemarkError:
     )
 
 
-def _months(cursor: Cursor, parts: list[Part]) -> set[date] | None:
+def _months(cursor: Cursor, parts: list[TakenOut]) -> set[date] | None:
     rows = cursor.execute(
         "select months from raw.load where load_id = any(%s)", [[part.load_id for part in parts]]
     ).fetchall()
@@ -269,5 +250,5 @@ def _months(cursor: Cursor, parts: list[Part]) -> set[date] | None:
     return {month for (months,) in rows for month in months}
 
 
-def _parts(cursor: Cursor) -> list[Part]:
-    return [Part(*row) for row in cursor.fetchall()]
+def _parts(cursor: Cursor) -> list[TakenOut]:
+    return [TakenOut(*row) for row in cursor.fetchall()]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
@@ -52,30 +53,15 @@ where as_of is not null and published_at is not null
 OPEN = "select severity, count(*) from ops.incident where resolved_at is null group by severity"
 
 
-def folder_of(process: int, home: Path) -> Path:
-    """Where the workers of a receiver count their requests."""
-    return home / "serve" / f"metrics-{process}"
-
-
 def prepare(home: Path) -> Path:
     """Make the folder in which the workers of this process count; those of receivers that are gone go."""
     for old in (home / "serve").glob("metrics-*"):
-        if not _runs(int(old.name.rpartition("-")[2])):
+        if not psutil.pid_exists(int(old.name.rpartition("-")[2])):
             shutil.rmtree(old, ignore_errors=True)
-    folder = folder_of(os.getpid(), home)
+    folder = home / "serve" / f"metrics-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def count(method: str, path: str, status: int, seconds: float) -> None:

@@ -49,6 +49,11 @@ class Asked:
         with self.connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, given).fetchall()
 
+    def listed(self, name: str, limit: int, query: LiteralString, **given: Any) -> dict[str, Any]:
+        """The first rows of a query that ends with `limit %(most)s`, and whether there are more."""
+        found = self.rows(query, most=limit + 1, **given)
+        return {name: found[:limit], "more": len(found) > limit}
+
     def one(self, what: str, query: LiteralString, **given: Any) -> dict[str, Any]:
         """The only row. Raises Refused: 404 where there is none."""
         found = self.rows(query, **given)
@@ -100,10 +105,6 @@ def _spelled(value: object) -> float:
     raise TypeError(type(value).__name__)
 
 
-def _limited(name: str, rows: Rows, limit: int) -> dict[str, Any]:
-    return {name: rows[:limit], "more": len(rows) > limit}
-
-
 @router.get("/late", response_class=Response)
 async def late(
     request: Request,
@@ -116,10 +117,10 @@ async def late(
     """What is late or at risk now, why, and who is hit: the mart slo_late, the newest due time first."""
     return await _answered(
         request,
-        lambda asked: _limited(
+        lambda asked: asked.listed(
             "late",
-            asked.rows(
-                """
+            limit,
+            """
                 select * from marts.slo_late
                 where application_id = coalesce(%(application_id)s::text, application_id)
                     and slo_id = coalesce(%(slo_id)s::text, slo_id)
@@ -128,13 +129,10 @@ async def late(
                 order by expected_end_at desc, slo_id, business_date, slot
                 limit %(most)s
                 """,
-                application_id=application_id,
-                slo_id=slo_id,
-                owner=owner,
-                at_risk=at_risk,
-                most=limit + 1,
-            ),
-            limit,
+            application_id=application_id,
+            slo_id=slo_id,
+            owner=owner,
+            at_risk=at_risk,
         ),
     )
 
@@ -146,21 +144,18 @@ async def slos(
     """SLOs and what they promise now: the mart slo."""
     return await _answered(
         request,
-        lambda asked: _limited(
+        lambda asked: asked.listed(
             "slos",
-            asked.rows(
-                """
+            limit,
+            """
                 select * from marts.slo
                 where (%(application_id)s::text is null or application_id = %(application_id)s)
                     and (%(owner)s::text is null or owner = %(owner)s)
                 order by slo_id
                 limit %(most)s
                 """,
-                application_id=application_id,
-                owner=owner,
-                most=limit + 1,
-            ),
-            limit,
+            application_id=application_id,
+            owner=owner,
         ),
     )
 
@@ -200,9 +195,11 @@ async def occurrences(
 
     def question(asked: Asked) -> dict[str, Any]:
         _slo(asked, slo_id)
-        given = {"slo_id": slo_id, "first": first, "last": last, "most": limit + 1}
+        given = {"slo_id": slo_id, "first": first, "last": last}
         if is_past:
-            rows = asked.rows(
+            return asked.listed(
+                "occurrences",
+                limit,
                 """
                 select *
                 from marts.slo_performance_at(
@@ -219,19 +216,19 @@ async def occurrences(
                 known_at=known_at,
                 **given,
             )
-        else:
-            rows = asked.rows(
-                """
-                select * from marts.slo_performance
-                where slo_id = %(slo_id)s
-                    and business_date >= coalesce(%(first)s::date, '-infinity')
-                    and business_date <= coalesce(%(last)s::date, 'infinity')
-                order by business_date desc, slot desc
-                limit %(most)s
-                """,
-                **given,
-            )
-        return _limited("occurrences", rows, limit)
+        return asked.listed(
+            "occurrences",
+            limit,
+            """
+            select * from marts.slo_performance
+            where slo_id = %(slo_id)s
+                and business_date >= coalesce(%(first)s::date, '-infinity')
+                and business_date <= coalesce(%(last)s::date, 'infinity')
+            order by business_date desc, slot desc
+            limit %(most)s
+            """,
+            **given,
+        )
 
     return await _answered(request, question)
 
@@ -262,20 +259,13 @@ async def kpis(request: Request) -> Response:
     """KPIs, and how the newest period of each stands: the marts kpi_definition and kpi_current."""
     return await _answered(
         request,
-        lambda asked: {
-            "kpis": [
-                _metric(row)
-                for row in asked.rows(
-                    CURRENT + " where total.dimension_key = '' or total.dimension_key is null order by 1"
-                )
-            ]
-        },
+        lambda asked: {"kpis": [_metric(row) for row in asked.rows(CURRENT + " order by kpi_id")]},
     )
 
 
 CURRENT: LiteralString = """
 select
-    definition.kpi_id, definition.name, definition.unit, total.grain, total.dimensions,
+    definition.kpi_id, definition.name, definition.unit, definition.grains, total.grain,
     coalesce(total.closed_period, total.provisional_period) as period,
     coalesce(total.closed_period_start, total.provisional_period_start) as period_start,
     coalesce(total.closed_period_end, total.provisional_period_end) as period_end,
@@ -290,7 +280,7 @@ select
     case when total.closed_period is null then total.provisional_direction else total.closed_direction end as direction,
     case when total.closed_period is null then total.provisional_status else total.closed_status end as status
 from (select * from marts.kpi_definition where valid_to is null) as definition
-left join marts.kpi_current as total using (kpi_id)
+left join (select * from marts.kpi_current where dimension_key = '') as total using (kpi_id)
 """
 
 
@@ -321,7 +311,7 @@ async def kpi(request: Request, kpi_id: Id) -> Response:
 def _kpi(asked: Asked, kpi_id: str) -> dict[str, Any]:
     return asked.one(
         f"KPI {kpi_id!r}",
-        CURRENT + " where definition.kpi_id = %(kpi_id)s and coalesce(total.dimension_key, '') = ''",
+        CURRENT + " where definition.kpi_id = %(kpi_id)s",
         kpi_id=kpi_id,
     )
 
@@ -342,9 +332,12 @@ async def history(
     """A KPI over time, the newest period first."""
 
     def question(asked: Asked) -> dict[str, Any]:
-        metric = _metric(_kpi(asked, kpi_id))
-        grain = _grain(asked, kpi_id, aggregation, metric["grain"])
-        rows = asked.rows(
+        return _of_kpi(
+            asked,
+            kpi_id,
+            aggregation,
+            "history",
+            limit,
             """
             select
                 period, period_start, period_end, coalesce(to_jsonb(value), value_json) as value, direction,
@@ -356,13 +349,9 @@ async def history(
             order by period_start desc
             limit %(most)s
             """,
-            kpi_id=kpi_id,
-            grain=grain,
             start=start,
             end=end,
-            most=limit + 1,
         )
-        return metric | {"aggregation": grain} | _limited("history", rows, limit)
 
     return await _answered(request, question)
 
@@ -380,9 +369,12 @@ async def dimensions(
     """A KPI by its dimensions, in the newest period of which the total is closed."""
 
     def question(asked: Asked) -> dict[str, Any]:
-        metric = _metric(_kpi(asked, kpi_id))
-        grain = _grain(asked, kpi_id, aggregation, metric["grain"])
-        rows = asked.rows(
+        return _of_kpi(
+            asked,
+            kpi_id,
+            aggregation,
+            "dimensions",
+            limit,
             """
             select period, dimensions, coalesce(to_jsonb(value), value_json) as value, direction,
                 change_percent as percentage, status
@@ -399,27 +391,27 @@ async def dimensions(
             order by dimension_key
             limit %(most)s
             """,
-            kpi_id=kpi_id,
-            grain=grain,
             wanted=wanted,
-            most=limit + 1,
         )
-        return metric | {"aggregation": grain} | _limited("dimensions", rows, limit)
 
     return await _answered(request, question)
 
 
-def _grain(asked: Asked, kpi_id: str, wanted: str | None, usual: str | None) -> str | None:
-    """The grain that is asked for. Raises Refused: 400 where the KPI does not have it."""
-    if wanted is None:
-        return usual
-    row = asked.one(
-        f"KPI {kpi_id!r}",
-        "select grains from marts.kpi_definition where kpi_id = %(kpi_id)s and valid_to is null",
-        kpi_id=kpi_id,
-    )
-    if wanted not in row["grains"]:
+def _of_kpi(
+    asked: Asked,
+    kpi_id: str,
+    aggregation: str | None,
+    name: str,
+    limit: int,
+    query: LiteralString,
+    **given: Any,
+) -> dict[str, Any]:
+    """A KPI, and a list of its values by the grain that is asked for. Raises Refused: 400 where it has no such."""
+    row = _kpi(asked, kpi_id)
+    grain = row["grain"] if aggregation is None else aggregation
+    if aggregation is not None and aggregation not in row["grains"]:
         raise Refused(
-            400, f"{kpi_id} has no values by {wanted}.", f"It has them by {', '.join(row['grains'])}."
+            400, f"{kpi_id} has no values by {aggregation}.", f"It has them by {', '.join(row['grains'])}."
         )
-    return wanted
+    values = asked.listed(name, limit, query, kpi_id=kpi_id, grain=grain, **given)
+    return _metric(row) | {"aggregation": grain} | values

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime
-from typing import TYPE_CHECKING, cast
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, LiteralString, NamedTuple, cast
 
 from pipelines.warehouse.locks import Lock, take_to_commit
 
@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 # The channel by which who waits for a load is woken when it is committed.
 LOADED = "duemark_loaded"
+# `latest_at` of a load that brings no records: none of its own is held.
+NO_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class TakenOut(NamedTuple):
+    """Of a load the rows with seq from `first_seq` to before `end_seq`, which `path` brought."""
+
+    load_id: int
+    path: str
+    first_seq: int
+    end_seq: int
 
 
 def begin_load(cursor: psycopg.Cursor[tuple[object, ...]]) -> int:
@@ -59,4 +70,28 @@ def end_load(
             latest_at,
             LOADED,
         ],
+    )
+
+
+def take_out(
+    cursor: psycopg.Cursor[tuple[object, ...]],
+    load_id: int,
+    feed: str,
+    parts: Iterable[TakenOut],
+    reason: str,
+    by: str,
+) -> None:
+    """Write the journal's entries: the load `load_id` takes these rows out. They stay where they are."""
+    cursor.executemany(
+        "insert into raw.unload (unloaded_load_id, path, first_seq, end_seq, load_id, feed, reason, unloaded_by)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s)",
+        [(*part, load_id, feed, reason, by) for part in parts],
+    )
+
+
+def standing(rows: LiteralString) -> LiteralString:
+    """A condition on rows of raw, by their name in the query: no load took them out. As the macro of that name."""
+    return (
+        f"({rows}.load_id not in (select unloaded_load_id from raw.unload)"  # noqa: S608 - of names in the code
+        f" or not raw.is_unloaded({rows}.load_id, {rows}.seq, {2**62}))"
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.logs import get_logger
 from pipelines.warehouse.connect import connect
-from pipelines.warehouse.loads import begin_load
+from pipelines.warehouse.loads import TakenOut, begin_load, standing, take_out
 from pipelines.warehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,13 +32,6 @@ SOURCE = "openlineage"
 REASON = "Its run says otherwise by what came since."
 # Runs looked at together: bounds memory.
 BATCH = 5_000
-
-STANDS = """
-not exists (
-    select from raw.unload as taken
-    where taken.unloaded_load_id = {row}.load_id and {row}.seq >= taken.first_seq and {row}.seq < taken.end_seq
-)
-"""
 
 
 @dataclass
@@ -74,6 +67,8 @@ def derive_statuses(settings: Settings) -> int:
 
 def last_derived(settings: Settings, derived: int, high: int) -> int:
     """The last load up to `high` before which no events wait, nor a catalog; those up to `derived` were dealt with."""
+    if high <= derived:
+        return high
     with connect(settings, "ingest") as connection, connection.cursor() as cursor:
         return int(
             _one(
@@ -186,7 +181,7 @@ def _events(cursor: Cursor, run_ids: Sequence[str]) -> Iterator[Any]:
         select run_id, namespace, job_id, state, event_at, nominal_at, tag_date, parent_run_id, root_run_id,
             is_streaming
         from above inner join raw.openlineage_event as event using (run_id)
-        where {STANDS.format(row="event")}
+        where {standing("event")}
         """,  # noqa: S608 - of constants
         [list(run_ids)],
     )
@@ -201,19 +196,19 @@ def _compare(cursor: Cursor, run_ids: Sequence[str], follow: set[Status], found:
         select run_id, namespace, job_id, application_id, status_at, status_code, business_date, business_date_rule,
             load_id, seq
         from raw.openlineage_status as status
-        where run_id = any(%s) and (seq is null or {STANDS.format(row="status")})
+        where run_id = any(%s) and (seq is null or {standing("status")})
         """,  # noqa: S608 - of constants
         [list(run_ids)],
     )
-    standing = set()
+    known = set()
     for *values, load_id, seq in cursor:
         status = Status(*values)
-        if seq is not None and (status not in follow or status in standing):
+        if seq is not None and (status not in follow or status in known):
             found.wrong.append((load_id, seq, status.business_date))
         else:
             # One that broke its contract is not told of again.
-            standing.add(status)
-    found.missing += follow - standing
+            known.add(status)
+    found.missing += follow - known
 
 
 def _write(settings: Settings, cursor: Cursor, load_id: int, found: _Differences) -> None:
@@ -224,14 +219,11 @@ def _write(settings: Settings, cursor: Cursor, load_id: int, found: _Differences
     from pipelines.slo.job_status import JOB_STATUS
     from pipelines.warehouse.copy import copy_table
 
-    cursor.executemany(
-        "insert into raw.unload (unloaded_load_id, path, first_seq, end_seq, load_id, feed, reason, unloaded_by)"
-        " values (%s, %s, %s, %s, %s, %s, %s, %s)",
-        [
-            (old, f"{SOURCE} {first} to {last}", first, last + 1, load_id, JOB_STATUS.name, REASON, "duemark")
-            for old, first, last in _spans(found.wrong)
-        ],
-    )
+    parts = [
+        TakenOut(old, f"{SOURCE} {first} to {last}", first, last + 1)
+        for old, first, last in _spans(found.wrong)
+    ]
+    take_out(cursor, load_id, JOB_STATUS.name, parts, REASON, "duemark")
     rows = [
         {
             "application_id": one.application_id,

@@ -212,6 +212,7 @@ def _of_occurrences(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, 
     for position, *row, blocking, failed, job, business_date, kind in rows:
         one = wanted[position - 1]
         at, facts = _at(one), Facts(*row)
+        last = _Blamed(at, at.business_date, (split_job(blocking),))
         if one.key.kind == AT_RISK and (path := one.detail.get("path")):
             each = _Blamed(at, at.business_date, tuple(map(split_job, path)))
         elif one.key.kind == "failed" and failed is not None:
@@ -221,11 +222,10 @@ def _of_occurrences(cursor: Cursor, incidents: Sequence[Incident]) -> dict[int, 
             each = _Blamed(at, business_date, graph.way(split_job(job), split_job(blocking)))
             facts = replace(facts, cause_kind=kind)
         else:
-            each = _Blamed(at, at.business_date, (split_job(blocking),))
-        found.append((one, facts, each, _Blamed(at, at.business_date, (split_job(blocking),))))
+            each = last
+        found.append((one, facts, each, last))
     blamed = [each for _, _, each, _ in found]
-    last = [each for *_, each in found]
-    jobs, hit = _jobs(cursor, [*blamed, *last]), _hit(cursor, blamed, graph)
+    jobs, hit = _jobs(cursor, [*blamed, *(last for *_, last in found)]), _hit(cursor, blamed, graph)
     return {
         one.incident_id: replace(
             facts,
